@@ -1,0 +1,96 @@
+"""The command line: every verb of the app, without the screen (docs/cli.md is the contract)."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from engine import __version__, i18n, settings
+from engine.cli.output import Output
+from engine.errors import Problem
+from engine.i18n import _
+
+# One module a group; imported only when one of its verbs is asked for.
+VERBS = {
+    "data": "data",
+    "config": "config",
+    "preflight": "config",
+    "train": "run",
+    "runs": "run",
+    "logs": "run",
+    "stop": "run",
+    "kill": "run",
+    "resume": "run",
+    "convert": "export",
+    "merge": "export",
+    "verify": "export",
+    "chat": "chat",
+    "gpus": "machine",
+    "doctor": "machine",
+    "demo": "demo",
+}
+GROUPS = tuple(dict.fromkeys(VERBS.values()))
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group(_("common options"))
+    group.add_argument("--json", action="store_true", help=_("print one JSON document"))
+    group.add_argument("--debug", action="store_true", help=_("show tracebacks"))
+    group.add_argument("--lang", choices=tuple(i18n.LANGUAGES), help=_("the language of messages"))
+    return common
+
+
+def parser(groups: Sequence[str] = GROUPS) -> argparse.ArgumentParser:
+    """The parser of all verbs, or of those in `groups` only (to import less)."""
+    top = argparse.ArgumentParser(
+        prog="tunedeck",
+        description=_("Fine-tune language models, from data to chat, in one terminal."),
+        epilog=_("`tunedeck` or `tunedeck PATH` opens the app on a workspace."),
+    )
+    top.add_argument("--version", action="version", version=f"tunedeck {__version__}")
+    verbs = top.add_subparsers(dest="verb", metavar=_("VERB"), required=True)
+    common = _common()
+    for group in groups:
+        importlib.import_module(f"engine.cli.{group}_verbs").add(verbs, common)
+    return top
+
+
+def _language(arguments: Sequence[str]) -> str:
+    """The language asked for by ``--lang``, before the parser (which speaks it) is made."""
+    for index, argument in enumerate(arguments):
+        if argument == "--lang" and index + 1 < len(arguments):
+            return arguments[index + 1]
+        if argument.startswith("--lang="):
+            return argument.partition("=")[2]
+    return ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return the exit status (0 fine, 1 not fine, 2 wrong usage or input)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    i18n.use(_language(arguments))
+    try:
+        chosen = settings.load()
+        i18n.use(_language(arguments) or chosen.language)
+        group = VERBS.get(arguments[0]) if arguments else None
+        parsed = parser((group,) if group else GROUPS).parse_args(arguments)
+        status: int = parsed.run(parsed, Output(chosen, json=parsed.json))
+        return status
+    except Problem as problem:
+        for line in problem.lines():
+            print(line, file=sys.stderr)
+        if debug:
+            print(problem.details or traceback.format_exc(), file=sys.stderr)
+        return problem.status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141

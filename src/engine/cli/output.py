@@ -1,0 +1,62 @@
+"""Where the command line's words go: results to stdout, talk and progress to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from engine.settings import Settings
+from engine.text import clean
+from engine.workspace import Workspace
+
+Progress = Callable[[int, int], None]
+"""``progress(done, total)``; total 0 when it is not known."""
+
+
+class Output:
+    """One command's output, as text or (``--json``) as one JSON document."""
+
+    def __init__(self, settings: Settings, json: bool = False) -> None:
+        self.settings = settings
+        self.json = json
+
+    def workspace(self) -> Workspace:
+        """The workspace of the current folder."""
+        return Workspace(Path.cwd())
+
+    def result(self, value: Any, human: Callable[[], Iterable[str]]) -> None:
+        """Print `value` as JSON when asked for, else the lines that `human` makes."""
+        if self.json:
+            import msgspec
+
+            sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+        else:
+            for line in human():
+                sys.stdout.write(clean(line, keep="\n\t") + "\n")
+        sys.stdout.flush()
+
+    def say(self, text: str) -> None:
+        """Talk: a line on stderr."""
+        sys.stderr.write(clean(text) + "\n")
+        sys.stderr.flush()
+
+    def progress(self, label: str) -> Progress:
+        """A progress bar on a terminal; silent elsewhere."""
+        if not sys.stderr.isatty():
+            return lambda done, total: None
+        last = 0.0
+
+        def show(done: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last < 0.1 and done != total:
+                return
+            last = now
+            share = f"{100 * done // total:3d} %" if total else f"{done:,}"
+            sys.stderr.write(f"\r\x1b[K{clean(label)}  {share}" + ("\n" if done == total else ""))
+            sys.stderr.flush()
+
+        return show

@@ -1,0 +1,70 @@
+"""The folder a user works in: configs, data, models and runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from engine import files
+from engine.errors import Problem
+from engine.i18n import _
+
+
+class Last(msgspec.Struct, omit_defaults=True):
+    """What was open last, so that a new window starts where the old one was."""
+
+    data: str = ""
+    template: str = ""
+    config: str = ""
+    run: str = ""
+    adapter: str = ""
+    merged: str = ""
+    base: str = ""
+
+
+class Workspace:
+    """A folder with the parts ``configs/``, ``data/``, ``models/`` and ``runs/``.
+
+    A part is made when something is first put into it; an empty or foreign
+    folder is a valid workspace. Our own state lies in ``.tunedeck/``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise Problem(
+                _("{path} is not a folder").format(path=root),
+                _("A workspace is a folder: configs, data, models and runs live in it."),
+                _("Give an existing folder, or make one with mkdir."),
+            )
+        self.root = root.resolve()
+        self.configs = self.root / "configs"
+        self.data = self.root / "data"
+        self.models = self.root / "models"
+        self.runs = self.root / "runs"
+        self.state = self.root / ".tunedeck"
+
+    def relative(self, path: Path) -> str:
+        """`path` as a person writes it here: relative when it lies inside."""
+        try:
+            return str(path.resolve().relative_to(self.root))
+        except ValueError:
+            return str(path)
+
+    def resolve(self, name: str) -> Path:
+        """The path a person means by `name`: from the workspace's root, ``~`` expanded."""
+        return (self.root / Path(name).expanduser()).resolve()
+
+    def last(self) -> Last:
+        """What was open last; empty when unknown or unreadable."""
+        try:
+            return msgspec.json.decode((self.state / "last.json").read_bytes(), type=Last)
+        except (OSError, msgspec.MsgspecError):
+            return Last()
+
+    def remember(self, **opened: str) -> None:
+        """Note what is open now, by the names of `Last`'s fields."""
+        last = self.last()
+        for name, value in opened.items():
+            setattr(last, name, value)
+        files.write_json(self.state / "last.json", last)
