@@ -68,7 +68,7 @@ def replacing(path: Path, force: bool = True, mode: int = 0o600) -> Iterator[IO[
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -13,6 +13,7 @@ from engine import __version__, i18n, settings
 from engine.cli.output import Output
 from engine.errors import Problem
 from engine.i18n import _
+from engine.text import clean
 
 # One module a group; imported only when one of its verbs is asked for.
 VERBS = {
@@ -84,9 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except Problem as problem:
         for line in problem.lines():
-            print(line, file=sys.stderr)
+            sys.stderr.write(clean(line) + "\n")
         if debug:
-            print(problem.details or traceback.format_exc(), file=sys.stderr)
+            sys.stderr.write((problem.details or traceback.format_exc()) + "\n")
         return problem.status
     except KeyboardInterrupt:
         return 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -72,7 +73,9 @@ class WorkerClient:
         if self.pid is not None:
             return
         self.close()
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._errors = tempfile.TemporaryFile(  # noqa: SIM115 (open as long as the worker)
+            "w+", encoding="utf-8", errors="replace"
+        )
         try:
             self._process = subprocess.Popen(
                 command(self.settings.python, self.module),
@@ -125,10 +128,7 @@ class WorkerClient:
 
     def result(self, do: str, **values: Any) -> dict[str, Any]:
         """Send a request and return its result; events on the way are dropped."""
-        message: dict[str, Any] = {}
-        for message in self.ask(do, **values):
-            pass
-        return message
+        return list(self.ask(do, **values))[-1]
 
     def cancel(self) -> None:
         """Ask the worker to end the request in progress; safe from any thread."""
@@ -148,10 +148,8 @@ class WorkerClient:
             process.wait()
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
-                    try:
+                    with contextlib.suppress(BrokenPipeError):
                         stream.close()
-                    except BrokenPipeError:
-                        pass
         if self._errors is not None:
             self._errors.close()
             self._errors = None

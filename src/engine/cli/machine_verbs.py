@@ -1,0 +1,79 @@
+"""The verbs about the machine: ``gpus`` and ``doctor``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.cli.output import Output
+from engine.i18n import _
+
+
+def add(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add this module's verbs."""
+    gpus = verbs.add_parser("gpus", parents=[common], help=_("what the GPUs are doing"))
+    gpus.set_defaults(run=_gpus)
+    doctor = verbs.add_parser(
+        "doctor", parents=[common], help=_("what is there, what is missing, what to do")
+    )
+    doctor.add_argument(
+        "--install",
+        metavar="FOLDER",
+        type=Path,
+        help=_("build the training environment in FOLDER (some 7 GB)"),
+    )
+    doctor.set_defaults(run=_doctor)
+
+
+def _gpus(args: argparse.Namespace, out: Output) -> int:
+    from engine import text
+    from engine.machine import gpu
+
+    seen = gpu.read(visible="all")
+
+    def lines() -> Iterator[str]:
+        if not seen.available:
+            yield seen.reason
+        for one in seen.gpus:
+            parts = [f"{one.index}", one.name, f"{text.size(one.used)} / {text.size(one.total)}"]
+            parts += [f"{one.util} %"] if one.util is not None else []
+            parts += [f"{one.temperature} °C"] if one.temperature is not None else []
+            parts += [f"{one.power:.0f} W"] if one.power is not None else []
+            yield "  ".join(parts)
+            if one.processes is None:
+                yield "   " + _("processes cannot be listed here")
+            for process in one.processes or []:
+                memory = "?" if process.memory is None else text.size(process.memory)
+                yield f"   {process.pid}  {process.user or '?'}  {process.name or '?'}  {memory}"
+
+    out.result(seen, lines)
+    return 0
+
+
+def _doctor(args: argparse.Namespace, out: Output) -> int:
+    from engine.machine import doctor
+
+    if args.install is not None:
+        status = doctor.install(args.install)
+        if status == 0:
+            out.say(
+                _('Built. Now set in the settings: interpreter = "{python}"').format(
+                    python=args.install.resolve() / "bin" / "python"
+                )
+            )
+        return 1 if status else 0
+    checks = doctor.run(out.settings, Path.cwd())
+
+    def lines() -> Iterator[str]:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            mark = {True: "✓", False: "✗", None: "·"}[check.ok]
+            yield f"{mark} {check.name:{width}}  {check.detail}"
+            if check.fix and not check.ok:
+                yield f"  {'':{width}}  {check.fix}"
+
+    out.result({"checks": checks}, lines)
+    return 1 if any(check.ok is False for check in checks) else 0

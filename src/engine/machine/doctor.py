@@ -1,0 +1,131 @@
+"""Is this machine ready? What is there, what is missing, what to do about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from engine import resources, text
+from engine.i18n import _
+from engine.machine import gpu, host
+from engine.settings import Settings
+
+# Asked of the training interpreter: versions by metadata, nothing imported.
+_PROBE = """
+import importlib.metadata as m, json, sys
+found = {}
+for name in sys.argv[1:]:
+    try: found[name] = m.version(name)
+    except m.PackageNotFoundError: found[name] = None
+print(json.dumps({"python": sys.version.split()[0], "packages": found}))
+"""
+_NEEDED = ("xtuner", "torch", "transformers", "peft", "datasets", "mmengine", "accelerate")
+_WANTED = ("bitsandbytes", "deepspeed")
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing looked at. ``ok`` is None for what is only worth knowing."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    fix: str = ""
+
+
+def run(settings: Settings, folder: Path) -> list[Check]:
+    """Look at everything a run on this machine needs; takes about a second."""
+    return [*_training(settings), _gpus(), _disk(folder), *_tools()]
+
+
+def packages(settings: Settings) -> tuple[str, dict[str, str | None]]:
+    """The training interpreter's Python version and the versions of what it needs.
+
+    Raises OSError or subprocess.SubprocessError when it cannot be asked.
+    """
+    answer = subprocess.run(
+        [settings.python, "-c", _PROBE, *_NEEDED, *_WANTED],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
+    )
+    found = json.loads(answer.stdout)
+    return found["python"], found["packages"]
+
+
+def _training(settings: Settings) -> Iterator[Check]:
+    install = _("Run `tunedeck doctor --install FOLDER`, then set 'interpreter' to its Python.")
+    try:
+        python, found = packages(settings)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        yield Check(_("training interpreter"), False, f"{settings.python}: {error}", install)
+        return
+    yield Check(_("training interpreter"), True, f"{settings.python} ({python})")
+    for name in (*_NEEDED, *_WANTED):
+        version = found[name]
+        needed = name in _NEEDED
+        if version is not None:
+            yield Check(name, True, version)
+        elif needed:
+            yield Check(name, False, _("not installed"), install)
+        else:
+            yield Check(name, None, _("not installed: needed for QLoRA or DeepSpeed only"), install)
+
+
+def _gpus() -> Check:
+    seen = gpu.read(visible="all")
+    if not seen.available:
+        return Check(
+            "GPU", None, seen.reason, _("Training works on the CPU, for small models only.")
+        )
+    names = ", ".join(f"{one.index}: {one.name} {text.size(one.total)}" for one in seen.gpus)
+    return Check(
+        "GPU", True, _("{names} (driver {driver})").format(names=names, driver=seen.driver)
+    )
+
+
+def _disk(folder: Path) -> Check:
+    free = host.read(folder).disk_free
+    enough = free > 20e9
+    return Check(
+        _("disk"),
+        enough or None,
+        _("{free} free in {folder}").format(free=text.size(free), folder=folder),
+        "" if enough else _("A 7B model, its checkpoints and the merged model need about 40 GB."),
+    )
+
+
+def _tools() -> Iterator[Check]:
+    for tool, why in (
+        ("git", _("to note in a run which version of your files it used")),
+        ("tmux", _("to keep this window when the line drops (runs go on without it)")),
+    ):
+        where = shutil.which(tool)
+        yield Check(tool, True if where else None, where or _("not found: {why}").format(why=why))
+
+
+def install(target: Path) -> int:
+    """Build the training environment of the shipped lock in `target`; return 0, or the failing step's exit status.
+
+    uv is fetched into the new environment, so that nothing but Python is needed.
+    """
+    binaries = target.resolve() / "bin"
+    uv = [str(binaries / "uv"), "pip", "sync", "--quiet", "--python", str(binaries / "python")]
+    steps = (
+        [sys.executable, "-m", "venv", str(target)],
+        [str(binaries / "pip"), "install", "--quiet", "uv"],
+        [*uv, str(resources.lock())],
+    )
+    for step in steps:
+        status = subprocess.run(step, env={**os.environ, "DS_BUILD_OPS": "0"}).returncode
+        if status:
+            return status
+    return 0
