@@ -14,6 +14,7 @@ from engine.i18n import _
 class Last(msgspec.Struct, omit_defaults=True):
     """What was open last, so that a new window starts where the old one was."""
 
+    tab: str = ""
     data: str = ""
     template: str = ""
     config: str = ""

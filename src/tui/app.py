@@ -1,0 +1,356 @@
+"""The shell: five tabs, what the machine does, what the next step is, every key.
+
+It knows the panes only by name and talks to them by messages (`tui.panes.base`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from textual import on, work
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding
+from textual.filter import LineFilter
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import ContentSwitcher, Input, Rule, Static
+
+from engine import i18n, settings
+from engine.errors import Problem
+from engine.i18n import N_, _
+from engine.settings import Settings
+from engine.text import clean
+from engine.workspace import Workspace
+from tui.palette import KeyCommands
+from tui.panes.base import Pane
+from tui.safety import NoControls
+from tui.theme import choose_theme, register_themes
+from tui.watch import Sight, Watch
+from tui.widgets.strips import ACTIVE, MARKS, Line, machine_line, run_line, tabs_line
+
+TABS: dict[str, str] = {
+    "data": N_("Data"),
+    "config": N_("Config"),
+    "train": N_("Train"),
+    "export": N_("Export"),
+    "chat": N_("Chat"),
+}
+"""The journey, left to right: a pane's name and its title."""
+
+RESTART = 75
+"""The app's return code when it wants to be opened again (the language changed)."""
+
+
+KEY_NAMES = {"question_mark": "?", "slash": "/", "enter": "Enter", "space": "Space"}
+
+
+class Tunedeck(App[int]):
+    """The app on one workspace."""
+
+    CSS_PATH = "app.tcss"
+    AUTO_FOCUS = None  # else the first field swallows every single-letter key
+    ENABLE_COMMAND_PALETTE = True
+    COMMANDS = {KeyCommands}
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-high")]
+    BINDINGS = [
+        Binding("f1,question_mark", "keys", N_("keys"), id="app.keys"),
+        *(
+            Binding(f"f{index + 2},{index + 1}", f"tab('{name}')", title, id=f"app.{name}")
+            for index, (name, title) in enumerate(TABS.items())
+        ),
+        Binding("f7", "notices", N_("notices"), id="app.notices"),
+        Binding("f8", "machine", N_("machine"), id="app.machine"),
+        Binding("ctrl+t", "change_theme", N_("theme"), id="app.theme"),
+        Binding("f9", "language", N_("language"), id="app.language"),
+        Binding("escape", "put_away", N_("put the message away"), show=False, id="app.put_away"),
+        Binding("ctrl+q,q", "quit", N_("quit"), id="app.quit", priority=False),
+    ]
+
+    class Seen(Message):
+        """The watch has looked; only the newest look counts."""
+
+        def __init__(self, sight: Sight) -> None:
+            super().__init__()
+            self.sight = sight
+
+        def can_replace(self, message: Message) -> bool:
+            """A newer look replaces one that still waits."""
+            return isinstance(message, Tunedeck.Seen)
+
+    def __init__(self, workspace: Workspace, chosen: Settings) -> None:
+        super().__init__()
+        self.workspace = workspace
+        self.chosen = chosen
+        self.sight: Sight | None = None
+        self.current = self.workspace.last().tab or "data"
+        self.notices: list[tuple[datetime, Problem]] = []
+        self._panes: dict[str, Pane] = {}
+        self._watch = Watch(workspace, lambda sight: self.post_message(self.Seen(sight)))
+
+    # -- layout ---------------------------------------------------------------
+
+    def compose(self) -> ComposeResult:
+        """Lines above and below, the panes between; a pane is mounted when first shown."""
+        yield Line(id="machine")
+        yield Line(id="tabs")
+        yield Rule(id="rule", line_style="solid")
+        yield ContentSwitcher(id="panes")
+        yield Static(id="trouble", markup=False)
+        yield Line(id="next")
+        yield Line(id="keys")
+        yield Line(id="status")
+
+    async def on_mount(self) -> None:
+        """Show the pane that was open last, then start to look around."""
+        self.title = "Tunedeck"
+        register_themes(self)
+        self.theme = choose_theme(self.chosen.theme)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            # The line dropped or the machine goes down: leave at once and in
+            # order. Runs are their supervisors' and stay.
+            loop.add_signal_handler(number, lambda n=number: self.exit(return_code=128 + n))
+        await self._show(self.current)
+        self._watch.start()
+
+    def on_unmount(self) -> None:
+        """Nothing looks any more."""
+        self._watch.stop()
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's own filters and our last fence against control characters."""
+        return [*super().get_line_filters(), NoControls()]
+
+    def get_key_display(self, binding: Binding) -> str:
+        """A key as it is written on keyboards: F1, ?, ^P."""
+        key = binding.key_display or binding.key
+        return KEY_NAMES.get(key) or (
+            key.upper() if key[0] == "f" and key[1:].isdigit() else super().get_key_display(binding)
+        )
+
+    # -- tabs -----------------------------------------------------------------
+
+    async def _show(self, name: str) -> None:
+        if name not in self._panes:
+            module = importlib.import_module(f"tui.panes.{name}")
+            pane: Pane = module.PANE(self.workspace, self.chosen)
+            self._panes[name] = pane
+            await self.query_one("#panes", ContentSwitcher).add_content(pane)
+        self.current = name
+        self.query_one("#panes", ContentSwitcher).current = name
+        pane = self._panes[name]
+        pane.activate()
+        home = pane.home()
+        if home is not None:
+            home.focus()
+        self._draw_lines()
+
+    async def action_tab(self, name: str) -> None:
+        """Go to a step of the journey."""
+        await self._show(name)
+        self.workspace.remember(tab=name)
+
+    @on(Pane.Go)
+    async def _go(self, event: Pane.Go) -> None:
+        await self.action_tab(event.tab)
+
+    @on(Pane.Opened)
+    def _opened(self, event: Pane.Opened) -> None:
+        self.workspace.remember(**event.values)
+        self._watch.look_now()
+        self._draw_lines()
+
+    # -- lines ----------------------------------------------------------------
+
+    @on(Seen)
+    def _seen(self, event: Seen) -> None:
+        self.sight = event.sight
+        self._draw_lines()
+
+    @on(Pane.HintChanged)
+    def _hint_changed(self) -> None:
+        self._draw_lines()
+
+    def on_descendant_focus(self) -> None:
+        """Other keys work now."""
+        self.call_after_refresh(self._draw_keys)
+
+    def _draw_lines(self) -> None:
+        width = self.size.width
+        place = f" Tunedeck  {clean(self.workspace.root.name)}/"
+        machine = machine_line(self.sight, width - len(place) - 2) if self.sight else ""
+        self.query_one("#machine", Line).say(place, machine)
+        badges = self._badges()
+        titles = [(_(title), badges.get(name, "")) for name, title in TABS.items()]
+        at = list(TABS).index(self.current)
+        self.query_one("#tabs", Line).say(tabs_line(titles, at, width))
+        pane = self._panes.get(self.current)
+        self.query_one("#next", Line).say(f" ▸ {pane.hint}" if pane and pane.hint else "")
+        self._draw_status()
+        self._draw_keys()
+
+    def _badges(self) -> dict[str, str]:
+        """A tick where a step has what the next one needs; the training's state."""
+        last = self.workspace.last()
+        badges = {
+            "data": "✓" if last.data and Path(last.data).exists() else "",
+            "config": "✓" if last.config and Path(last.config).exists() else "",
+            "export": "✓" if last.merged and Path(last.merged).exists() else "",
+        }
+        if self.sight and self.sight.runs:
+            run = next((one for one in self.sight.runs if one.state in ACTIVE), self.sight.runs[0])
+            badges["train"] = MARKS[run.state]
+            if run.state == "training" and run.step is not None and run.steps:
+                badges["train"] += f" {100 * run.step // run.steps}%"
+        return badges
+
+    def _draw_status(self) -> None:
+        runs = self.sight.runs if self.sight else []
+        active = [run for run in runs if run.state in ACTIVE]
+        shown = active[0] if active else (runs[0] if runs else None)
+        left = run_line(shown) if shown else f" {_('no runs yet')}"
+        if len(active) > 1 and not isinstance(left, str):
+            left.append(_("  (+{count} more)").format(count=len(active) - 1))
+        self.query_one("#status", Line).say(left, _("F1 keys  ^P commands "))
+
+    def _draw_keys(self) -> None:
+        """The keys of the pane and of what has the focus, most specific first."""
+        shown = []
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if binding.show and active.node not in (self, self.screen):
+                shown.append(f"{self.get_key_display(binding)} {_(binding.description)}")
+        self.query_one("#keys", Line).say("  ".join(["", *dict.fromkeys(shown)]))
+
+    # -- trouble --------------------------------------------------------------
+
+    @on(Pane.Trouble)
+    def _trouble(self, event: Pane.Trouble) -> None:
+        self.show_problem(event.problem)
+
+    def show_problem(self, problem: Problem) -> None:
+        """Show what went wrong until it is put away; it stays in the notices."""
+        self.notices.append((datetime.now(), problem))
+        line = self.query_one("#trouble", Static)
+        line.update(clean("\n".join(problem.lines())))
+        line.add_class("-shown")
+
+    def action_put_away(self) -> None:
+        """Escape outside dialogs: the message goes, the focus returns to the pane."""
+        self.query_one("#trouble").remove_class("-shown")
+        pane = self._panes[self.current]
+        home = pane.home()
+        if isinstance(self.focused, Input) and home is not None:
+            home.focus()
+
+    # -- screens --------------------------------------------------------------
+
+    def action_keys(self) -> None:
+        """Every key that works here and now, from the bindings themselves."""
+        from tui.keys import keys_screen
+
+        self.push_screen(keys_screen(self))
+
+    def action_notices(self) -> None:
+        """What went wrong since the app was opened, newest first, with details."""
+        from tui.dialogs.reading import Reading
+
+        lines: list[str] = []
+        for when, problem in reversed(self.notices):
+            lines += [f"{when:%H:%M:%S}  {clean(problem.what)}"]
+            lines += [f"          {clean(part)}" for part in problem.lines()[1:]]
+            lines += [f"          {part}" for part in clean(problem.details).splitlines()] + [""]
+        self.push_screen(Reading(_("Notices"), lines or [_("Nothing went wrong.")]))
+
+    def action_machine(self) -> None:
+        """The machine in full: each GPU and whose processes sit there, the host."""
+        from tui.dialogs.machine import machine_lines
+        from tui.dialogs.reading import Reading
+
+        if self.sight is not None:
+            self.push_screen(Reading(_("Machine"), machine_lines(self.sight)))
+
+    @work(exit_on_error=False)
+    async def action_language(self) -> None:
+        """Choose the language; the app opens again in it, where it was."""
+        from tui.dialogs.choose import Choice, Choose
+
+        choices = [Choice(code, name) for code, name in i18n.LANGUAGES.items()]
+        chosen = await self.push_screen_wait(Choose("Language / 语言", choices))
+        if chosen and chosen != i18n.language():
+            settings.save(language=chosen)
+            i18n.use(chosen)
+            self.exit(return_code=RESTART)
+
+    def watch_theme(self, theme: str) -> None:
+        """A theme that the user chose is remembered."""
+        if self.is_running and theme != choose_theme(self.chosen.theme) and not self.is_headless:
+            settings.save(theme=theme)
+
+    @work(exit_on_error=False)
+    async def action_quit(self) -> None:
+        """Leave. Runs in progress go on, and the terminal says so afterwards."""
+        self.exit(return_code=0)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette is made from the bindings (`tui.palette`), nothing beside them."""
+        return ()
+
+    def parting_words(self) -> str:
+        """What becomes of the runs, for the terminal after the app has closed."""
+        active = [run for run in (self.sight.runs if self.sight else []) if run.state in ACTIVE]
+        if not active:
+            return ""
+        return i18n.ngettext(
+            "{count} run goes on without this window. `tunedeck` shows it again.",
+            "{count} runs go on without this window. `tunedeck` shows them again.",
+            len(active),
+        ).format(count=len(active))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Open the app on the folder in `arguments` (default: this one); return its exit status."""
+    i18n.use("")
+    try:
+        chosen = settings.load()
+        i18n.use(chosen.language)
+        if len(arguments) > 1:
+            raise Problem(_("Too many arguments"), "", _("Use: tunedeck [FOLDER]"))
+        workspace = Workspace(Path(arguments[0] if arguments else "."))
+        _require_terminal()
+    except Problem as problem:
+        sys.stderr.write("\n".join(problem.lines()) + "\n")
+        return problem.status
+    while True:
+        app = Tunedeck(workspace, chosen)
+        app.run(mouse=chosen.mouse)
+        if app.return_code != RESTART:
+            break
+        chosen = settings.load()
+    words = app.parting_words()
+    if words:
+        sys.stderr.write(words + "\n")
+    return app.return_code or 0
+
+
+def _require_terminal() -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise Problem(
+            _("The app needs a terminal"),
+            _("Standard input or output is not one."),
+            _("Use the verbs (tunedeck --help), which do the same without a screen."),
+        )
+    if os.environ.get("TERM", "dumb") in ("dumb", ""):
+        raise Problem(
+            _("The app cannot draw on this terminal"),
+            "TERM=" + os.environ.get("TERM", ""),
+            _("Use another terminal, or the verbs (tunedeck --help)."),
+        )

@@ -1,0 +1,79 @@
+"""A dialog with a few text fields: Enter goes on, the last one accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from engine.errors import Problem
+from engine.i18n import _
+
+
+class Ask(ModalScreen["list[str] | None"]):
+    """Asks for one text per label and returns them, or None when put away.
+
+    Args:
+        title: what the texts are for.
+        fields: (label, text to begin with) of each field.
+        check: raises `Problem` for texts that will not do; it is shown, and the
+            dialog stays open, so that nothing typed is lost.
+        note: a line of explanation.
+    """
+
+    BINDINGS = [("escape", "dismiss(None)", "back")]
+
+    def __init__(
+        self,
+        title: str,
+        fields: Sequence[tuple[str, str]],
+        check: Callable[[list[str]], object] | None = None,
+        note: str = "",
+    ) -> None:
+        super().__init__()
+        self._title = title
+        self._fields = fields
+        self._check = check
+        self._note = note
+
+    def compose(self) -> ComposeResult:
+        """Title, labelled fields, a place for what is wrong, the keys."""
+        with Vertical(classes="dialog"):
+            yield Static(self._title, classes="dialog-title", markup=False)
+            if self._note:
+                yield Static(self._note, classes="dim", markup=False)
+            for label, text in self._fields:
+                yield Static(label, classes="dialog-label", markup=False)
+                field = Input(text, select_on_focus=False)
+                field.cursor_blink = False
+                yield field
+            yield Static("", id="wrong", classes="dialog-wrong", markup=False)
+            yield Static(
+                _("Enter  accept      Tab  next field      Esc  back"), classes="dialog-keys"
+            )
+
+    def on_mount(self) -> None:
+        """Typing goes into the first field."""
+        self.query(Input).first().focus()
+
+    @on(Input.Submitted)
+    def _accept(self, event: Input.Submitted) -> None:
+        inputs = list(self.query(Input))
+        empty_later = next(
+            (field for field in inputs if not field.value and field is not event.input), None
+        )
+        if empty_later is not None and event.input is not inputs[-1]:
+            empty_later.focus()
+            return
+        values = [field.value for field in inputs]
+        try:
+            if self._check is not None:
+                self._check(values)
+        except Problem as problem:
+            self.query_one("#wrong", Static).update("\n".join(problem.lines()))
+            return
+        self.dismiss(values)

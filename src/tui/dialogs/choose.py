@@ -1,0 +1,120 @@
+"""Choose one of many by typing a part of its name; a path that is not listed may be typed whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from engine.i18n import _
+from engine.text import one_line
+
+SHOWN = 200
+"""Options drawn at once; typing narrows the rest."""
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One thing to choose."""
+
+    value: str
+    label: str
+    detail: str = ""
+
+
+class Choose(ModalScreen["str | None"]):
+    """Returns the chosen value, or None when put away.
+
+    Args:
+        title: what is chosen.
+        choices: in the order to show.
+        free: whether a text that matches nothing may be accepted as it stands.
+        note: a line of explanation.
+    """
+
+    BINDINGS = [
+        Binding("escape", "dismiss(None)", "back"),
+        Binding("down,ctrl+n", "move(1)", "down", show=False),
+        Binding("up,ctrl+p", "move(-1)", "up", show=False),
+        Binding("pagedown", "move(8)", "page down", show=False),
+        Binding("pageup", "move(-8)", "page up", show=False),
+    ]
+
+    def __init__(
+        self, title: str, choices: Sequence[Choice], free: bool = False, note: str = ""
+    ) -> None:
+        super().__init__()
+        self._title = title
+        self._choices = choices
+        self._free = free
+        self._note = note
+        self._shown: list[Choice] = []
+
+    def compose(self) -> ComposeResult:
+        """Title, the field that narrows, the list, the keys."""
+        with Vertical(classes="dialog -tall"):
+            yield Static(self._title, classes="dialog-title", markup=False)
+            if self._note:
+                yield Static(self._note, classes="dim", markup=False)
+            field = Input(
+                placeholder=_("type to narrow")
+                if not self._free
+                else _("type to narrow, or a path")
+            )
+            field.cursor_blink = False
+            yield field
+            options = OptionList(markup=False)
+            options.can_focus = False  # keys stay in the field; arrows move the list
+            yield options
+            yield Static(_("Enter  take      ↑↓  move      Esc  back"), classes="dialog-keys")
+
+    def on_mount(self) -> None:
+        """Show everything, ready to type."""
+        self.query_one(Input).focus()
+        self._narrow("")
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        self._narrow(event.value)
+
+    def _narrow(self, typed: str) -> None:
+        words = typed.lower().split()
+        self._shown = [
+            choice
+            for choice in self._choices
+            if all(word in f"{choice.label} {choice.detail}".lower() for word in words)
+        ][:SHOWN]
+        options = self.query_one(OptionList)
+        options.clear_options()
+        options.add_options(Option(self._line(choice)) for choice in self._shown)
+        if self._shown:
+            options.highlighted = 0
+
+    def _line(self, choice: Choice) -> Text:
+        line = Text(one_line(choice.label), no_wrap=True, overflow="ellipsis")
+        if choice.detail:
+            line.append("  " + one_line(choice.detail), style="dim")
+        return line
+
+    def action_move(self, by: int) -> None:
+        """Move the highlight by `by` lines."""
+        options = self.query_one(OptionList)
+        if self._shown:
+            at = (options.highlighted or 0) + by
+            options.highlighted = max(0, min(len(self._shown) - 1, at))
+
+    @on(Input.Submitted)
+    def _take(self, event: Input.Submitted) -> None:
+        highlighted = self.query_one(OptionList).highlighted
+        looks_like_path = "/" in event.value or event.value.startswith("~")
+        if self._free and event.value and (looks_like_path or not self._shown):
+            self.dismiss(event.value)
+        elif self._shown and highlighted is not None:
+            self.dismiss(self._shown[highlighted].value)

@@ -1,0 +1,33 @@
+"""A yes or no before something that cannot be undone. The safe answer is the default."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from engine.i18n import _
+
+
+class Confirm(ModalScreen[bool]):
+    """Asks `question`, says what is lost; Enter and Escape mean no, y means yes."""
+
+    BINDINGS = [("y", "answer(True)", "yes"), ("n,escape,enter,q", "answer(False)", "no")]
+
+    def __init__(self, question: str, consequence: str = "") -> None:
+        super().__init__()
+        self._question = question
+        self._consequence = consequence
+
+    def compose(self) -> ComposeResult:
+        """The question, what it means, and the keys."""
+        with Vertical(classes="dialog -small"):
+            yield Static(self._question, classes="dialog-title", markup=False)
+            if self._consequence:
+                yield Static(self._consequence, markup=False)
+            yield Static(_("y  yes      n  no (also Enter, Esc)"), classes="dialog-keys")
+
+    def action_answer(self, yes: bool) -> None:
+        """Close with the answer."""
+        self.dismiss(yes)

@@ -1,0 +1,32 @@
+"""The keys screen, made from the bindings that really are active."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.app import App
+
+from engine.i18n import _
+from tui.dialogs.reading import Reading
+
+
+def keys_screen(app: App[int]) -> Reading:
+    """Every key that works on `app`'s screen now, what is focused first."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for active in app.screen.active_bindings.values():
+        binding = active.binding
+        if not binding.description:
+            continue
+        place = _("everywhere") if active.node is app else type(active.node).__name__
+        if active.node is app.screen:
+            continue
+        keys = groups.setdefault(place, {}).setdefault(_(binding.description), [])
+        display = app.get_key_display(binding)
+        if display not in keys:
+            keys.append(display)
+    lines: list[Text | str] = []
+    for place, actions in groups.items():
+        lines.append(Text(place, style="bold"))
+        lines += [f"  {' '.join(keys):16} {what}" for what, keys in actions.items()]
+        lines.append("")
+    lines.append(_("Tab moves between lists and fields. Esc goes one step back."))
+    return Reading(_("Keys"), lines)

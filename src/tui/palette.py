@@ -1,0 +1,43 @@
+"""The command palette: every action that a key can do here, with its key beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+
+from textual.binding import ActiveBinding
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from engine.i18n import _
+
+
+class KeyCommands(Provider):
+    """Commands made from the bindings that are active on the screen below the palette."""
+
+    def _actions(self) -> Iterator[tuple[str, str, ActiveBinding]]:
+        """Description, keys, binding: one entry for each action."""
+        by_action: dict[str, list[ActiveBinding]] = {}
+        for active in self.screen.active_bindings.values():
+            if active.binding.description and active.binding.id:
+                by_action.setdefault(active.binding.action, []).append(active)
+        for actives in by_action.values():
+            keys = " ".join(self.app.get_key_display(active.binding) for active in actives)
+            yield _(actives[0].binding.description), keys, actives[0]
+
+    async def discover(self) -> Hits:
+        """All of them, before anything is typed."""
+        for text, keys, active in self._actions():
+            yield DiscoveryHit(text, self._run(active), help=keys)
+
+    async def search(self, query: str) -> Hits:
+        """Those that match what is typed."""
+        matcher = self.matcher(query)
+        for text, keys, active in self._actions():
+            score = matcher.match(text)
+            if score > 0:
+                yield Hit(score, matcher.highlight(text), self._run(active), help=keys)
+
+    def _run(self, active: ActiveBinding) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            await self.app.run_action(active.binding.action, active.node)
+
+        return run

@@ -1,0 +1,103 @@
+"""What every pane shares: how it speaks to the shell, and what becomes of its errors."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on
+from textual.containers import Vertical
+from textual.message import Message
+from textual.reactive import reactive
+from textual.widget import Widget
+from textual.worker import Worker, WorkerState
+
+from engine.errors import Failed, Problem
+from engine.i18n import _
+from engine.settings import Settings
+from engine.workspace import Workspace
+
+
+class Pane(Vertical):
+    """One step of the journey: a thin view over one part of the engine.
+
+    A pane never looks outside itself. It posts messages up; the shell calls
+    `activate` down. What it has open it reads from the workspace, where the
+    other panes find it too.
+    """
+
+    DEFAULT_CSS = "Pane { height: 1fr; }"
+
+    TAB: ClassVar[str]
+    """The pane's name in the shell: "data", "config", …"""
+
+    class Opened(Message):
+        """Something is open or made that later steps need (fields of `workspace.Last`)."""
+
+        def __init__(self, **values: str) -> None:
+            super().__init__()
+            self.values = values
+
+    class Go(Message):
+        """The next step lies in another pane."""
+
+        def __init__(self, tab: str) -> None:
+            super().__init__()
+            self.tab = tab
+
+    class Trouble(Message):
+        """Something could not be done; the shell shows it until it is put away."""
+
+        def __init__(self, problem: Problem) -> None:
+            super().__init__()
+            self.problem = problem
+
+    class HintChanged(Message):
+        """The line that names the next step has changed."""
+
+    hint: reactive[str] = reactive("")
+    """The next step and its key, as a sentence ("Enter  use this dataset in a config")."""
+
+    def __init__(self, workspace: Workspace, settings: Settings) -> None:
+        super().__init__(id=self.TAB)
+        self.workspace = workspace
+        self.settings = settings
+
+    def activate(self) -> None:
+        """The pane has come to the front: focus what keys should act on, read what changed."""
+
+    def home(self) -> Widget | None:
+        """The widget that has the focus when nothing else asks for it."""
+        return None
+
+    def watch_hint(self) -> None:
+        """Tell the shell."""
+        if self.is_mounted:
+            self.post_message(self.HintChanged())
+
+    def trouble(self, problem: Problem) -> None:
+        """Show `problem` to the user; safe from any thread."""
+        self.post_message(self.Trouble(problem))
+
+    @on(Worker.StateChanged)
+    def _worker_ended(self, event: Worker.StateChanged) -> None:
+        # Workers are started with exit_on_error=False: what they raise ends here.
+        if event.state is not WorkerState.ERROR:
+            return
+        error = event.worker.error
+        if isinstance(error, Problem):
+            self.trouble(error)
+        else:
+            self.trouble(unexpected(error))
+
+
+def unexpected(error: BaseException | None) -> Problem:
+    """An error that nobody foresaw, as something a person can read and report."""
+    import traceback
+
+    details = "".join(traceback.format_exception(error)) if error is not None else ""
+    return Failed(
+        _("Something went wrong inside Tunedeck"),
+        f"{type(error).__name__}: {error}",
+        _("F7 shows the details; please report them. Nothing of your runs is touched."),
+        details,
+    )
