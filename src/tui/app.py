@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from textual import on, work
@@ -117,7 +118,7 @@ class Tunedeck(App[int]):
         for number in (signal.SIGHUP, signal.SIGTERM):
             # The line dropped or the machine goes down: leave at once and in
             # order. Runs are their supervisors' and stay.
-            loop.add_signal_handler(number, lambda n=number: self.exit(return_code=128 + n))
+            loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
         await self._show(self.current)
         self._watch.start()
 
@@ -295,7 +296,6 @@ class Tunedeck(App[int]):
         if self.is_running and theme != choose_theme(self.chosen.theme) and not self.is_headless:
             settings.save(theme=theme)
 
-    @work(exit_on_error=False)
     async def action_quit(self) -> None:
         """Leave. Runs in progress go on, and the terminal says so afterwards."""
         self.exit(return_code=0)

@@ -21,6 +21,13 @@ TUNEDECK = Theme(
     panel="#262626",
     boost="#303030",
     dark=True,
+    variables={
+        "block-cursor-background": "#005f87",
+        "block-cursor-foreground": "#ffffff",
+        "block-cursor-blurred-background": "#303030",
+        "block-cursor-blurred-foreground": "#d0d0d0",
+        "footer-key-foreground": "#d7af5f",
+    },
 )
 """Made of the 256-colour cube's own colours, so that nothing shifts over SSH and tmux."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from engine.i18n import _
 from engine.text import one_line, size
 from tui.watch import Sight
-from tui.widgets.strips import bar
+from tui.widgets.gauge import bar
 
 
 def machine_lines(sight: Sight) -> Iterator[str]:
@@ -16,7 +16,7 @@ def machine_lines(sight: Sight) -> Iterator[str]:
         yield sight.gpus.reason
     for one in sight.gpus.gpus:
         yield f"GPU{one.index}  {one_line(one.name)}"
-        share = bar(one.used / one.total, 20)
+        share = bar(one.used, one.total, 20)
         yield f"  {_('memory')}  {share}  {size(one.used)} / {size(one.total)}"
         facts = [f"{one.util} %"] if one.util is not None else []
         facts += [f"{one.temperature} °C"] if one.temperature is not None else []

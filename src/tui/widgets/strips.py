@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from engine.i18n import _
 from engine.text import duration, one_line, size
+from tui.widgets.gauge import bar
 
 if TYPE_CHECKING:
     from engine.run.folder import RunSummary
@@ -67,12 +68,6 @@ class Line(Static):
         self._draw()
 
 
-def bar(share: float, width: int) -> str:
-    """`share` (0 to 1) as `width` cells of a bar."""
-    filled = round(max(0.0, min(1.0, share)) * width)
-    return "▇" * filled + "▁" * (width - filled)
-
-
 def machine_line(sight: Sight, width: int) -> Text:
     """GPUs while they fit in `width` cells, else one summary; without GPUs the host."""
     if not sight.gpus.gpus:
@@ -81,7 +76,7 @@ def machine_line(sight: Sight, width: int) -> Text:
             (_("no GPU"), "dim"),
             f"  CPU {host.cpu:3.0f}%  ",
             _("memory"),
-            f" {bar(host.memory_used / host.memory_total, 6)} ",
+            f" {bar(host.memory_used, host.memory_total, 6)} ",
             f"{size(host.memory_used)}/{size(host.memory_total)} ",
         )
     cells = Text("  ").join(_gpu(one) for one in sight.gpus.gpus)
@@ -92,14 +87,14 @@ def machine_line(sight: Sight, width: int) -> Text:
     total = sum(one.total for one in sight.gpus.gpus)
     busy = sum(1 for one in sight.gpus.gpus if (one.util or 0) >= 5)
     return Text(
-        f"{count} GPU {bar(used / total, 8)} {size(used)}/{size(total)}  "
+        f"{count} GPU {bar(used, total, 8)} {size(used)}/{size(total)}  "
         + _("{busy} busy").format(busy=busy)
         + " "
     )
 
 
 def _gpu(one: Gpu) -> Text:
-    text = Text(f"GPU{one.index} {bar(one.used / one.total, 8)} {size(one.used)}/{size(one.total)}")
+    text = Text(f"GPU{one.index} {bar(one.used, one.total, 8)} {size(one.used)}/{size(one.total)}")
     if one.util is not None:
         text.append(f" {one.util:3d}%")
     if one.temperature is not None:
