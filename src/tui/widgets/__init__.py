@@ -1,0 +1,1 @@
+"""Widgets that know nothing of Tunedeck: they draw what they are given and post keys."""

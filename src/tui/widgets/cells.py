@@ -1,0 +1,65 @@
+"""Outside text cut to terminal cells, shared by the widgets that draw line by line."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+
+from engine.text import one_line
+
+ELLIPSIS = "…"
+# A cell of text can take several characters (escape sequences, combining
+# marks); past this many per cell only the cutting would cost time.
+_CHARACTERS_A_CELL = 16
+
+
+def fit(text: str, width: int, align: str = "left") -> str:
+    """`text` on exactly `width` cells: cut with an ellipsis, or padded on one side.
+
+    A double-width character that does not fit whole is left out.
+
+    Args:
+        text: must be clean already (`engine.text.one_line`).
+        width: in terminal cells.
+        align: "left", "right" or "center".
+    """
+    if width <= 0:
+        return ""
+    length = cell_len(text)
+    if length > width:
+        return set_cell_size(text, width - 1) + ELLIPSIS
+    before = {"left": 0, "right": width - length, "center": (width - length) // 2}[align]
+    return " " * before + set_cell_size(text, width - before)
+
+
+def clip(text: str, width: int) -> str:
+    """The start of outside `text`, cleaned: all that `width` cells can need of it."""
+    return one_line(text[: (width + 1) * _CHARACTERS_A_CELL])
+
+
+def segments(
+    cell: str | Text, width: int, align: str, style: Style, console: Console
+) -> list[Segment]:
+    """A table cell as segments of exactly `width` cells over the style `style`."""
+    if isinstance(cell, str):
+        return [Segment(fit(clip(cell, width), width, align), style)]
+    parts = [
+        (clip(part, width), style + extra if extra else style)
+        for part, extra, control in cell.render(console)
+        if control is None
+    ]
+    length = sum(cell_len(part) for part, _ in parts)
+    room = width if length <= width else width - 1
+    drawn = []
+    for part, part_style in parts:
+        taken = min(cell_len(part), room)
+        drawn.append(Segment(set_cell_size(part, taken), part_style))
+        room -= taken
+    if length > width:
+        drawn.append(Segment(ELLIPSIS, style))
+        return drawn
+    before = {"left": 0, "right": room, "center": room // 2}[align]
+    return [Segment(" " * before, style), *drawn, Segment(" " * (room - before), style)]
