@@ -32,7 +32,7 @@ class Output:
         if self.json:
             import msgspec
 
-            sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+            sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
         else:
             for line in human():
                 sys.stdout.write(clean(line, keep="\n\t") + "\n")

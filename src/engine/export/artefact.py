@@ -1,0 +1,128 @@
+"""What a path is, in the terms of export: a checkpoint, an adapter, a model, …"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+import msgspec
+
+from engine.errors import Problem
+from engine.i18n import N_, _
+
+MODEL = "model"
+ADAPTER = "adapter"
+CHECKPOINT_FILE = "checkpoint-file"
+CHECKPOINT_DEEPSPEED = "checkpoint-deepspeed"
+DEEPSPEED_PART = "deepspeed-part"
+RUN = "run-folder"
+CONFIG = "config"
+UNKNOWN = "unknown"
+
+CHECKPOINTS = (CHECKPOINT_FILE, CHECKPOINT_DEEPSPEED)
+
+_WORDS = {
+    MODEL: N_("a whole model"),
+    ADAPTER: N_("an adapter (PEFT)"),
+    CHECKPOINT_FILE: N_("a checkpoint of XTuner's"),
+    CHECKPOINT_DEEPSPEED: N_("a DeepSpeed checkpoint folder"),
+    DEEPSPEED_PART: N_("one file out of a DeepSpeed checkpoint folder"),
+    RUN: N_("the folder of a training run"),
+    CONFIG: N_("a Python file, probably a config"),
+    UNKNOWN: N_("nothing that export knows"),
+}
+_HINTS = {
+    MODEL: N_("A model needs no converting: chat with it, or use it as the base of a merge."),
+    ADAPTER: N_("An adapter is converted already: `tunedeck merge BASE {path} OUT` merges it."),
+    CHECKPOINT_FILE: N_("Convert it first: `tunedeck convert {path}`."),
+    CHECKPOINT_DEEPSPEED: N_("Convert it first: `tunedeck convert {path}`."),
+    DEEPSPEED_PART: N_("Give the folder: {folder}"),
+    RUN: N_("Give a checkpoint in it: {checkpoint}"),
+    CONFIG: N_("Give the checkpoint that was trained with it."),
+    UNKNOWN: N_("Check the path."),
+}
+
+
+class Artefact(msgspec.Struct, frozen=True):
+    """A path and what lies there.
+
+    `kind` is one of this module's constants, `words` names it for a person,
+    `hint` says what can be done with it, `zero` is DeepSpeed's stage (3 when
+    the weights themselves are split, 2 for stages 1 and 2, else 0).
+    """
+
+    kind: str
+    path: Path
+    words: str
+    hint: str
+    zero: int = 0
+
+
+def identify(path: Path) -> Artefact:
+    """Say what `path` is, from names and first bytes only. Raises `Problem` if nothing is there."""
+    if not path.exists():
+        raise Problem(_("{path} does not exist").format(path=path), "", _("Check the path."))
+    kind = _folder(path) if path.is_dir() else _file(path)
+    hint = _(_HINTS[kind]).format(path=path, folder=path.parent, checkpoint=newest(path) or "")
+    return Artefact(kind, path, _(_WORDS[kind]), hint, _zero(path) if path.is_dir() else 0)
+
+
+def expect(path: Path, kinds: tuple[str, ...], wanted: str) -> Artefact:
+    """`identify(path)`, or a `Problem` that says what it is when it is none of `kinds`.
+
+    Args:
+        path: what the person gave.
+        kinds: what can be used.
+        wanted: what was asked for, in words ("a checkpoint").
+    """
+    found = identify(path)
+    if found.kind in kinds:
+        return found
+    raise Problem(
+        _("{path} is not {wanted}").format(path=path, wanted=wanted),
+        _("It is {words}.").format(words=found.words),
+        found.hint,
+    )
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint with the highest step in a run's folder."""
+    if not folder.is_dir():
+        return None
+    found = [one for one in folder.iterdir() if _step(one) is not None]
+    return max(found, key=lambda one: _step(one) or 0, default=None)
+
+
+def _step(path: Path) -> int | None:
+    match = re.fullmatch(r"(?:iter|epoch)_(\d+)\.pth", path.name)
+    return int(match[1]) if match else None
+
+
+def _zero(folder: Path) -> int:
+    if any(folder.glob("zero_pp_rank_*_mp_rank_*_model_states.pt")):
+        return 3
+    return 2 if any(folder.glob("mp_rank_*_model_states.pt")) else 0
+
+
+def _folder(path: Path) -> str:
+    if _zero(path):
+        return CHECKPOINT_DEEPSPEED
+    if (path / "adapter_config.json").is_file():
+        return ADAPTER
+    if (path / "config.json").is_file():
+        return MODEL
+    return RUN if newest(path) else UNKNOWN
+
+
+def _file(path: Path) -> str:
+    if path.name.endswith(("_model_states.pt", "_optim_states.pt")):
+        return DEEPSPEED_PART
+    if path.suffix == ".py":
+        return CONFIG
+    if path.name in ("adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"):
+        return ADAPTER
+    if path.suffix == ".safetensors" or path.name.startswith("pytorch_model"):
+        return MODEL
+    # A torn .pth is still meant as a checkpoint: reading it says what is wrong.
+    return CHECKPOINT_FILE if path.suffix == ".pth" or zipfile.is_zipfile(path) else UNKNOWN

@@ -1,0 +1,214 @@
+"""From a checkpoint to a PEFT adapter folder: no base model, no torch, no GPU.
+
+The adapter's weights stand in the checkpoint as they are; converting renames
+them and copies their bytes, so it costs what reading and writing them costs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from engine import files
+from engine.errors import Failed, Problem
+from engine.export import adapter_config, artefact, dtypes, safetensors_file, trained_config
+from engine.export.checkpoint import Checkpoint, Weight
+from engine.export.safetensors_file import Entry
+from engine.export.trained_config import TrainedConfig
+from engine.i18n import _
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+XTUNER_CONFIG = "xtuner_config.py"
+
+Progress = Callable[[int, int], None]
+"""``progress(bytes done, bytes in all)``."""
+
+
+class Converted(msgspec.Struct, frozen=True):
+    """What `convert` made: the folder, its tensors, its size and the time it took."""
+
+    adapter: Path
+    keys: int
+    bytes: int
+    seconds: float
+
+
+def default_out(checkpoint: Path) -> Path:
+    """Where the adapter goes when nobody says: beside the checkpoint, named after it."""
+    return checkpoint.with_name(f"{checkpoint.name.removesuffix('.pth')}-adapter")
+
+
+def convert(
+    checkpoint: Path,
+    out: Path | None = None,
+    *,
+    config: Path | None = None,
+    dtype: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Converted:
+    """Write the adapter in `checkpoint` to the new folder `out`.
+
+    Args:
+        checkpoint: a ``.pth`` file of XTuner's, or a DeepSpeed ZeRO-1/2 folder.
+        out: the folder to make; by default `default_out`.
+        config: the run's XTuner config, for a checkpoint that does not carry it.
+        dtype: ``fp32``, ``fp16`` or ``bf16``; None keeps what was trained.
+        force: replace `out` when it exists.
+        progress: told the bytes written so far.
+
+    Raises `Problem` for what cannot be converted; nothing is then written.
+    """
+    started = time.monotonic()
+    _check(checkpoint)
+    out = out or default_out(checkpoint)
+    files.refuse_existing(out, force)
+    target = dtypes.parse(dtype) if dtype else None
+    with Checkpoint(checkpoint) as opened:
+        text, known = _config(opened, config)
+        weights = _renamed(opened)
+        entries = [weight.entry for weight in weights]
+        described = adapter_config.build(known, entries, checkpoint)
+        total = sum(_cast_entry(entry, target).size for entry in entries)
+        check_space(out, total)
+        with files.replacing_folder(out, force) as folder:
+            tensors = _counted(weights, target, total, progress)
+            size = safetensors_file.write(folder / WEIGHTS, tensors)
+            files.write_json(folder / CONFIG, described)
+            with files.replacing(folder / XTUNER_CONFIG) as file:
+                file.write(text)
+    return Converted(out, len(entries), size, round(time.monotonic() - started, 3))
+
+
+def check_space(target: Path, size: int) -> None:
+    """Raise `Failed` unless `size` bytes (and a little) are free where `target` will be."""
+    parent = next(one for one in target.absolute().parents if one.exists())
+    free = shutil.disk_usage(parent).free
+    if free < size + (16 << 20):
+        raise Failed(
+            _("There is not enough room for {path}").format(path=target),
+            _("It needs {need:,} MB; {free:,} MB are free.").format(
+                need=size // 10**6 + 17, free=free // 10**6
+            ),
+            _("Free some space, or choose another disk."),
+        )
+
+
+def _check(checkpoint: Path) -> None:
+    found = artefact.expect(checkpoint, artefact.CHECKPOINTS, _("a checkpoint"))
+    if found.zero == 3:
+        raise Problem(
+            _("Cannot convert {path}").format(path=checkpoint),
+            _("It is a DeepSpeed ZeRO-3 checkpoint: the weights themselves are in pieces."),
+            _("Use XTuner's own tool: python -m xtuner.tools.model_converters.pth_to_hf."),
+        )
+
+
+def _config(opened: Checkpoint, given: Path | None) -> tuple[bytes, TrainedConfig]:
+    """The config's text to keep with the adapter, and what it says."""
+    stored = opened.config.encode()
+    beside = given or _beside(opened.path)
+    try:
+        text = beside.read_bytes() if beside else stored
+    except OSError as error:
+        raise Problem(
+            _("Cannot read the config {path}").format(path=beside),
+            error.strerror or str(error),
+            _("Check the path."),
+        ) from error
+    # What was really trained is what the checkpoint says, unless told otherwise.
+    source = text if given or not stored else stored
+    known = trained_config.read(source.decode("utf-8", "replace"))
+    if known is None:
+        raise Problem(
+            _("Cannot tell how {path} was trained").format(path=opened.path),
+            _("It carries no config that can be read.")
+            if given is None
+            else _("{path} is not a config of XTuner's.").format(path=given),
+            _("Give the config of the run with --config."),
+        )
+    return text, known
+
+
+def _beside(checkpoint: Path) -> Path | None:
+    """The config in the run's folder, if there is exactly one (DeepSpeed adds tools of its own)."""
+    found = [
+        one for one in checkpoint.absolute().parent.glob("*.py") if not one.name.startswith("zero_")
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _renamed(opened: Checkpoint) -> list[Weight]:
+    """The weights under the names that peft gives them in an adapter folder."""
+    names = [weight.entry.name for weight in opened.weights]
+    if not any(".lora_" in name for name in names):
+        raise Problem(
+            _("{path} holds no adapter").format(path=opened.path),
+            _("It has no LoRA weights: the whole model was trained, or it is something else."),
+            _("Use XTuner's own tool: python -m xtuner.tools.model_converters.pth_to_hf."),
+        )
+    strange = [name for name in names if not name.startswith("llm.base_model.model.")]
+    if strange:
+        raise Problem(
+            _("Cannot convert {path}").format(path=opened.path),
+            _("It holds more than a language model's adapter: {name}, …").format(name=strange[0]),
+            _("Use XTuner's own tool: python -m xtuner.tools.model_converters.pth_to_hf."),
+        )
+    return [
+        Weight(Entry(peft_name(one.entry.name), one.entry.dtype, one.entry.shape), one.chunks)
+        for one in opened.weights
+    ]
+
+
+def peft_name(name: str) -> str:
+    """A trained tensor's name in an adapter folder.
+
+    XTuner's prefix and the adapter's own name (always ``default``) go:
+    ``llm.base_model.model.x.lora_A.default.weight`` is
+    ``base_model.model.x.lora_A.weight``.
+    """
+    name = name.removeprefix("llm.").replace(".modules_to_save.default.", ".")
+    module, found, part = name.partition(".lora_")
+    if not found:
+        return name
+    part = part.replace(".default", "", 1)
+    return f"{module}.lora_{part}".removesuffix(
+        ".weight" if part == "magnitude_vector.weight" else ""
+    )
+
+
+def _cast_entry(entry: Entry, target: str | None) -> Entry:
+    if target is None or entry.dtype not in dtypes.FLOATS:
+        return entry
+    return Entry(entry.name, target, entry.shape)
+
+
+def _counted(
+    weights: list[Weight], target: str | None, total: int, progress: Progress | None
+) -> list[tuple[Entry, Iterator[bytes]]]:
+    """The tensors to write; `progress` hears of each piece."""
+    done = 0
+
+    def pieces(weight: Weight, goal: Entry) -> Iterator[bytes]:
+        nonlocal done
+        for piece in weight.chunks():
+            data = piece if goal is weight.entry else _cast(piece, weight.entry, goal.dtype)
+            yield data
+            done += len(data)
+            if progress:
+                progress(done, total)
+
+    goals = [_cast_entry(weight.entry, target) for weight in weights]
+    return [(goal, pieces(weight, goal)) for weight, goal in zip(weights, goals, strict=True)]
+
+
+def _cast(piece: bytes, entry: Entry, dtype: str) -> bytes:
+    import numpy
+
+    values = numpy.frombuffer(piece, dtypes.numpy_dtype(entry.dtype))
+    return dtypes.cast(values, dtype, entry.name).tobytes()

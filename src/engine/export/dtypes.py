@@ -1,0 +1,99 @@
+"""Element types, by their safetensors names, and the casts between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import Failed, Problem
+from engine.i18n import _
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SIZES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1,
+    "BOOL": 1, "C64": 8,
+}  # fmt: skip
+"""Bytes of one element."""
+
+FLOATS = ("F32", "F16", "BF16", "F64")
+"""The types that arithmetic and casts are done on."""
+
+FROM_TORCH = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
+    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
+    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
+    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8",
+    "bool": "BOOL", "complex64": "C64",
+}  # fmt: skip
+"""torch's names (``torch.bfloat16`` without the ``torch.``)."""
+
+SHORT = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
+"""The names of the command line."""
+
+_NUMPY = {
+    "F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1",
+    "U64": "u8", "U32": "u4", "U16": "u2", "U8": "u1", "BOOL": "?", "C64": "c8",
+}  # fmt: skip
+
+
+def parse(name: str) -> str:
+    """The safetensors name of ``fp32``, ``fp16`` or ``bf16``. Raises `Problem` for another."""
+    try:
+        return SHORT[name]
+    except KeyError:
+        raise Problem(
+            _("The data type {name} is not known").format(name=name),
+            "",
+            _("Known: {names}.").format(names=", ".join(SHORT)),
+        ) from None
+
+
+def short(dtype: str) -> str:
+    """How people write a safetensors type: ``bf16`` for BF16."""
+    return next((name for name, value in SHORT.items() if value == dtype), dtype.lower())
+
+
+def torch_name(dtype: str) -> str:
+    """How ``config.json`` writes a safetensors type: ``bfloat16`` for BF16."""
+    return next(name for name, value in FROM_TORCH.items() if value == dtype)
+
+
+def numpy_dtype(dtype: str) -> np.dtype[Any]:
+    """The numpy type of a safetensors type (little endian)."""
+    import numpy
+
+    if dtype in _NUMPY:
+        return numpy.dtype("<" + _NUMPY[dtype])
+    import ml_dtypes
+
+    kinds: dict[str, Any] = {
+        "BF16": ml_dtypes.bfloat16,
+        "F8_E4M3": ml_dtypes.float8_e4m3fn,
+        "F8_E5M2": ml_dtypes.float8_e5m2,
+    }
+    result: np.dtype[Any] = numpy.dtype(kinds[dtype])
+    return result
+
+
+def cast(values: np.ndarray[Any, Any], dtype: str, name: str) -> np.ndarray[Any, Any]:
+    """`values` as `dtype`, rounded to nearest even.
+
+    Raises `Failed` when a finite value does not fit (float16 ends at 65504):
+    an infinity in a weight makes every answer garbage, without a word.
+    """
+    import numpy
+
+    target = numpy_dtype(dtype)
+    if values.dtype == target:
+        return values
+    with numpy.errstate(over="ignore"):
+        result = values.astype(target)
+    if dtype == "F16" and not numpy.isfinite(result).all() and numpy.isfinite(values).all():
+        raise Failed(
+            _("The weight {name} does not fit into fp16").format(name=name),
+            _("It holds values beyond 65504, where fp16 ends."),
+            _("Use bf16, which reaches as far as fp32."),
+        )
+    return result

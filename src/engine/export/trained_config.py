@@ -1,0 +1,111 @@
+"""What export needs to know from an XTuner config, read without running it.
+
+A config is a Python program. Here its text is only parsed: names that were
+assigned, literals and ``dict(…)`` are followed, everything else counts as
+unknown. Both forms work: the one a person writes, and the resolved one that
+mmengine stores in a checkpoint.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Any
+
+
+class _Unknown:
+    """A value that only running the config would tell."""
+
+
+UNKNOWN = _Unknown()
+
+
+@dataclass(frozen=True)
+class TrainedConfig:
+    """The parts of a config that an adapter depends on.
+
+    Attributes:
+        base: path or name of the base model, "" when the config does not tell.
+        lora: the arguments of ``LoraConfig``; None when there is none. A value
+            that could not be told without running the config is left out.
+        revision: the base model's revision on its hub, or "".
+        trust_remote_code: whether the config lets the model bring its own code.
+        quantized: whether the base was quantized in training (QLoRA).
+        questions: the evaluation questions.
+    """
+
+    base: str
+    lora: dict[str, Any] | None
+    revision: str
+    trust_remote_code: bool
+    quantized: bool
+    questions: tuple[str, ...]
+
+
+def read(text: str) -> TrainedConfig | None:
+    """Read a config's text; None when it is not Python or has no model in it."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    names: dict[str, Any] = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign):
+            value = _value(statement.value, names)
+            for target in statement.targets:
+                if isinstance(target, ast.Name):
+                    names[target.id] = value
+    model = names.get("model")
+    llm = model.get("llm") if isinstance(model, dict) else None
+    if not isinstance(model, dict) or not isinstance(llm, dict):
+        return None
+    base = llm.get("pretrained_model_name_or_path")
+    lora = model.get("lora")
+    revision = llm.get("revision")
+    return TrainedConfig(
+        base=base if isinstance(base, str) else "",
+        lora={key: value for key, value in lora.items() if _plain(value)}
+        if isinstance(lora, dict)
+        else None,
+        revision=revision if isinstance(revision, str) else "",
+        trust_remote_code=llm.get("trust_remote_code") is True,
+        quantized=bool(llm.get("quantization_config")),
+        questions=_questions(names),
+    )
+
+
+def _questions(names: dict[str, Any]) -> tuple[str, ...]:
+    hooks = names.get("custom_hooks")
+    for hook in hooks if isinstance(hooks, (list, tuple)) else ():
+        found = hook.get("evaluation_inputs") if isinstance(hook, dict) else None
+        if isinstance(found, (list, tuple)):
+            return tuple(one for one in found if isinstance(one, str))
+    return ()
+
+
+def _plain(value: Any) -> bool:
+    """A scalar, or a list or dict of scalars: all that ``LoraConfig`` takes."""
+    parts = list(value.values()) if isinstance(value, dict) else value
+    parts = parts if isinstance(parts, (list, tuple, set)) else [parts]
+    return all(part is None or isinstance(part, (str, int, float)) for part in parts)
+
+
+def _value(node: ast.expr, names: dict[str, Any]) -> Any:
+    """The value of `node` as far as it can be told; `UNKNOWN` where it cannot."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id, UNKNOWN)
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(one, names) for one in node.elts]
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {
+            key.value: _value(value, names) for key, value in pairs if isinstance(key, ast.Constant)
+        }
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Name) and node.func.id == "dict":
+            return {one.arg: _value(one.value, names) for one in node.keywords if one.arg}
+        return UNKNOWN
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return UNKNOWN
