@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.cli.output import Output
 from engine.i18n import _
 
-Subparsers = "argparse._SubParsersAction[argparse.ArgumentParser]"
+if TYPE_CHECKING:
+    from engine.export.verify import Verified
 
 
 def add(
@@ -28,6 +31,33 @@ def add(
     convert.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), help=_("default: as trained"))
     convert.add_argument("--force", action="store_true", help=_("replace OUT if it exists"))
     convert.set_defaults(run=_convert)
+
+    merge = verbs.add_parser(
+        "merge", parents=[common], help=_("adapter or checkpoint onto the base model")
+    )
+    merge.add_argument("base", type=Path, help=_("the base model's folder"))
+    merge.add_argument("adapter", type=Path, help=_("adapter folder or checkpoint"))
+    merge.add_argument("out", type=Path, help=_("the folder of the merged model"))
+    merge.add_argument(
+        "--dtype",
+        choices=("auto", "bf16", "fp16", "fp32"),
+        default="auto",
+        help=_("default: auto, the base's"),
+    )
+    merge.add_argument(
+        "--device", default="auto", metavar="auto|cpu|cuda:N", help=_("where to compute")
+    )
+    merge.add_argument("--force", action="store_true", help=_("replace OUT if it exists"))
+    merge.set_defaults(run=_merge)
+
+    verify = verbs.add_parser(
+        "verify", parents=[common], help=_("does the merged model answer as the adapter does?")
+    )
+    verify.add_argument("base", type=Path, help=_("the base model's folder"))
+    verify.add_argument("adapter", type=Path, help=_("adapter folder or checkpoint"))
+    verify.add_argument("merged", type=Path, help=_("the merged model's folder"))
+    verify.add_argument("--prompt", action="append", help=_("ask this (may be repeated)"))
+    verify.set_defaults(run=_verify)
 
 
 def _convert(args: argparse.Namespace, out: Output) -> int:
@@ -54,3 +84,66 @@ def _convert(args: argparse.Namespace, out: Output) -> int:
         ],
     )
     return 0
+
+
+def _merge(args: argparse.Namespace, out: Output) -> int:
+    from engine.export.merge import merge
+    from engine.text import duration, size
+
+    made = merge(
+        args.base,
+        args.adapter,
+        args.out,
+        dtype=args.dtype,
+        device=args.device,
+        force=args.force,
+        progress=out.progress(_("Merging")),
+    )
+    out.result(
+        made,
+        lambda: [
+            _("{path}: {size} in {dtype}, in {time}, with {peak} of memory").format(
+                path=made.out,
+                size=size(made.bytes),
+                dtype=made.dtype,
+                time=duration(made.seconds),
+                peak=size(made.peak_bytes),
+            )
+        ],
+    )
+    return 0
+
+
+def _verify(args: argparse.Namespace, out: Output) -> int:
+    from engine.export.verify import verify
+
+    found = verify(
+        args.base,
+        args.adapter,
+        args.merged,
+        settings=out.settings,
+        prompts=args.prompt,
+        progress=out.progress(_("Comparing")),
+    )
+    out.result(found, lambda: _verified(found))
+    return 0 if found.agree else 1
+
+
+def _verified(found: Verified) -> Iterator[str]:
+    from engine.text import one_line
+
+    for row in found.prompts:
+        yield f"? {one_line(row.prompt)}"
+        if row.adapter == row.merged:
+            yield f"  = {one_line(row.merged)}"
+        else:
+            yield _("  adapter: {text}").format(text=one_line(row.adapter))
+            yield _("  merged:  {text}").format(text=one_line(row.merged))
+    yield _("Largest logit difference {diff:.4g}; rounding to {dtype} explains {room:.4g}.").format(
+        diff=found.max_logit_diff, dtype=found.dtype, room=found.tolerance
+    )
+    if found.adapter_effect <= found.tolerance / 4:
+        yield _("The adapter changes next to nothing ({effect:.4g}): did training work?").format(
+            effect=found.adapter_effect
+        )
+    yield _("They agree.") if found.agree else _("They differ: do not use this merged model.")

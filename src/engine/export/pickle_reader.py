@@ -258,16 +258,18 @@ class TorchFile:
         return place[0]
 
     def chunks(self, tensor: Tensor) -> Iterator[bytes]:
-        """The tensor's elements in row-major order, in pieces of at most `CHUNK` bytes
-        (a tensor that is not contiguous comes as one piece)."""
+        """The tensor's elements in row-major order, in pieces of whole rows, about `CHUNK`
+        bytes each (a tensor that is not contiguous comes as one piece)."""
         start = self._storage(tensor)
         width = dtypes.SIZES[tensor.dtype]
         if not tensor.contiguous:
             yield self._gather(tensor, start, width)
             return
         at, left = start + tensor.offset * width, tensor.elements * width
+        row = math.prod(tensor.shape[1:]) * width
+        size = max(CHUNK // max(row, 1), 1) * max(row, 1)
         while left:
-            piece = self._bytes(at, min(CHUNK, left))
+            piece = self._bytes(at, min(size, left))
             at, left = at + len(piece), left - len(piece)
             yield piece
 

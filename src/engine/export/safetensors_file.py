@@ -90,7 +90,9 @@ class Reader:
         self._begins = {entry.name: 8 + length + begin for begin, _end, entry in places}
 
     def chunks(self, entry: Entry, size: int = CHUNK) -> Iterator[bytes]:
-        """The tensor's bytes in pieces of `size` (the last may be shorter)."""
+        """The tensor's bytes in pieces of about `size`, each of whole rows."""
+        row = max(entry.size // max(entry.shape[0], 1), 1) if entry.shape else entry.size
+        size = max(size // row, 1) * row
         at, left = self._begins[entry.name], entry.size
         while left:
             self._file.seek(at)
@@ -99,10 +101,6 @@ class Reader:
                 raise _problem(self.path, _("It is torn: data that its header names are missing."))
             at, left = at + len(piece), left - len(piece)
             yield piece
-
-    def read(self, entry: Entry) -> bytes:
-        """The tensor's bytes."""
-        return b"".join(self.chunks(entry, max(entry.size, 1)))
 
 
 def write(

@@ -1,0 +1,197 @@
+"""A LoRA adapter folder as merging needs it: which tensor of the base it changes, and how."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import Failed, Problem
+from engine.export import adapter_config, artefact, dtypes
+from engine.export.checkpoint import Weight
+from engine.export.pickle_reader import Tensor, TorchFile
+from engine.export.safetensors_file import Entry, Reader
+from engine.i18n import _
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PREFIX = "base_model.model."
+
+# What may be set without changing what a merge has to do.
+_HARMLESS = {
+    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "exclude_modules",
+    "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern",
+    "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core", "modules_to_save",
+    "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision",
+    "target_modules", "task_type", "use_rslora",
+}  # fmt: skip
+# These ways to begin change the base model itself before training starts.
+_CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A change of low rank: ``scale * (b @ a)``, float32, transposed when `turned`.
+
+    a: (rank, in), b: (out, rank); the base's tensor is (out, in), or (in, out) when `turned`.
+    """
+
+    a: Weight
+    b: Weight
+    scale: float
+    turned: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape of the tensor it is added to."""
+        out, into = self.b.entry.shape[0], self.a.entry.shape[1]
+        return (into, out) if self.turned else (out, into)
+
+    def rows(self) -> Callable[[int, int], np.ndarray[Any, Any]]:
+        """A function that computes rows `first` to `last` of the change."""
+        a, b = load(self.a), load(self.b) * self.scale
+        left, right = (a.T, b.T) if self.turned else (b, a)
+        return lambda first, last: left[first:last] @ right
+
+
+class Adapter:
+    """An open adapter folder. Close it after use.
+
+    Attributes:
+        deltas: the changes, by the name of the base's parameter.
+        replaced: tensors that take the place of the base's (``modules_to_save``, biases).
+        trained_on: the base model that the adapter names, "" when it names none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`. Raises `Problem` for an adapter that cannot be read or merged."""
+        artefact.expect(path, (artefact.ADAPTER,), _("an adapter"))
+        self.path = path if path.is_dir() else path.parent
+        self._config = self._read_config()
+        self.trained_on = str(self._config.get("base_model_name_or_path") or "")
+        self._open = ExitStack()
+        self.deltas: dict[str, Delta] = {}
+        self.replaced: dict[str, Weight] = {}
+        try:
+            self._sort(self._weights())
+        except BaseException:
+            self._open.close()
+            raise
+
+    def __enter__(self) -> Adapter:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._open.close()
+
+    def _read_config(self) -> dict[str, Any]:
+        path = self.path / "adapter_config.json"
+        try:
+            config = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise self._problem(f"{path.name}: {error}") from error
+        if not isinstance(config, dict):
+            raise self._problem(_("{name} is not a JSON object.").format(name=path.name))
+        if config.get("peft_type") != "LORA":
+            raise self._problem(
+                _("It is of the kind {kind}; only LoRA can be merged.").format(
+                    kind=config.get("peft_type")
+                )
+            )
+        strange = [name for name, value in config.items() if value and name not in _HARMLESS]
+        start = str(config.get("init_lora_weights")).lower()
+        if start.startswith(_CHANGES_BASE):
+            strange.append(f"init_lora_weights={start}")
+        if strange:
+            raise self._problem(
+                _("It uses {names}, which this merge does not know.").format(
+                    names=", ".join(sorted(strange))
+                ),
+                _("Use peft's merge_and_unload, or chat with the adapter unmerged."),
+            )
+        return {**adapter_config.DEFAULTS, **config}
+
+    def _weights(self) -> list[Weight]:
+        file, pickled = self.path / "adapter_model.safetensors", self.path / "adapter_model.bin"
+        if file.is_file():
+            reader = self._open.enter_context(Reader(file))
+            return [_stored(reader, entry) for entry in reader.entries]
+        if not pickled.is_file():
+            raise self._problem(_("{name} is missing.").format(name=file.name))
+        torch_file = self._open.enter_context(TorchFile(pickled))
+        root = torch_file.root if isinstance(torch_file.root, dict) else {}
+        return [
+            _pickled(torch_file, str(name), value)
+            for name, value in root.items()
+            if isinstance(value, Tensor)
+        ]
+
+    def _sort(self, weights: list[Weight]) -> None:
+        """Pair A with B; everything else replaces a tensor of the base."""
+        by_name = {weight.entry.name.removeprefix(PREFIX): weight for weight in weights}
+        for name, weight in by_name.items():
+            module, found, part = name.partition(".lora_")
+            if not found:
+                target = name.replace(".base_layer.", ".").replace(".modules_to_save.", ".")
+                self.replaced[target] = weight
+            elif part in ("A.weight", "embedding_A"):
+                other = by_name.get(f"{module}.lora_{part.replace('A', 'B')}")
+                self.deltas[f"{module}.weight"] = self._delta(module, part, weight, other)
+            elif part not in ("B.weight", "embedding_B"):
+                raise self._problem(_("This merge does not know {name}.").format(name=name))
+        pairs = sum(".lora_B" in name or ".lora_embedding_B" in name for name in by_name)
+        if not weights or pairs != len(self.deltas):
+            raise self._problem(_("Its LoRA weights are not complete."))
+
+    def _delta(self, module: str, part: str, a: Weight, b: Weight | None) -> Delta:
+        shapes = (a.entry.shape, b.entry.shape if b else ())
+        if b is None or len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][0] != shapes[1][1]:
+            raise self._problem(
+                _("The LoRA weights of {name} do not fit each other.").format(name=module)
+            )
+        rank = a.entry.shape[0]
+        alpha = float(self._pattern("alpha_pattern", module, self._config["lora_alpha"]))
+        scale = alpha / (math.sqrt(rank) if self._config["use_rslora"] else rank)
+        turned = part == "embedding_A" or bool(self._config["fan_in_fan_out"])
+        return Delta(a, b, scale, turned)
+
+    def _pattern(self, name: str, module: str, default: Any) -> Any:
+        """A value that may differ from module to module (peft matches the end of the name)."""
+        for key, value in (self._config[name] or {}).items():
+            if re.match(rf"(.*\.)?({key})$", module):
+                return value
+        return default
+
+    def _problem(self, why: str, todo: str = "") -> Problem:
+        return Problem(_("Cannot merge the adapter {path}").format(path=self.path), why, todo)
+
+
+def load(weight: Weight) -> np.ndarray[Any, Any]:
+    """A tensor as a float32 array."""
+    import numpy
+
+    values = numpy.frombuffer(b"".join(weight.chunks()), dtypes.numpy_dtype(weight.entry.dtype))
+    if not numpy.isfinite(values).all():
+        raise Failed(
+            _("The adapter is broken: {name} holds NaN or infinity").format(name=weight.entry.name),
+            _("Training went wrong (look at its loss and gradient norm)."),
+            _("Take an earlier checkpoint."),
+        )
+    return values.reshape(weight.entry.shape).astype(numpy.float32)
+
+
+def _stored(reader: Reader, entry: Entry) -> Weight:
+    return Weight(entry, lambda: reader.chunks(entry))
+
+
+def _pickled(file: TorchFile, name: str, value: Tensor) -> Weight:
+    def chunks() -> Iterator[bytes]:
+        return file.chunks(value)
+
+    return Weight(Entry(name, value.dtype, value.shape), chunks)

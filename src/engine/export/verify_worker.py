@@ -1,0 +1,131 @@
+"""Worker: what an adapter on its base answers, and what the merged model answers.
+
+Runs under the training interpreter. One request, ``compare``.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from engine.worker.serve import Cancelled, Emit, serve
+
+
+def compare(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> dict[str, Any]:
+    """Ask both forms the same questions, greedily.
+
+    Takes base, adapter, merged (paths), prompts, new_tokens, trust. Gives for
+    each prompt both texts; the largest difference of the first token's logits
+    between the two forms, and between the base with and without its adapter;
+    the largest logit; the type computed in and the type stored.
+    """
+    trust = bool(request["trust"])
+    tokenizer = AutoTokenizer.from_pretrained(request["merged"], trust_remote_code=trust)
+    prompts = [_tokens(tokenizer, prompt) for prompt in request["prompts"]]
+    total = 2 * len(prompts)
+    model, stored = _load(request["merged"], trust)
+    merged = []
+    for tokens in prompts:
+        merged.append(_ask(model, tokenizer, tokens, request["new_tokens"]))
+        emit("progress", done=len(merged), total=total)
+    del model
+    _free()
+    base, _dtype = _load(request["base"], trust)
+    model = PeftModel.from_pretrained(base, request["adapter"])
+    model.eval()
+    rows, difference, effect, scale = [], 0.0, 0.0, 0.0
+    for number, (prompt, tokens) in enumerate(zip(request["prompts"], prompts, strict=True)):
+        text, logits = _ask(model, tokenizer, tokens, request["new_tokens"])
+        with model.disable_adapter():
+            without = _first(model, tokens)
+        other_text, other = merged[number]
+        difference = max(difference, _distance(logits, other))
+        effect = max(effect, _distance(logits, without))
+        scale = max(scale, logits.abs().max().item())
+        rows.append({"prompt": prompt, "adapter": text, "merged": other_text})
+        emit("progress", done=len(merged) + number + 1, total=total)
+    return {
+        "prompts": rows,
+        "difference": difference,
+        "effect": effect,
+        "scale": scale,
+        "computed": str(base.dtype).removeprefix("torch."),
+        "stored": str(stored).removeprefix("torch."),
+    }
+
+
+def _load(path: str, trust: bool) -> tuple[Any, torch.dtype]:
+    """The model, and the type that its weights are stored in.
+
+    On a CPU it is computed in float32 if that fits: faster there than 16 bits,
+    and the rounding of the merged weights is then the only difference.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype="auto", trust_remote_code=trust, low_cpu_mem_usage=True
+    )
+    stored = model.dtype
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if device == "cpu" and 6 * model.num_parameters() < free:
+        model = model.float()
+    return model.to(device).eval(), stored
+
+
+def _tokens(tokenizer: Any, prompt: str) -> torch.Tensor:
+    if tokenizer.chat_template:
+        messages = [{"role": "user", "content": prompt}]
+        prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        tokens = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
+    else:
+        tokens = tokenizer(prompt, return_tensors="pt")
+    ids: torch.Tensor = tokens.input_ids
+    return ids
+
+
+def _first(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """The logits of the first new token, in float32."""
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=tokens.to(model.device)).logits[0, -1]
+        return logits.float().cpu()
+
+
+def _ask(
+    model: Any, tokenizer: Any, tokens: torch.Tensor, new_tokens: int
+) -> tuple[str, torch.Tensor]:
+    tokens = tokens.to(model.device)
+    made = model.generate(
+        input_ids=tokens,
+        attention_mask=torch.ones_like(tokens),
+        max_new_tokens=new_tokens,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id or 0,
+    )
+    text: str = tokenizer.decode(made[0, tokens.shape[1] :], skip_special_tokens=True)
+    return text, _first(model, tokens)
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    # A resized vocabulary leaves rows at the end that no token uses.
+    length = min(len(one), len(other))
+    return float((one[:length] - other[:length]).abs().max())
+
+
+def _free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    logging.set_verbosity_error()
+    serve({"compare": compare})
