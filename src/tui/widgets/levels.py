@@ -1,0 +1,62 @@
+"""How bad a line of a training log is, told from its text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Literal
+
+Level = Literal["", "info", "warning", "error"]
+
+_RANK = r"(?:\[(?:rank|default)?\d+\]:\s?)?"  # what torchrun puts before each line
+HEAD = re.compile(
+    rf"{_RANK}(?:\S+ \S+ - \S+ - (?P<mmengine>[A-Z]+) - "
+    r"|\[[^\]]*\] (?:\S+ )?\[(?P<deepspeed>[A-Z]+)\] )"
+)
+"""Date, logger and level before the message, as mmengine and DeepSpeed write them."""
+_BARE = re.compile(
+    rf"{_RANK}(?:(?P<error>Traceback \(most recent|E\d{{4}} |(?:ERROR|CRITICAL|FATAL)\b"
+    r"|[\w.]*(?:Error|Exception|Interrupt)(?::|$)|Killed\b|Segmentation fault\b)"
+    r"|(?P<warning>W\d{4} |WARNING\b|[\w.]*Warning: |[^\s:]+:\d+: [\w.]*Warning: )"
+    r"|(?P<info>I\d{4} |(?:INFO|DEBUG)\b))"
+)
+_NAMES: dict[str, Level] = {
+    "DEBUG": "info",
+    "INFO": "info",
+    "WARNING": "warning",
+    "WARN": "warning",
+    "ERROR": "error",
+    "CRITICAL": "error",
+    "FATAL": "error",
+}
+# A traceback is a block: what stands in it is indented, and its last line,
+# the exception, is told by its own words.
+_TRACEBACK = re.compile(rf"{_RANK}Traceback \(most recent")
+_INNER = re.compile(rf"{_RANK}(?:\s|$)")
+_LONGEST_BLOCK = 200
+
+
+def level(line: str) -> Level:
+    """The level that `line` names itself; "" if it names none."""
+    if head := HEAD.match(line):
+        return _NAMES.get(head["mmengine"] or head["deepspeed"], "")
+    found = _BARE.match(line)
+    if not found:
+        return ""
+    return "error" if found["error"] else "warning" if found["warning"] else "info"
+
+
+def level_at(index: int, line: Callable[[int], str], first: int = 0) -> Level:
+    """The level of line `index`, where the indented lines of a traceback are errors too.
+
+    Args:
+        index: which line.
+        line: gives the text of a line.
+        first: the earliest line there is.
+    """
+    if not _INNER.match(line(index)):
+        return level(line(index))
+    for before in range(index - 1, max(first, index - _LONGEST_BLOCK) - 1, -1):
+        if not _INNER.match(line(before)):
+            return "error" if _TRACEBACK.match(line(before)) else ""
+    return ""
