@@ -1,0 +1,68 @@
+"""A program in a pseudo-terminal: what it writes, when, and what a key costs in bytes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import termios
+import time
+from collections.abc import Sequence
+
+
+class Pty:
+    """`command` on a terminal of `columns` × `rows`; every byte it writes is kept and timed."""
+
+    def __init__(
+        self, command: Sequence[str], columns: int = 80, rows: int = 24, **env: str
+    ) -> None:
+        self.started = time.perf_counter()
+        self.pid, self.master = pty.fork()
+        if self.pid == 0:
+            environment = {
+                **os.environ,
+                "TERM": "xterm-256color",
+                "COLUMNS": "",
+                "LINES": "",
+                **env,
+            }
+            os.execvpe(command[0], list(command), environment)
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.output = b""
+
+    def read(self, seconds: float) -> bytes:
+        """What comes within `seconds`; returns early at the program's end."""
+        until = time.perf_counter() + seconds
+        fresh = b""
+        while (left := until - time.perf_counter()) > 0:
+            if select.select([self.master], [], [], left)[0]:
+                try:
+                    data = os.read(self.master, 1 << 16)
+                except OSError:  # the program has closed its end
+                    break
+                if not data:
+                    break
+                fresh += data
+        self.output += fresh
+        return fresh
+
+    def until(self, wanted: bytes, seconds: float = 30) -> float:
+        """Seconds from the start until `wanted` has been written."""
+        deadline = time.perf_counter() + seconds
+        while wanted not in self.output:
+            if time.perf_counter() > deadline:
+                raise TimeoutError(f"{wanted!r} did not appear in {seconds} s")
+            if select.select([self.master], [], [], 0.1)[0]:
+                self.output += os.read(self.master, 1 << 16)
+        return time.perf_counter() - self.started
+
+    def write(self, keys: bytes) -> None:
+        """Press keys."""
+        os.write(self.master, keys)
+
+    def close(self) -> None:
+        """End the program."""
+        os.close(self.master)  # as a dropped line does: the program gets SIGHUP
+        os.waitpid(self.pid, 0)
