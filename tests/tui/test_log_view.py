@@ -36,7 +36,7 @@ class Host(App[None]):
 
 
 def lines(start: int, stop: int) -> list[str]:
-    return [f"line {n}" for n in range(start, stop)]
+    return [f"line {n:03} of the log" for n in range(start, stop)]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ async def test_the_end_is_followed_until_the_user_goes_up(size: tuple[int, int])
     async with app.run_test(size=size, notifications=True) as pilot:
         app.log_view.append(lines(0, 100))
         await pilot.pause()
-        assert screen_lines(app)[size[1] - 1].startswith("line 99")
+        assert screen_lines(app)[size[1] - 1].startswith("line 099")
         app.log_view.append(lines(100, 103))
         await pilot.pause()
         assert screen_lines(app)[size[1] - 1].startswith("line 102")
@@ -114,20 +114,21 @@ async def test_the_end_stays_in_view_when_the_window_changes() -> None:
             await pilot.resize_terminal(*size)
             await pilot.pause()
             assert app.log_view.follow
-            assert screen_lines(app)[size[1] - 1].startswith("line 99")
+            assert screen_lines(app)[size[1] - 1].startswith("line 099")
 
 
 async def test_what_is_read_keeps_still_while_old_lines_go() -> None:
-    app = Host(limit=100)
+    app = Host(limit=120)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         app.log_view.append(lines(0, 100))
         await pilot.press("up", "up")
         before = screen_lines(app)
-        assert before[0].startswith("line 74")
+        assert before[0].startswith("line 074")
         drawn: list[int] = []
         draw = app.log_view.render_line
         app.log_view.render_line = lambda y: drawn.append(y) or draw(y)  # type: ignore[method-assign]
-        app.log_view.append(lines(100, 160))
+        app.log_view.append(lines(100, 120))
+        app.log_view.append(lines(120, 160))
         await pilot.pause()
         assert drawn == [], "the same lines were drawn again"
         app.log_view.refresh()
@@ -136,12 +137,12 @@ async def test_what_is_read_keeps_still_while_old_lines_go() -> None:
         assert [line.split()[1] for line in screen_lines(app)] == [
             line.split()[1] for line in before
         ]
-        assert app.log_view.vertical_scrollbar.position == 14
-        app.log_view.append(lines(160, 190))
+        assert app.log_view.vertical_scrollbar.position == 34
+        app.log_view.append(lines(160, 210))
         await pilot.pause()
-        assert screen_lines(app)[0].startswith("line 90"), "its lines are gone: the oldest shows"
+        assert screen_lines(app)[0].startswith("line 090"), "its lines are gone: the oldest shows"
         await pilot.press("down")
-        assert screen_lines(app)[0].startswith("line 91")
+        assert screen_lines(app)[0].startswith("line 091")
 
 
 async def test_a_batch_larger_than_the_ring_leaves_its_end() -> None:

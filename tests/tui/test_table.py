@@ -161,6 +161,19 @@ async def test_more_rows_leave_cursor_and_view_alone() -> None:
         assert "number 20" in screen_lines(app)[21]
 
 
+async def test_rows_added_below_draw_nothing() -> None:
+    app, drawn = Host(), []
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        app.table.set_source(100, lambda i: drawn.append(i) or row(i))
+        await pilot.pause()
+        drawn.clear()
+        app.table.set_count(5000)
+        await pilot.pause()
+        assert drawn == []
+        await pilot.press("end")
+        assert "number 4999" in screen_lines(app)[23]
+
+
 async def test_the_cursor_stays_in_view_when_the_window_shrinks() -> None:
     app = Host()
     async with app.run_test(size=(140, 45), notifications=True) as pilot:

@@ -22,6 +22,7 @@ from textual.strip import Strip
 
 from engine.i18n import N_
 from engine.text import one_line
+from tui.widgets.extent import set_extent
 from tui.widgets.levels import HEAD
 from tui.widgets.log_lines import LogLines, Only
 
@@ -230,7 +231,7 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
     def _resize(self) -> None:
         self._ours = True
         try:
-            self.virtual_size = Size(self._widest, len(self._lines))
+            set_extent(self, Size(self._widest, len(self._lines)))
         finally:
             self._ours = False
 

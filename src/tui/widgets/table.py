@@ -22,6 +22,7 @@ from textual.strip import Strip
 
 from engine.i18n import N_, _
 from tui.widgets.cells import ELLIPSIS, fit, segments
+from tui.widgets.extent import set_extent
 
 Cell = str | Text
 # What a source may say of a row: it picks the row's colours.
@@ -355,7 +356,7 @@ class VirtualTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _resize(self) -> None:
         # Rows are as wide as the view, so there is nothing to scroll sideways to.
-        self.virtual_size = Size(1, self._count + 1)
+        set_extent(self, Size(1, self._count + 1))
 
     def on_resize(self) -> None:
         """Keep the cursor in view."""
