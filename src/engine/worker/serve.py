@@ -6,7 +6,7 @@ Out: ``{"event": "ready"}`` once, then for a request any number of
 ``"error"`` (``what``, ``why``, ``todo``, ``details``).
 
 Runs under the training interpreter, which need not have msgspec or anything
-else that the app installs: standard library and ``engine.errors`` only.
+else that the app installs: standard library and the modules of ours that need no more.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from engine import i18n
 from engine.errors import Problem
 
 Emit = Callable[..., None]
@@ -30,6 +31,7 @@ Handler = Callable[[Mapping[str, Any], Emit, Cancelled], Mapping[str, Any]]
 
 def serve(handlers: Mapping[str, Handler]) -> None:
     """Answer requests from stdin until it closes. Call it from the worker's ``__main__``."""
+    i18n.use(os.environ.get("TUNEDECK_LANGUAGE", ""))
     # Libraries print to stdout as they please: only we write to the real one.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
