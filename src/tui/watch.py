@@ -9,15 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.workspace import Workspace
 
 if TYPE_CHECKING:  # imported by the thread, so that the first frame need not wait
-    from engine.run.folder import RunSummary
-
     from engine.machine.gpu import Gpus
     from engine.machine.host import Host
+    from engine.run.folder import RunSummary
 
 EVERY = 1.5
 """Seconds between two looks."""
@@ -59,8 +59,12 @@ class Watch:
         from engine.machine import gpu, host
         from engine.run import folder
 
+        known: dict[Path, folder.RunFolder] = {}
         while not self._stop.is_set():
-            runs = [run.summary() for run in folder.list_runs(self._workspace)]
+            # A folder kept from the last look reads only what is new in its files.
+            found = [known.get(run.path, run) for run in folder.list_runs(self._workspace)]
+            known = {run.path: run for run in found}
+            runs = [run.summary() for run in found]
             self._seen(Sight(gpu.read(), host.read(self._workspace.root), runs))
             self._now.wait(EVERY)
             self._now.clear()
