@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.run import control, launch
+from engine.run.folder import RunFolder
+from engine.settings import Settings
+from engine.workspace import Workspace
+from tests.support import tiny_config
+
 # torch's threads spin when other programs run; two cores are all a test may assume.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -35,3 +41,22 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
     subprocess.run([sys.executable, ROOT / "tests/support/tiny.py", folder], check=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> RunFolder:
+    """A finished run of the real XTuner: LoRA on the tiny model, 12 steps, a checkpoint each 4.
+
+    Shared by all tests, so look at it only. It lies in a workspace of its own,
+    whose ``configs/assistant.py`` and ``configs/assistant.json`` it was made from.
+    """
+    workspace = Workspace(tmp_path_factory.mktemp("trained"))
+    workspace.configs.mkdir()
+    config = tiny_config.write(workspace.configs, tiny_model)
+    plan = launch.plan(config, workspace=workspace, settings=Settings(), gpus=[])
+    run = launch.start(plan, Settings())
+    state = control.wait(run, 300)
+    if state.living:
+        control.kill(run)
+    assert state.state == "finished", run.log.read_text(errors="replace")[-3000:]
+    return run

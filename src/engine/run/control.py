@@ -1,0 +1,196 @@
+"""Ending a run, and going on with it. All orders are files in its folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from engine import files
+from engine.errors import Failed, Problem
+from engine.i18n import _
+from engine.run import launch, processes, reasons, state
+from engine.run.checkpoints import Checkpoint
+from engine.run.folder import RunFolder
+from engine.run.state import Cause, Event, RunRecord, RunState
+from engine.settings import Settings
+from engine.workspace import Workspace
+
+PATIENCE = 20.0
+"""Seconds that a supervisor has to carry out a kill before we do it ourselves."""
+
+
+def stop(run: RunFolder) -> RunState:
+    """Ask the run to save a checkpoint after its present step and end; returns at once.
+
+    A run that has made no step yet just ends. Asking twice changes nothing.
+    """
+    now = _ours(run)
+    if now.state == "lost":
+        raise Problem(
+            _("The run {name} cannot be stopped").format(name=run.name),
+            reasons.say(now.cause).reason,
+            _("`tunedeck kill {name}` ends what is left of it.").format(name=run.name),
+        )
+    if not now.living:
+        raise _over(run, now)
+    _order(run, state.STOP)
+    return run.state
+
+
+def kill(run: RunFolder) -> RunState:
+    """End every process of the run now; returns when none is left.
+
+    Raises `Failed` when one outlives even that (it hangs in the kernel).
+    """
+    now = _ours(run)
+    if not now.living and now.state != "lost":
+        raise _over(run, now)
+    if now.state != "lost":
+        _order(run, state.KILL)
+        until = time.monotonic() + PATIENCE
+        while run.state.living and time.monotonic() < until:
+            time.sleep(0.05)
+    left = _end_unsupervised(run)
+    if left:
+        raise Failed(
+            _("The run {name} could not be ended whole").format(name=run.name),
+            _("Still there: {list}").format(list=", ".join(str(pid) for pid in left)),
+            _("They hang in the kernel (a driver, a network disk): try again later."),
+        )
+    return run.state
+
+
+def wait(run: RunFolder, seconds: float) -> RunState:
+    """Wait until the run has ended, at most so long; return how it stands then."""
+    until = time.monotonic() + seconds
+    now = run.state
+    while now.living and time.monotonic() < until:
+        time.sleep(0.1)
+        now = run.state
+    return now
+
+
+def resume(
+    run: RunFolder,
+    settings: Settings,
+    *,
+    checkpoint: Path | None = None,
+    config: str | None = None,
+) -> RunFolder:
+    """Go on in the same folder, from `checkpoint` or the newest whole one.
+
+    Args:
+        run: one of our own runs that has ended (or is lost).
+        settings: names the training interpreter.
+        checkpoint: where to go on; None takes the newest that is whole.
+        config: the text of a config with other settings; it is frozen in place
+            of the one that ran, which is kept beside it.
+    """
+    now = _ours(run)
+    record = run.record
+    assert record is not None
+    if now.living:
+        raise Problem(
+            _("The run {name} is running already").format(name=run.name),
+            _("Its state: {state}.").format(state=now.state),
+            _("Stop it first."),
+        )
+    if processes.of_run(run.path):
+        raise Problem(
+            _("The run {name} cannot be resumed yet").format(name=run.name),
+            _("Processes of its last start are still there."),
+            _("`tunedeck kill {name}` ends what is left of it.").format(name=run.name),
+        )
+    chosen = _chosen(run, checkpoint)
+    if config is not None:
+        _refreeze(run, record, now.attempt, config)
+    workspace = Workspace(Path(record.workspace))
+    plan = launch.plan(
+        run.path / record.config,
+        workspace=workspace,
+        settings=settings,
+        work_dir=run.path,
+        gpus=record.gpus,
+        deepspeed=record.deepspeed,
+        processes=record.processes,
+        resume=str(chosen.path),
+    )
+    return launch.begin(plan, settings, attempt=now.attempt + 1)
+
+
+def _ours(run: RunFolder) -> RunState:
+    if run.record is None:
+        raise Problem(
+            _("{name} was not started by Tunedeck").format(name=run.name),
+            _("It can be looked at, not stopped or resumed."),
+            _("Start a run of your own with `tunedeck train`."),
+        )
+    return run.state
+
+
+def _over(run: RunFolder, now: RunState) -> Problem:
+    return Problem(
+        _("The run {name} has ended already").format(name=run.name),
+        _("Its state: {state}.").format(state=now.state),
+    )
+
+
+def _order(run: RunFolder, name: str) -> None:
+    try:
+        os.close(os.open(run.path / name, os.O_WRONLY | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise Failed(
+            _("The run {name} cannot be told to end").format(name=run.name),
+            error.strerror or str(error),
+            _("Make room, or correct the folder's permissions."),
+        ) from error
+
+
+def _end_unsupervised(run: RunFolder) -> list[int]:
+    """End what is left when no supervisor does; write the end. Return pids that stay."""
+    written = run.written_state()
+    if written is not None and written.living:
+        if written.supervisor is not None:
+            processes.end([written.supervisor], 0.0)
+        left = processes.end(processes.of_run(run.path), 2.0)
+        cause = Cause("killed")
+        ended = written.become("stopped", cause=cause, ended=time.time())
+        files.write_json(run.path / state.STATE, ended)
+        files.append_json(
+            run.path / state.EVENTS, Event(time.time(), "state", state="stopped", cause=cause)
+        )
+        (run.path / state.KILL).unlink(missing_ok=True)
+    else:
+        left = processes.end(processes.of_run(run.path), 0.0)
+    return [one.pid for one in left]
+
+
+def _chosen(run: RunFolder, wanted: Path | None) -> Checkpoint:
+    found = run.checkpoints()
+    if wanted is not None:
+        found = [one for one in found if one.path == wanted.resolve()]
+        if not found:
+            raise Problem(
+                _("{path} is no checkpoint of the run {name}").format(path=wanted, name=run.name),
+                "",
+                _("`tunedeck runs {name}` lists its checkpoints.").format(name=run.name),
+            )
+    whole = [one for one in found if one.complete]
+    if not whole:
+        raise Problem(
+            _("The run {name} has no checkpoint to go on from").format(name=run.name),
+            _("The only ones are half written.") if found else _("None was saved."),
+            _("Start a new run; a smaller save_steps saves sooner."),
+        )
+    return whole[-1]
+
+
+def _refreeze(run: RunFolder, record: RunRecord, attempt: int, text: str) -> None:
+    frozen = run.path / record.config
+    if frozen.read_text(encoding="utf-8") == text:
+        return
+    kept = frozen.with_name(f"{frozen.stem}.{attempt}{frozen.suffix}")
+    frozen.replace(kept)
+    with files.replacing(frozen, force=False) as file:
+        file.write(text.encode())

@@ -1,0 +1,224 @@
+"""A run's folder: the only truth about it. It is XTuner's work dir as well."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from engine.errors import Problem
+from engine.i18n import _
+from engine.run import checkpoints, processes, progress, reasons, state
+from engine.run.checkpoints import Checkpoint
+from engine.run.state import Cause, Event, RunRecord, RunState, Word
+from engine.workspace import Workspace
+
+_QUIET = 300.0
+"""Seconds without a new line after which a run of plain XTuner counts as ended."""
+
+
+class RunSummary(msgspec.Struct, frozen=True):
+    """A run in short. Times in seconds since the epoch."""
+
+    run: str
+    dir: str
+    state: Word
+    step: int
+    steps: int | None
+    loss: float | None
+    started: float | None
+    ended: float | None
+    exit: int | None
+    reason: str
+    checkpoints: list[Checkpoint]
+    todo: str = ""
+    """What to do about `reason`."""
+
+
+class RunFolder:
+    """The run in a folder: one of ours, or a work dir of plain XTuner (read only)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.log = self.path / state.LOG
+        self._follower = progress.Follower(self.path)
+
+    @property
+    def name(self) -> str:
+        """What the run is called."""
+        return self.path.name
+
+    @cached_property
+    def record(self) -> RunRecord | None:
+        """Who started what; None for a work dir of plain XTuner."""
+        try:
+            return msgspec.json.decode((self.path / state.RECORD).read_bytes(), type=RunRecord)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise Problem(
+                _("Cannot read the run in {path}").format(path=self.path),
+                f"{state.RECORD}: {error}",
+                _("Its files were changed, or another version of Tunedeck wrote them."),
+            ) from error
+
+    @property
+    def config(self) -> Path | None:
+        """The frozen config, which is what runs; XTuner's copy in a plain work dir."""
+        if self.record is not None:
+            return self.path / self.record.config
+        return next((file for file in sorted(self.path.glob("*.py")) if _is_config(file)), None)
+
+    @property
+    def state(self) -> RunState:
+        """How it stands now. A run whose supervisor is gone is *lost*, whatever its file says."""
+        written = self.written_state()
+        if written is None:
+            return self._plain_state()
+        if not written.living or (written.supervisor is None and self._just_ordered(written)):
+            return written
+        if written.supervisor is not None and written.supervisor.alive:
+            return written
+        # It may have written the end between our two looks.
+        again = self.written_state() or written
+        return again.become("lost", cause=_why_lost(again)) if again.living else again
+
+    def written_state(self) -> RunState | None:
+        """What the supervisor wrote last; None for a plain work dir."""
+        try:
+            return msgspec.json.decode((self.path / state.STATE).read_bytes(), type=RunState)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise Problem(
+                _("Cannot read the run in {path}").format(path=self.path),
+                f"{state.STATE}: {error}",
+                _("Its files were changed, or another version of Tunedeck wrote them."),
+            ) from error
+
+    def progress(self) -> progress.Progress:
+        """How far it is; each call reads only what is new."""
+        return self._follower.update()
+
+    def events(self) -> list[Event]:
+        """What happened, in order. A torn last line is left out."""
+        try:
+            lines = (self.path / state.EVENTS).read_bytes().splitlines()
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                found.append(msgspec.json.decode(line, type=Event))
+            except msgspec.MsgspecError:
+                continue
+        return found
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Its checkpoints in order of step, with the loss logged before each."""
+        return checkpoints.find(self.path, self.progress().history)
+
+    def last_checkpoint(self) -> Checkpoint | None:
+        """The newest whole checkpoint: where a resume goes on."""
+        whole = [one for one in self.checkpoints() if one.complete]
+        return whole[-1] if whole else None
+
+    def summary(self) -> RunSummary:
+        """The run in short."""
+        now, at = self.state, self.progress()
+        words = reasons.say(now.cause)
+        return RunSummary(
+            run=self.name,
+            dir=str(self.path),
+            state=now.state,
+            step=at.step,
+            steps=at.steps,
+            loss=at.loss,
+            started=now.started,
+            ended=now.ended,
+            exit=now.exit,
+            reason=words.reason,
+            checkpoints=checkpoints.find(self.path, at.history),
+            todo=words.todo,
+        )
+
+    def created(self) -> float:
+        """When the run was made, for sorting."""
+        try:
+            return self.record.created if self.record else self.path.stat().st_mtime
+        except (OSError, Problem):
+            return 0.0
+
+    def _just_ordered(self, written: RunState) -> bool:
+        """A supervisor is being started, which takes a second or two."""
+        return abs(time.time() - written.changed) < 30
+
+    def _plain_state(self) -> RunState:
+        """What can be told of a run of plain XTuner: from its steps and its last sign of life."""
+        at = self.progress()
+        changed = max((file.stat().st_mtime for file in self.path.glob("*/*.log")), default=0.0)
+        word: Word
+        cause = None
+        if at.steps is not None and at.step >= at.steps:
+            word = "finished"
+        elif time.time() - changed < _QUIET:
+            word = "training" if at.step else "starting"
+        else:
+            word, cause = "lost", Cause("no-end")
+        return RunState(
+            word, changed=changed, cause=cause, ended=None if cause is None else changed
+        )
+
+
+def _why_lost(written: RunState) -> Cause:
+    if written.supervisor is None:
+        return Cause("never-started")
+    if written.supervisor.boot != processes.boot_id():
+        return Cause("rebooted")
+    if written.trainer is not None and written.trainer.alive:
+        return Cause("supervisor-gone-trainer-runs", {"pid": str(written.trainer.pid)})
+    return Cause("supervisor-gone")
+
+
+def _is_config(file: Path) -> bool:
+    # DeepSpeed's checkpoints bring scripts of their own into the work dir.
+    return file.name not in ("zero_to_fp32.py", "zero_to_torch.py")
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is a run's folder: ours, or a work dir of plain XTuner."""
+    if not path.is_dir():
+        return False
+    if (path / state.STATE).exists():
+        return True
+    return any(path.glob("[0-9]*_[0-9]*/vis_data"))
+
+
+def list_runs(workspace: Workspace) -> list[RunFolder]:
+    """The runs of a workspace, newest first; XTuner's own ``work_dirs/`` too."""
+    found = []
+    for parent in (workspace.runs, workspace.root / "work_dirs"):
+        if parent.is_dir():
+            found += [RunFolder(entry) for entry in parent.iterdir() if is_run(entry)]
+    return sorted(found, key=RunFolder.created, reverse=True)
+
+
+def open_run(workspace: Workspace, name: str) -> RunFolder:
+    """The run that a person means by `name`: a run of the workspace, or a folder's path."""
+    for path in (
+        workspace.runs / name,
+        workspace.root / "work_dirs" / name,
+        workspace.resolve(name),
+    ):
+        if is_run(path):
+            return RunFolder(path)
+    path = workspace.resolve(name)
+    if path.exists():
+        why = _("{path} is no folder of a run.").format(path=path)
+    else:
+        why = _("Neither a run of this workspace nor a folder has that name.")
+    raise Problem(
+        _("There is no run {name}").format(name=name), why, _("`tunedeck runs` lists them.")
+    )

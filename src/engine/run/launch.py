@@ -1,0 +1,370 @@
+"""Starting a run: the command, the folder, the supervisor."""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import hashlib
+import os
+import platform
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from engine import files
+from engine.errors import Failed, Problem
+from engine.i18n import _
+from engine.machine import doctor, gpu
+from engine.run import state
+from engine.run.folder import RunFolder
+from engine.run.state import Order, RunRecord, RunState
+from engine.settings import Settings
+from engine.worker.client import BOOTSTRAP, command, environment
+from engine.workspace import Workspace
+
+CONFIRM = 30.0
+"""Seconds that a supervisor may take to report (its own start takes about half of one)."""
+STAGES = {
+    "1": "deepspeed_zero1",
+    "2": "deepspeed_zero2",
+    "2_offload": "deepspeed_zero2_offload",
+    "3": "deepspeed_zero3",
+    "3_offload": "deepspeed_zero3_offload",
+}
+_BUILDS_ON = re.compile(r"^\s*(?:_base_\s*=|with\s+read_base\(\s*\)\s*:)", re.MULTILINE)
+
+
+class LaunchPlan(msgspec.Struct, frozen=True):
+    """What a start will do; nothing is written yet."""
+
+    name: str
+    dir: Path
+    config: Path
+    """The file that will be frozen into the folder."""
+    command: list[str]
+    env: dict[str, str]
+    """What is added to the user's own environment."""
+    gpus: list[int]
+    """Numbers as the driver counts; empty: on the CPU."""
+    processes: int
+    deepspeed: str
+    workspace: Path
+    resume: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The command as one would type it in the workspace's folder."""
+        values = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
+        return " ".join([*values, shlex.join(self.command)])
+
+
+def plan(
+    config: Path,
+    *,
+    workspace: Workspace,
+    settings: Settings,
+    name: str | None = None,
+    work_dir: Path | None = None,
+    gpus: list[int] | None = None,
+    deepspeed: str | None = None,
+    processes: int | None = None,
+    resume: str | None = None,
+) -> LaunchPlan:
+    """How to run `config`.
+
+    Args:
+        config: a config file that stands alone.
+        workspace: where the run's folder is made, and where it runs.
+        settings: names the training interpreter.
+        name: the run's name; None makes one from the config's.
+        work_dir: the run's folder; None puts it into the workspace's runs.
+        gpus: which GPUs; None takes the one with the most free memory, none
+            at all where there is no GPU; an empty list trains on the CPU.
+        deepspeed: a stage ("2", "zero2_offload", …), XTuner's name or a JSON
+            file; None or "" trains without.
+        processes: how many; None means one for each GPU.
+        resume: a checkpoint to go on from.
+    """
+    config = _readable(config)
+    name = _checked(name) if name else _next_name(workspace, config.stem)
+    folder = (work_dir or workspace.runs / name).resolve()
+    devices = _devices(gpus)
+    count = processes or max(1, len(devices))
+    stage = _stage(deepspeed, workspace)
+    arguments = [str(folder / state.CONFIG_FOLDER / config.name), "--work-dir", str(folder)]
+    arguments += ["--deepspeed", stage] if stage else []
+    arguments += ["--resume", resume] if resume else []
+    distributed = count > 1 or bool(stage)
+    arguments += ["--launcher", "pytorch"] if distributed else []
+    return LaunchPlan(
+        name=name if work_dir is None else folder.name,
+        dir=folder,
+        config=config,
+        command=_command(settings.python, arguments, count),
+        env=_env(devices, count, stage),
+        gpus=devices,
+        processes=count,
+        deepspeed=stage,
+        workspace=workspace.root,
+        resume=resume or "",
+    )
+
+
+def start(plan: LaunchPlan, settings: Settings) -> RunFolder:
+    """Make the run's folder and start its supervisor; return when that has taken over.
+
+    Raises `Problem` when the folder is in use, `Failed` when nothing started.
+    """
+    _make_folder(plan)
+    frozen = plan.dir / state.CONFIG_FOLDER / plan.config.name
+    text = plan.config.read_bytes()
+    with files.replacing(frozen, force=False) as file:
+        file.write(text)
+    files.write_json(plan.dir / state.RECORD, _record(plan, settings, text))
+    return begin(plan, settings, attempt=1)
+
+
+def begin(plan: LaunchPlan, settings: Settings, attempt: int) -> RunFolder:
+    """Start a supervisor on a folder that is ready (for a start and for a resume)."""
+    lock = os.open(plan.dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _take(lock, plan)
+        for leftover in (state.STOP, state.KILL, state.FACTS):
+            (plan.dir / leftover).unlink(missing_ok=True)
+        order = Order(
+            command=plan.command,
+            environment=plan.env,
+            unset=["PYTHONPATH"] if settings.interpreter else [],
+            folder=str(plan.workspace),
+            gpus=plan.gpus,
+            resume=plan.resume,
+        )
+        files.write_json(plan.dir / state.ORDER, order)
+        files.write_json(plan.dir / state.STATE, RunState("queued", time.time(), attempt))
+        _supervise(plan.dir, lock, settings)
+    finally:
+        os.close(lock)
+    return RunFolder(plan.dir)
+
+
+def _readable(config: Path) -> Path:
+    what = _("Cannot train with {path}").format(path=config)
+    todo = _("Give a config file (a .py); `tunedeck config list` shows the stock ones.")
+    try:
+        text = config.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise Problem(what, _("There is no such file."), todo) from error
+    except IsADirectoryError as error:
+        raise Problem(what, _("It is a folder."), todo) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise Problem(what, str(error), todo) from error
+    if config.suffix != ".py":
+        raise Problem(what, _("XTuner's configs are Python files (.py)."), todo)
+    if _BUILDS_ON.search(text):
+        raise Problem(
+            what,
+            _("It builds on another config file, which a run could not take along."),
+            _(
+                "Write the values out into one file (mmengine's Config.dump does), and train with that."
+            ),
+        )
+    return config.resolve()
+
+
+def _checked(name: str) -> str:
+    if not re.fullmatch(r"[\w][\w.\-]*", name):
+        raise Problem(
+            _("{name} cannot be a run's name").format(name=name),
+            _("It becomes a folder: letters, digits, - _ and . only."),
+            _("Choose another name."),
+        )
+    return name
+
+
+def _next_name(workspace: Workspace, stem: str) -> str:
+    """``assistant-01``, or the next number that no run of the workspace has."""
+    stem = re.sub(r"[^\w.\-]+", "-", stem).lstrip(".-") or "run"
+    taken = {entry.name for entry in workspace.runs.iterdir()} if workspace.runs.is_dir() else set()
+    number = 1
+    while f"{stem}-{number:02}" in taken:
+        number += 1
+    return f"{stem}-{number:02}"
+
+
+def _devices(wanted: list[int] | None) -> list[int]:
+    seen = gpu.read("all" if wanted else None)
+    if wanted is None:
+        best = max(seen.gpus, key=lambda one: one.total - one.used, default=None)
+        return [] if best is None else [best.index]
+    known = {one.index for one in seen.gpus}
+    missing = [index for index in wanted if index not in known]
+    if missing:
+        raise Problem(
+            _("There is no GPU {index}").format(index=missing[0]),
+            seen.reason or _("GPUs here: {list}").format(list=", ".join(map(str, sorted(known)))),
+            _("`tunedeck gpus` shows what is there."),
+        )
+    return wanted
+
+
+def _stage(wanted: str | None, workspace: Workspace) -> str:
+    if not wanted:
+        return ""
+    short = wanted.lower().removeprefix("deepspeed_").removeprefix("zero").replace("-", "_")
+    if short.lstrip("_") in STAGES:
+        return STAGES[short.lstrip("_")]
+    if (path := workspace.resolve(wanted)).is_file():
+        return str(path)
+    raise Problem(
+        _("{name} is no DeepSpeed stage").format(name=wanted),
+        _("Known: {names}, or a DeepSpeed config file.").format(names=", ".join(STAGES)),
+        _("Most runs want 2."),
+    )
+
+
+def _command(python: str, arguments: list[str], count: int) -> list[str]:
+    if count == 1:
+        # Without torchrun: it starts six seconds sooner, and takes signals as usual.
+        return command(python, "engine.train.entry", *arguments)
+    torchrun = ["--standalone", "--nproc-per-node", str(count), str(BOOTSTRAP)]
+    return command(python, "torch.distributed.run", *torchrun, "engine.train.entry", *arguments)
+
+
+def _env(gpus: list[int], count: int, stage: str) -> dict[str, str]:
+    values = {}
+    if gpus:
+        # NVML's order, which is not CUDA's own unless it is asked for.
+        values["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    values["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in gpus)
+    if stage and count == 1:
+        # DeepSpeed without these asks MPI who it is.
+        values |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        values |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    if stage and not gpus:
+        values["DS_ACCELERATOR"] = "cpu"
+    return values
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _make_folder(plan: LaunchPlan) -> None:
+    files.private_folder(plan.dir.parent)
+    try:
+        plan.dir.mkdir(mode=0o700)
+    except FileExistsError as error:
+        if not plan.dir.is_dir() or any(plan.dir.iterdir()):
+            raise Problem(
+                _("{path} is in use already").format(path=plan.dir),
+                _("A run gets a folder of its own, or its files would mix with others."),
+                _("Choose another name or folder, or resume the run that is there."),
+            ) from error
+    except OSError as error:
+        raise Problem(
+            _("Cannot make the folder {path}").format(path=plan.dir),
+            error.strerror or str(error),
+            _("Choose another place, or correct its permissions."),
+        ) from error
+    known = plan.workspace / "runs" / plan.name
+    if known != plan.dir and not known.exists():
+        # A run elsewhere is listed in its workspace all the same.
+        files.private_folder(known.parent)
+        known.symlink_to(plan.dir, target_is_directory=True)
+
+
+def _record(plan: LaunchPlan, settings: Settings, config: bytes) -> RunRecord:
+    try:
+        python, versions = doctor.packages(settings)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        python, versions = "", {}
+    return RunRecord(
+        run=plan.name,
+        created=time.time(),
+        user=getpass.getuser(),
+        host=platform.node(),
+        source=str(plan.config),
+        config=f"{state.CONFIG_FOLDER}/{plan.config.name}",
+        config_hash=hashlib.sha256(config).hexdigest(),
+        workspace=str(plan.workspace),
+        python=settings.python,
+        gpus=plan.gpus,
+        processes=plan.processes,
+        deepspeed=plan.deepspeed,
+        command=plan.command,
+        environment=plan.env,
+        versions={"python": python}
+        | {name: version for name, version in versions.items() if version is not None},
+        git=_git(plan.workspace),
+    )
+
+
+def _git(folder: Path) -> str:
+    def ask(*words: str) -> str:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10
+        )
+        return answer.stdout.strip() if answer.returncode == 0 else ""
+
+    try:
+        commit = ask("rev-parse", "HEAD")
+        return commit + ("+changes" if commit and ask("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _take(lock: int, plan: LaunchPlan) -> None:
+    """The lock passes on to the supervisor, which holds it as long as it lives."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Problem(
+            _("The run {name} is running already").format(name=plan.name),
+            _("Another start of it has not ended."),
+            _("`tunedeck runs {name}` shows how far it is.").format(name=plan.name),
+        ) from error
+
+
+def _supervise(folder: Path, lock: int, settings: Settings) -> None:
+    # The supervisor runs under our own Python, whatever the trainer runs under.
+    ours = environment(msgspec.structs.replace(settings, interpreter=""))
+    log = os.open(
+        folder / state.SUPERVISOR_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
+    try:
+        process = subprocess.Popen(
+            command(sys.executable, "engine.run.supervisor", str(folder), str(lock)),
+            cwd="/",
+            env=ours,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+    finally:
+        os.close(log)
+    status = process.wait()
+    run = RunFolder(folder)
+    until = time.monotonic() + CONFIRM
+    while status == 0 and time.monotonic() < until:
+        written = run.written_state()
+        if written is not None and written.state != "queued":
+            return
+        time.sleep(0.05)
+    said = (folder / state.SUPERVISOR_LOG).read_text(encoding="utf-8", errors="replace")
+    raise Failed(
+        _("The run in {path} did not start").format(path=folder),
+        said.strip().rpartition("\n")[2] or _("Its supervisor does not answer."),
+        _("{path} says more.").format(path=folder / state.SUPERVISOR_LOG),
+        said,
+    )

@@ -1,0 +1,52 @@
+"""A log that grows, read line by line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.text import clean
+
+
+class LogFollower:
+    """New lines of a text file since the last look, safe to show.
+
+    A progress bar, which redraws one line with carriage returns, becomes its
+    last state. A last line without an end waits until it is whole; `rest`
+    gives it when no more will come.
+    """
+
+    def __init__(self, path: Path, tail: int | None = None) -> None:
+        """`tail`: begin this many bytes before the file's present end (None: at its start)."""
+        self.path = path
+        self._offset = 0
+        self._rest = b""
+        self._skip_first = False
+        if tail is not None and path.exists():
+            self._offset = max(0, path.stat().st_size - tail)
+            self._skip_first = self._offset > 0
+
+    def lines(self, limit: int = 4 << 20) -> list[str]:
+        """Whole lines that came since the last call; reads at most `limit` bytes."""
+        try:
+            with self.path.open("rb") as file:
+                if file.seek(0, 2) < self._offset:  # truncated or replaced: start over
+                    self._offset, self._rest = 0, b""
+                file.seek(self._offset)
+                data = file.read(limit)
+        except OSError:
+            return []
+        self._offset += len(data)
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        if self._skip_first and whole:
+            del whole[0]
+            self._skip_first = False
+        return [_shown(line) for line in whole]
+
+    def rest(self) -> str:
+        """The last, unfinished line as it stands."""
+        return _shown(self._rest)
+
+
+def _shown(raw: bytes) -> str:
+    text = raw.decode("utf-8", errors="replace").rstrip("\r")
+    return clean(text.rpartition("\r")[2])

@@ -1,0 +1,145 @@
+"""Processes that one can be sure of, and their ends.
+
+A process id alone says nothing: it is given out again, and after a reboot all
+of them are. Here a process is known by its id, its start (in clock ticks since
+boot, which a changed clock does not move) and the boot.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import psutil
+
+MARK = "TUNEDECK_RUN"
+"""The environment variable that every process of a run carries: its folder."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """One process, never to be taken for another."""
+
+    pid: int
+    started: int
+    """Clock ticks after boot."""
+    boot: str
+
+    @classmethod
+    def of(cls, pid: int) -> Identity | None:
+        """The process that has `pid` now; None when there is none, or it is dead already."""
+        fields = _stat(pid)
+        if fields is None or fields[0] in "ZX":
+            return None
+        return cls(pid, int(fields[19]), boot_id())
+
+    @property
+    def alive(self) -> bool:
+        """Whether this very process still runs (one that died unreaped does not)."""
+        return self.boot == boot_id() and Identity.of(self.pid) == self
+
+    def send(self, number: int) -> None:
+        """Send a signal; nothing happens when the process is gone."""
+        if self.alive:
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass
+
+
+def boot_id() -> str:
+    """What tells this boot of the machine from all others."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the third (the state) on."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The name in brackets may hold anything, brackets too.
+    return text.rpartition(")")[2].split()
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of descendants whose own parent dies.
+
+    torchrun's workers sit in sessions of their own; when torchrun is killed
+    they go on training. With this they stay our descendants, and can be found.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants(but: Iterable[int] = ()) -> list[Identity]:
+    """All living descendants of this process, except those with a pid in `but`."""
+    try:
+        children = psutil.Process().children(recursive=True)
+    except psutil.Error:
+        return []
+    found = (Identity.of(child.pid) for child in children if child.pid not in but)
+    return [one for one in found if one is not None]
+
+
+def reap_orphans(but: int) -> None:
+    """Collect the exit status of adopted children that died; child `but` is left alone."""
+    while True:
+        try:
+            dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if dead is None or dead.si_pid == but:
+            return
+        os.waitpid(dead.si_pid, 0)
+
+
+def of_run(folder: Path) -> list[Identity]:
+    """The living processes that carry the mark of the run in `folder`, parents or not.
+
+    For a run whose supervisor is gone. Looks at every process of this user.
+    """
+    wanted = f"{MARK}={folder.resolve()}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            marked = wanted in (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        one = Identity.of(int(entry.name)) if marked else None
+        if one is not None:
+            found.append(one)
+    return found
+
+
+def end(processes: Iterable[Identity], grace: float, patience: float = 3.0) -> list[Identity]:
+    """End `processes`: SIGTERM, after `grace` seconds SIGKILL. Return those still there.
+
+    With `grace` 0 they are killed at once. One that hangs in the kernel (a
+    dead network file system, a driver) may outlive even that for a while.
+    """
+    living = [one for one in processes if one.alive]
+    if grace > 0:
+        living = _signal_and_wait(living, signal.SIGTERM, grace)
+    return _signal_and_wait(living, signal.SIGKILL, patience)
+
+
+def _signal_and_wait(processes: list[Identity], number: int, seconds: float) -> list[Identity]:
+    for one in processes:
+        one.send(number)
+    until = time.monotonic() + seconds
+    living = [one for one in processes if one.alive]
+    while living and time.monotonic() < until:
+        time.sleep(0.05)
+        living = [one for one in living if one.alive]
+    return living

@@ -1,0 +1,232 @@
+"""How far a run is, read from what XTuner itself writes.
+
+Every start makes a folder ``<YYYYmmdd_HHMMSS>/vis_data/scalars.json`` of JSON
+lines. They are appended to while we read: a line without its end is left for
+the next look. A value may be a bare NaN. After a resume the steps that were
+lost come again, and the new ones count.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from array import array
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from engine.run import state
+from engine.run.state import Facts
+
+_START = re.compile(r"\d{8}_\d{6}")
+_STEP = re.compile(rb"Iter\(train\) *\[ *(\d+)/(\d+)\]")
+_RECENT = 20
+"""Points that the pace is taken from."""
+
+
+class _Line(msgspec.Struct):
+    """A line of scalars.json; what is missing in it stays NaN."""
+
+    step: int
+    loss: float = math.nan
+    lr: float = math.nan
+    grad_norm: float = math.nan
+    time: float = math.nan
+    data_time: float = math.nan
+    memory: float = math.nan
+    tokens: float = math.nan
+
+
+_decoder = msgspec.json.Decoder(_Line)
+FIELDS = ("loss", "lr", "grad_norm", "time", "data_time", "memory", "tokens")
+
+
+class History:
+    """All points so far, as parallel arrays; NaN where XTuner wrote no (or no finite) value."""
+
+    def __init__(self) -> None:
+        self.step = array("q")
+        self.values = {name: array("d") for name in FIELDS}
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def __getitem__(self, name: str) -> array[float]:
+        """The values of one of `FIELDS`, as long as ``step``."""
+        return self.values[name]
+
+    def add(self, line: _Line) -> None:
+        """Append a point; points at its step or later (of a lost attempt) are dropped."""
+        while self.step and self.step[-1] >= line.step:
+            self.step.pop()
+            for values in self.values.values():
+                values.pop()
+        self.step.append(line.step)
+        for name, values in self.values.items():
+            values.append(getattr(line, name))
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Where a run stands. None: not known (yet), or not finite."""
+
+    step: int
+    steps: int | None
+    """Steps in all; one step is one micro-batch."""
+    loss: float | None
+    lr: float | None
+    grad_norm: float | None
+    step_time: float | None
+    """Seconds a step: the median of the last points, so that a pause does not count."""
+    eta: float | None
+    """Seconds to the last step."""
+    tokens_per_s: float | None
+    """Without padding, over all processes; runs that we started only."""
+    memory: int | None
+    """Peak GPU memory by torch's count, bytes."""
+    history: History
+
+
+class Follower:
+    """Reads what is new since the last look; cheap enough to ask several times a second."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.history = History()
+        self._offsets: dict[Path, int] = {}
+        self._steps: int | None = None
+        self._facts_seen = 0
+
+    def update(self) -> Progress:
+        """Read on, and return where the run stands."""
+        for scalars in self._files():
+            self._read(scalars)
+        return self._progress()
+
+    def _files(self) -> list[Path]:
+        """The scalars of every start, in order of time."""
+        try:
+            starts = sorted(
+                entry for entry in self.folder.iterdir() if _START.fullmatch(entry.name)
+            )
+        except OSError:
+            return []
+        return [start / "vis_data" / "scalars.json" for start in starts]
+
+    def _read(self, path: Path) -> None:
+        offset = self._offsets.get(path, 0)
+        try:
+            size = path.stat().st_size
+            if size == offset:
+                return
+            with path.open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+        except OSError:
+            return
+        end = data.rfind(b"\n") + 1
+        self._offsets[path] = offset + end
+        for raw in data[:end].splitlines():
+            line = _parse(raw)
+            if line is not None:
+                self.history.add(line)
+
+    def steps(self) -> int | None:
+        """Steps in all: from our hook's note, else from the last step line of XTuner's log."""
+        facts = read_facts(self.folder)
+        if facts is not None:
+            self._steps = facts.steps
+        elif self._steps is None and self._offsets:
+            newest = max(self._offsets)
+            found = _last_step(newest.parent.parent)
+            self._steps = None if found is None else found[1]
+        return self._steps
+
+    def _progress(self) -> Progress:
+        history = self.history
+        step = history.step[-1] if history else 0
+        steps = self.steps()
+        pace = _pace(history)
+        memory = _last(history["memory"])
+        return Progress(
+            step=step,
+            steps=steps,
+            loss=_last(history["loss"]),
+            lr=_last(history["lr"]),
+            grad_norm=_last(history["grad_norm"]),
+            step_time=pace,
+            eta=None if pace is None or steps is None else max(0, steps - step) * pace,
+            tokens_per_s=_tokens_per_second(history),
+            memory=None if memory is None else int(memory * 1024**2),
+            history=history,
+        )
+
+
+def read(folder: Path) -> Progress:
+    """Where the run in `folder` stands, read once from the start."""
+    return Follower(folder).update()
+
+
+def read_facts(folder: Path) -> Facts | None:
+    """What our hook noted; None for a run without it, or before its first step."""
+    try:
+        return msgspec.json.decode((folder / state.FACTS).read_bytes(), type=Facts)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _parse(raw: bytes) -> _Line | None:
+    try:
+        return _decoder.decode(raw)
+    except msgspec.MsgspecError:
+        pass
+    # NaN and Infinity are no JSON, but Python writes and reads them.
+    try:
+        values = json.loads(raw)
+        numbers = {name: float(values[name]) for name in FIELDS if name in values}
+        return _Line(step=int(values["step"]), **numbers)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _last_step(start: Path) -> tuple[int, int] | None:
+    """(step, steps) of the last step line in XTuner's own log of one start."""
+    try:
+        with (start / f"{start.name}.log").open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 65536))
+            found = _STEP.findall(file.read())
+    except OSError:
+        return None
+    return (int(found[-1][0]), int(found[-1][1])) if found else None
+
+
+def _last(values: array[float]) -> float | None:
+    return values[-1] if values and math.isfinite(values[-1]) else None
+
+
+def _pace(history: History) -> float | None:
+    times = [value for value in history["time"][-_RECENT:] if math.isfinite(value)]
+    return median(times) if times else None
+
+
+def _tokens_per_second(history: History) -> float | None:
+    """Tokens between the recent points by the time of the steps between them."""
+    tokens, times, steps = history["tokens"], history["time"], history.step
+    seen = seconds = 0.0
+    for at in range(max(1, len(steps) - _RECENT), len(steps)):
+        new = tokens[at] - tokens[at - 1]
+        spent = times[at] * (steps[at] - steps[at - 1])
+        if new >= 0 and spent > 0:
+            seen += new
+            seconds += spent
+    return seen / seconds if seconds else None
+
+
+def as_dict(progress: Progress) -> dict[str, Any]:
+    """`progress` without its history, for a JSON document."""
+    return {
+        name: getattr(progress, name) for name in Progress.__struct_fields__ if name != "history"
+    }

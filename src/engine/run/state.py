@@ -1,0 +1,142 @@
+"""What is written about a run: its record, its order, its state, its events."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import msgspec
+
+from engine.run.processes import Identity
+
+Word = Literal[
+    "queued", "starting", "training", "stopping", "finished", "failed", "stopped", "lost"
+]
+LIVING: frozenset[Word] = frozenset(("queued", "starting", "training", "stopping"))
+
+RECORD = "run.json"
+ORDER = "order.json"
+STATE = "state.json"
+EVENTS = "events.jsonl"
+LOG = "trainer.log"
+SUPERVISOR_LOG = "supervisor.log"
+GPU_METRICS = "metrics/gpu.jsonl"
+CONFIG_FOLDER = "config"
+STOP = "stop"
+KILL = "kill"
+FACTS = "trainer.json"
+
+
+class RunRecord(msgspec.Struct, frozen=True):
+    """Who started what; written once (``run.json``)."""
+
+    run: str
+    created: float
+    """Seconds since the epoch."""
+    user: str
+    host: str
+    source: str
+    """The config file that the run was started from."""
+    config: str
+    """The frozen config, relative to the run folder. It is what runs."""
+    config_hash: str
+    """sha256 of the frozen config."""
+    workspace: str
+    """The folder that relative paths in the config start from."""
+    python: str
+    """The training interpreter."""
+    gpus: list[int]
+    """Numbers as the driver counts; empty on a CPU."""
+    processes: int
+    deepspeed: str
+    command: list[str]
+    environment: dict[str, str]
+    """What was added to the user's own environment."""
+    versions: dict[str, str]
+    git: str = ""
+    """The workspace's commit, "+changes" when it had some; "" outside of git."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What the supervisor is to do now; replaced at every start (``order.json``)."""
+
+    command: list[str]
+    environment: dict[str, str]
+    unset: list[str]
+    """Variables that the trainer must not inherit."""
+    folder: str
+    """The trainer's current folder."""
+    gpus: list[int]
+    resume: str = ""
+    """The checkpoint to go on from."""
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """Why a run ended: a rule of `engine.run.reasons` and the values for its sentence."""
+
+    code: str
+    values: dict[str, str] = {}
+
+
+class RunState(msgspec.Struct, frozen=True):
+    """How it stands (``state.json``, replaced atomically). Times in seconds since the epoch."""
+
+    state: Word
+    changed: float
+    attempt: int = 1
+    """1 for the first start, one more for each resume."""
+    supervisor: Identity | None = None
+    trainer: Identity | None = None
+    started: float | None = None
+    """When this attempt's trainer started."""
+    ended: float | None = None
+    exit: int | None = None
+    """The trainer's exit status; minus the signal's number when one ended it."""
+    cause: Cause | None = None
+    log_start: int = 0
+    """Where this attempt begins in trainer.log, in bytes."""
+
+    @property
+    def living(self) -> bool:
+        """Whether a supervisor is in charge of it."""
+        return self.state in LIVING
+
+    @property
+    def pid(self) -> int | None:
+        """The trainer's process id, while it is known."""
+        return self.trainer.pid if self.trainer is not None else None
+
+    def become(self, word: Word, **changes: Any) -> RunState:
+        """This state after a change to `word`."""
+        return msgspec.structs.replace(self, state=word, changed=time.time(), **changes)
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of ``events.jsonl``."""
+
+    time: float
+    event: Literal["state", "start", "checkpoint"]
+    state: Word | None = None
+    """For "state": what the run became."""
+    step: int | None = None
+    """For "checkpoint": the step it was saved after."""
+    path: str = ""
+    """For "checkpoint": its name in the run folder; for "start": what it goes on from."""
+    attempt: int | None = None
+    """For "start"."""
+    cause: Cause | None = None
+    command: list[str] | None = None
+    """For "start"."""
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What the trainer's hook writes (``trainer.json``)."""
+
+    first: int
+    """Steps already made before this attempt."""
+    steps: int
+    """Steps in all."""
+    started: float
+    """When its first step began."""
+    stopped: int | None = None
+    """The step saved because a stop was asked for."""

@@ -1,0 +1,243 @@
+"""The process beside each run: starts the trainer, writes down what becomes of it.
+
+    python .../bootstrap.py engine.run.supervisor RUN_DIR LOCK_FD
+
+It outlives the app, the terminal and a hang-up. All that it knows is in the
+run's folder, and all that it is told are files there: ``stop`` (save, then
+end) and ``kill`` (end now). SIGTERM, which a machine sends when it shuts down,
+means stop; a second one means kill.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from engine import files
+from engine.machine import gpu
+from engine.run import processes, reasons, state
+from engine.run.processes import MARK, Identity
+from engine.run.state import Cause, Event, Facts, Order, RunState, Word
+
+TICK = 0.2
+"""Seconds between looks at the trainer and the folder."""
+SAMPLE = 2.0
+"""Seconds between samples of the GPUs."""
+GRACE = 10.0
+"""Seconds that the trainer's processes have to end by themselves before SIGKILL."""
+
+
+class Supervisor:
+    """One start of one run, from the trainer's first breath to the final state."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.order = msgspec.json.decode((folder / state.ORDER).read_bytes(), type=Order)
+        self.state = msgspec.json.decode((folder / state.STATE).read_bytes(), type=RunState)
+        self._trainer: subprocess.Popen[bytes] | None = None
+        self._sampled = 0.0
+        self._gpus = bool(self.order.gpus)
+        self._checkpoint = self._last_checkpoint()
+        self._terminated = 0
+
+    def run(self) -> None:
+        """Start the trainer and stay until it is gone and the end is written."""
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        (self.folder / state.FACTS).unlink(missing_ok=True)
+        try:
+            trainer = self._start()
+        except OSError as error:
+            python = self.order.command[0]
+            cause = Cause("interpreter", {"python": python, "error": error.strerror or str(error)})
+            self._finish("failed", None, cause)
+            return
+        while (status := trainer.poll()) is None:
+            try:
+                word = self._tick()
+            except OSError as error:  # a full disk, say: the trainer must not suffer for it
+                _note(f"tick: {error}")
+                word = None
+            if word is not None:
+                self._end_at_once(trainer, word)
+                return
+            time.sleep(TICK)
+        self._conclude(status)
+
+    def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
+        self._terminated += 1
+        name = state.STOP if self._terminated == 1 else state.KILL
+        (self.folder / name).touch(mode=0o600)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        log = os.open(
+            self.folder / state.LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        environment = {**os.environ, **self.order.environment, MARK: str(self.folder)}
+        for name in self.order.unset:
+            environment.pop(name, None)
+        try:
+            log_start = os.fstat(log).st_size
+            self._trainer = subprocess.Popen(
+                self.order.command,
+                cwd=self.order.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        me, child = Identity.of(os.getpid()), Identity.of(self._trainer.pid)
+        self._event("start", attempt=self.state.attempt, path=self.order.resume)
+        self._become(
+            "starting", supervisor=me, trainer=child, started=time.time(), log_start=log_start
+        )
+        return self._trainer
+
+    def _tick(self) -> Word | None:
+        """Look around once. Returns the state to end in when the trainer must be ended now."""
+        assert self._trainer is not None
+        processes.reap_orphans(but=self._trainer.pid)
+        if (self.folder / state.KILL).exists():
+            return "stopped"
+        facts = self._facts()
+        if (self.folder / state.STOP).exists():
+            if facts is None:
+                return "stopped"  # no step is made yet: there is nothing to save
+            self._become_once("stopping")
+        elif facts is not None:
+            self._become_once("training")
+        self._watch_checkpoints()
+        self._sample_gpus()
+        return None
+
+    def _watch_checkpoints(self) -> None:
+        latest = self._last_checkpoint()
+        if latest != self._checkpoint:
+            self._checkpoint = latest
+            name = Path(latest[1]).name
+            digits = "".join(letter for letter in name if letter.isdigit())
+            self._event("checkpoint", path=name, step=int(digits) if digits else None)
+
+    def _last_checkpoint(self) -> tuple[int, str]:
+        """When XTuner last finished a checkpoint, and its path."""
+        path = self.folder / "last_checkpoint"
+        try:
+            return path.stat().st_mtime_ns, path.read_text(encoding="utf-8").strip()
+        except OSError:
+            return 0, ""
+
+    def _sample_gpus(self) -> None:
+        now = time.time()
+        if not self._gpus or 0 <= now - self._sampled < SAMPLE:
+            return
+        self._sampled = now
+        seen = gpu.read(",".join(str(index) for index in self.order.gpus))
+        path = self.folder / state.GPU_METRICS
+        files.private_folder(path.parent)
+        names = ("index", "used", "total", "util", "temperature", "power")
+        gauges = [{name: getattr(one, name) for name in names} for one in seen.gpus]
+        files.append_json(path, {"time": now, "gpus": gauges})
+
+    def _end_at_once(self, trainer: subprocess.Popen[bytes], word: Word) -> None:
+        """End every process of the run, then write `word`."""
+        killed = (self.folder / state.KILL).exists()
+        self._become_once("stopping")
+        self._end_descendants(2.0 if killed else GRACE)
+        try:
+            status: int | None = trainer.wait(5)
+        except subprocess.TimeoutExpired:
+            status = None
+        self._finish(word, status, Cause("killed" if killed else "stopped-early"))
+
+    def _conclude(self, status: int) -> None:
+        """The trainer ended by itself (or was killed from outside): say what that means."""
+        # What it leaves behind holds GPU memory and waits for a dead partner.
+        self._end_descendants(2.0 if status == 0 else 0.0)
+        self._watch_checkpoints()
+        facts = self._facts()
+        if status == 0 and facts is not None and facts.stopped is not None:
+            self._finish("stopped", 0, Cause("stopped", {"step": str(facts.stopped)}))
+        elif status == 0:
+            self._finish("finished", 0, None)
+        else:
+            tail = reasons.tail(self.folder / state.LOG, self.state.log_start)
+            self._finish("failed", status, reasons.find(tail, status))
+
+    def _end_descendants(self, grace: float) -> None:
+        # Twice: one that was just starting another is caught with its child.
+        for _round in range(2):
+            left = processes.end(processes.descendants(), grace)
+            processes.reap_orphans(but=self._trainer.pid if self._trainer else 0)
+            if left:
+                _note(f"still there after SIGKILL: {[one.pid for one in left]}")
+
+    def _facts(self) -> Facts | None:
+        try:
+            return msgspec.json.decode((self.folder / state.FACTS).read_bytes(), type=Facts)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def _become_once(self, word: Word) -> None:
+        if self.state.state != word:
+            self._become(word)
+
+    def _become(self, word: Word, **changes: Any) -> None:
+        changed = self.state.become(word, **changes)
+        files.write_json(self.folder / state.STATE, changed)
+        self.state = changed
+        self._event("state", state=word, cause=self.state.cause)
+
+    def _finish(self, word: Word, status: int | None, cause: Cause | None) -> None:
+        """Write the final state; a full disk is waited for, up to ten minutes."""
+        until = time.monotonic() + 600
+        ended = time.time()
+        while True:
+            try:
+                self._become(word, exit=status, cause=cause, ended=ended)
+            except OSError as error:
+                _note(f"final state {word}: {error}")
+                if time.monotonic() > until or not self.folder.is_dir():
+                    return
+                time.sleep(2)
+            else:
+                break
+        for name in (state.STOP, state.KILL):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _event(self, kind: Any, **values: Any) -> None:
+        files.append_json(self.folder / state.EVENTS, Event(time.time(), kind, **values))
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+    sys.stderr.flush()
+
+
+def main() -> None:
+    """Leave the one who started us, then supervise."""
+    folder, lock = Path(sys.argv[1]), int(sys.argv[2])
+    # The second fork: not a child of the app, and no session leader either,
+    # so that no terminal can ever become ours.
+    if os.fork():
+        os._exit(0)
+    os.set_inheritable(lock, False)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Not ignored: that would be inherited, and Python would take no Ctrl-C in the trainer.
+    signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    os.umask(0o077)
+    processes.adopt_orphans()
+    Supervisor(folder).run()
+
+
+if __name__ == "__main__":
+    main()

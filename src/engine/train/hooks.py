@@ -1,0 +1,160 @@
+"""What rides along in the trainer: saving before a stop, counting tokens.
+
+The hook is added when the runner is built, so that a config needs no line for
+it, and neither the config's dump nor the checkpoints name it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import barrier, broadcast, get_world_size, is_main_process
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import MessageHub
+from mmengine.runner import FlexibleRunner, Runner
+
+STOP_FILE = "stop"
+FACTS_FILE = "trainer.json"
+TOKENS = "train/tokens"
+
+
+class Stopped(Exception):
+    """Ends the training loop from inside: the checkpoint is saved."""
+
+
+def install() -> None:
+    """Make every runner register `RunHook` after the config's own hooks."""
+    for runner_class in (Runner, FlexibleRunner):
+        _add_hook_to(runner_class)
+
+
+def _add_hook_to(runner_class: Any) -> None:
+    original = runner_class.register_hooks
+
+    def register_hooks(runner: Any, *args: Any, **options: Any) -> None:
+        original(runner, *args, **options)
+        # LOWEST: a checkpoint due at this very step has been saved by then.
+        runner.register_hook(RunHook(), priority="LOWEST")
+
+    runner_class.register_hooks = register_hooks
+
+
+class RunHook(Hook):
+    """Tells the supervisor that steps are made; saves and ends when asked to.
+
+    Files in the work dir: ``stop`` (theirs: end, please) and ``trainer.json``
+    (ours: ``first``, ``steps``, ``started``, and ``stopped``, the step saved).
+    """
+
+    def __init__(self) -> None:
+        self._facts: dict[str, Any] = {}
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Note the first step, and count the tokens of every step."""
+        if not self._facts:
+            self._note(runner, first=runner.iter, steps=runner.max_iters, started=time.time())
+        count = _tokens(data_batch)
+        if count:
+            hub = MessageHub.get_current_instance()
+            seen = hub.get_scalar(TOKENS).current() if TOKENS in hub.log_scalars else 0
+            # Counted so far, over all ranks; XTuner's own logging writes it down.
+            hub.update_scalar(TOKENS, int(seen) + count * get_world_size())
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Save a checkpoint and end the loop when the stop file is there."""
+        if self.is_last_train_iter(runner) or not _stop_wanted(runner):
+            return
+        step = runner.iter + 1
+        save_checkpoint(runner, step)
+        barrier()
+        self._note(runner, stopped=step)
+        runner.logger.info(f"Stopped on request after iteration {step}.")
+        raise Stopped
+
+    def _note(self, runner: Any, **facts: Any) -> None:
+        self._facts.update(facts)
+        if is_main_process():
+            path = Path(runner.work_dir) / FACTS_FILE
+            temporary = path.with_suffix(".part")
+            temporary.write_text(json.dumps(self._facts) + "\n", encoding="utf-8")
+            temporary.replace(path)
+
+
+def save_checkpoint(runner: Any, step: int) -> None:
+    """Save as CheckpointHook would after iteration `step`: same name, same content.
+
+    A checkpoint that the hook has just saved is not saved again. The oldest
+    one above ``max_keep_ckpts`` goes after the new one is written.
+    """
+    hook = next((one for one in runner.hooks if isinstance(one, CheckpointHook)), None)
+    folder = hook.out_dir if hook is not None and hook.out_dir else runner.work_dir
+    name = f"iter_{step}.pth" if hook is None or hook.by_epoch else hook.filename_tmpl.format(step)
+    path = os.path.join(folder, name)  # noqa: PTH118 (mmengine writes it as a string)
+    if hook is not None and hook.last_ckpt == path:
+        return
+    runner.logger.info(f"Saving checkpoint at {step} iterations")
+    outdated = _rotate(runner, hook, step, folder)
+    runner.message_hub.update_info("last_ckpt", path)
+    runner.save_checkpoint(
+        folder,
+        name,
+        save_optimizer=hook.save_optimizer if hook is not None else True,
+        save_param_scheduler=hook.save_param_scheduler if hook is not None else True,
+        meta={"epoch": runner.epoch, "iter": step},
+        by_epoch=False,
+    )
+    if is_main_process():
+        (Path(runner.work_dir) / "last_checkpoint").write_text(path, encoding="utf-8")
+        if outdated is not None:
+            _remove(outdated)
+
+
+def _rotate(runner: Any, hook: Any, step: int, folder: str) -> Path | None:
+    """Enter `step` into the hook's list of kept checkpoints; return the one to remove."""
+    if hook is None or hook.by_epoch or hook.max_keep_ckpts <= 0:
+        return None
+    kept = hook.keep_ckpt_ids
+    outdated = kept.popleft() if len(kept) >= hook.max_keep_ckpts else None
+    kept.append(step)
+    runner.message_hub.update_info("keep_ckpt_ids", list(kept))
+    return None if outdated is None else Path(folder) / hook.filename_tmpl.format(outdated)
+
+
+def _remove(checkpoint: Path) -> None:
+    import shutil
+
+    if checkpoint.is_dir():
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    else:
+        checkpoint.unlink(missing_ok=True)
+
+
+def _stop_wanted(runner: Any) -> bool:
+    """Whether the main rank sees the stop file; all ranks get the same answer."""
+    wanted = is_main_process() and (Path(runner.work_dir) / STOP_FILE).exists()
+    if get_world_size() == 1:
+        return wanted
+    import torch
+
+    device = next(runner.model.parameters()).device
+    answer = torch.tensor([int(wanted)], device=device)
+    broadcast(answer, src=0)
+    return bool(answer.item())
+
+
+def _tokens(batch: Any) -> int:
+    """Tokens of a batch without padding; 0 when its form is not known."""
+    try:
+        data = batch["data"]
+        mask = data.get("attention_mask")
+        if mask is not None and mask.device.type == "cpu":
+            return int(mask.sum())
+        return int(data["input_ids"].numel())
+    except (KeyError, TypeError, AttributeError):
+        return 0
