@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from rich.cells import cell_len
+from textual.app import App, ComposeResult
+
+from tests.support.screen import NASTY, screen_lines, segments_of
+from tui.widgets.chart import Chart, Series
+
+STEPS = list(range(10, 1010, 10))
+FALLING = [2.0 * math.exp(-step / 300) + 0.5 for step in STEPS]
+
+
+class Host(App[None]):
+    def __init__(self, *series: Series) -> None:
+        super().__init__()
+        self.series = series
+
+    def compose(self) -> ComposeResult:
+        yield Chart(self.series)
+
+    def on_mount(self) -> None:
+        self.chart.focus()
+
+    @property
+    def chart(self) -> Chart:
+        return self.query_one(Chart)
+
+
+def has_braille(text: str) -> bool:
+    return any("⠁" <= character <= "⣿" for character in text)
+
+
+@pytest.mark.parametrize("size", [(40, 8), (80, 24), (140, 45)])
+async def test_a_falling_curve_falls(size: tuple[int, int]) -> None:
+    app = Host(Series("assistant-03", STEPS, FALLING))
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await pilot.pause()
+        lines = screen_lines(app)
+    assert lines[0].startswith("── assistant-03 0.5713")
+    axis = next(y for y, line in enumerate(lines) if "└" in line)
+    assert axis == size[1] - 2
+    assert lines[-1].split()[-1] == "1000"
+    curve = lines[1:axis]
+    first = next(y for y, line in enumerate(curve) if has_braille(line[:8]))
+    last = next(
+        y for y, line in enumerate(curve) if has_braille(line[-4:]) and len(line) > size[0] - 4
+    )
+    assert (first, last) == (0, len(curve) - 1)
+    assert any("┤" in line and line.split("┤")[0].strip() == "1" for line in curve)
+
+
+@pytest.mark.parametrize("size", [(40, 8), (20, 4), (80, 2), (80, 1), (3, 3), (1, 1)])
+async def test_every_line_is_as_wide_as_the_screen(size: tuple[int, int]) -> None:
+    app = Host(Series("汉字" * 30, STEPS, FALLING), Series(NASTY, STEPS[:50], FALLING[:50]))
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await pilot.pause()
+        for strip in app.screen._compositor.render_strips(app.size):
+            assert cell_len(strip.text) == size[0]
+            assert strip.text.isprintable()
+
+
+async def test_one_line_is_a_sparkline_with_name_and_value() -> None:
+    app = Host(Series("损失", STEPS, FALLING))
+    async with app.run_test(size=(40, 1), notifications=True) as pilot:
+        await pilot.pause()
+        (line,) = screen_lines(app)
+    name, blocks, value = line.split(" ")
+    assert (name, value) == ("损失", "0.5713")
+    assert blocks[0] == "█"
+    assert blocks[-1] == "▁"
+    assert sorted(blocks, reverse=True) == list(blocks)
+
+
+@pytest.mark.parametrize("size", [(60, 12), (60, 1)])
+async def test_what_is_not_finite_leaves_a_gap_with_a_mark(size: tuple[int, int]) -> None:
+    ys = [*FALLING]
+    ys[40:60] = [math.nan] * 20
+    app = Host(Series("loss", STEPS, ys))
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await pilot.pause()
+        lines = screen_lines(app)
+    assert "×××" in "".join(lines)
+    if size[1] > 1:
+        assert "× 20 not drawn" in lines[0]
+        middle = [line[len(line) // 2] for line in lines[1:-2] if len(line) > 50]
+        assert not any(has_braille(cell) for cell in middle)
+
+
+@pytest.mark.parametrize(
+    "ys", [[], [math.nan], [math.inf] * 3, [0.0] * 5, [7.0], [1e308, -1e308], [5e-324, 1e308]]
+)
+@pytest.mark.parametrize("log_y", [False, True])
+async def test_odd_values_are_survived(ys: list[float], log_y: bool) -> None:
+    app = Host(Series("odd", range(len(ys)), ys))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        app.chart.log_y = log_y
+        await pilot.pause()
+        drawn = "".join(screen_lines(app))
+    if not ys:
+        assert "No values yet" in drawn
+    else:
+        assert "odd" in drawn
+        assert has_braille(drawn) or "×" in drawn or "↑" in drawn or "↓" in drawn
+
+
+async def test_log_scale_and_smoothing_say_so() -> None:
+    noisy = [y + (index % 2) for index, y in enumerate(FALLING)]
+    app = Host(Series("loss", STEPS, [y * 100 for y in noisy]))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.pause()
+        plain = screen_lines(app)
+        await pilot.press("y")
+        logarithmic = screen_lines(app)
+        await pilot.press("y", "e")
+        smoothed = screen_lines(app)
+        await pilot.press("e")
+        assert screen_lines(app) == plain
+    assert logarithmic[0].endswith("log")
+    assert smoothed[0].endswith("smoothed")
+    assert len({"\n".join(lines[1:]) for lines in (plain, logarithmic, smoothed)}) == 3
+    dots = [sum(has_braille(c) for line in lines for c in line) for lines in (plain, smoothed)]
+    assert dots[1] < dots[0] / 2
+
+
+async def test_lines_differ_in_colour_and_in_mark() -> None:
+    app = Host(Series("one", STEPS, FALLING), Series("two", STEPS, [y + 1 for y in FALLING]))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.pause()
+        legend = [piece for piece in segments_of(app, 0) if piece.text.strip()]
+        assert [piece.text[:2] for piece in legend] == ["──", "╌╌"]
+        assert legend[0].style.color != legend[1].style.color
+        before = legend[0].style.color
+        app.theme = "textual-light"
+        await pilot.pause()
+        assert segments_of(app, 0)[0].style.color != before
+
+
+async def test_new_values_are_drawn() -> None:
+    app = Host()
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.pause()
+        assert "No values yet" in "".join(screen_lines(app))
+        app.chart.show([Series("loss", [1, 2], [3.0, 1.0])])
+        await pilot.pause()
+        assert "loss 1" in screen_lines(app)[0]
