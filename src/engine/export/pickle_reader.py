@@ -22,6 +22,7 @@ from engine.i18n import _
 
 CHUNK = 8 << 20
 _LARGEST_PICKLE = 1 << 30
+_LARGEST_EXPANDED = 1 << 28
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # what torch < 1.6 wrote first
 
 
@@ -108,7 +109,7 @@ class _Rebuild(_Callable):
         self, storage: Storage, offset: int, shape: Any, strides: Any, *rest: object
     ) -> Tensor:
         dtype = next((one.dtype for one in rest if isinstance(one, _TypeName)), storage.dtype)
-        return Tensor(storage, dtype, int(offset), _numbers(shape), _numbers(strides))
+        return Tensor(storage, dtype, *_numbers([offset]), _numbers(shape), _numbers(strides))
 
 
 class _RebuildParameter(_Callable):
@@ -247,6 +248,9 @@ class TorchFile:
         """Where the tensor's storage begins; raises `Problem` unless the tensor lies inside it."""
         place = self._entries.get(f"data/{tensor.storage.key}")
         width = dtypes.SIZES.get(tensor.dtype, 0)
+        # A stride of 0 makes many elements of one: no reason to fill the disk with them.
+        if place and tensor.elements * width > max(place[1], _LARGEST_EXPANDED):
+            place = None
         last = tensor.offset
         if tensor.elements:
             last += sum(

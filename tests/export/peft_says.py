@@ -1,0 +1,133 @@
+"""What peft makes of the adapters that we merge: ``python peft_says.py FOLDER``.
+
+For each case a tiny random model and adapter are saved by transformers and
+peft, merged by us, and compared with peft. Prints one JSON object: case ->
+``ulps`` (the largest distance of our bf16 weights from peft's float32 merge,
+in units of the last place of bf16), ``names`` (tensors only one side has),
+``logits`` (the largest difference between adapter-on-base and our fp32 merge)
+and ``effect`` (the same between the base with and without adapter).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from engine.export.merge import merge
+
+SIZES = {
+    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2,
+}  # fmt: skip
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def llama(tied: bool = False) -> Any:
+    return LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=tied))
+
+
+def qwen() -> Any:
+    model = Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=True))
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    return model
+
+
+def gpt2() -> Any:
+    return GPT2LMHeadModel(GPT2Config(vocab_size=96, n_embd=32, n_layer=2, n_head=4))
+
+
+CASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "plain": (llama, {"target_modules": LINEAR}),
+    "patterns": (
+        llama,
+        {
+            "target_modules": LINEAR,
+            "rank_pattern": {"q_proj": 2, "layers.1.mlp.up_proj": 7},
+            "alpha_pattern": {"v_proj": 3, "model.layers.0.mlp.up_proj": 40},
+        },
+    ),
+    "rslora": (qwen, {"target_modules": LINEAR, "use_rslora": True}),
+    "biases": (qwen, {"target_modules": LINEAR, "bias": "all"}),
+    "conv1d": (gpt2, {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}),
+    "saved": (
+        llama,
+        {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]},
+    ),
+    "embedding": (llama, {"target_modules": ["embed_tokens", "q_proj"]}),
+    "tied head": (lambda: llama(True), {"target_modules": ["lm_head", "q_proj"]}),
+    "tied embedding": (lambda: llama(True), {"target_modules": ["embed_tokens", "q_proj"]}),
+    "tied saved": (
+        lambda: llama(True),
+        {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+    ),
+}  # fmt: skip
+
+
+def compare(folder: Path, build: Any, lora: dict[str, Any]) -> dict[str, Any]:
+    torch.manual_seed(1)
+    base, adapter, out = folder / "base", folder / "adapter", folder / "out"
+    build().to(torch.bfloat16).save_pretrained(base, max_shard_size="30KB")
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    trained = get_peft_model(model, LoraConfig(r=4, lora_alpha=16, task_type="CAUSAL_LM", **lora))
+    for parameter in trained.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    trained.save_pretrained(adapter)
+    # Read back, so that both sides start from the same files.
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    on_base = PeftModel.from_pretrained(model, adapter).eval()
+    tokens = torch.arange(90).reshape(2, 45)
+    with torch.inference_mode():
+        expected = on_base(tokens).logits
+        with on_base.disable_adapter():
+            without = on_base(tokens).logits
+        merge(base, adapter, folder / "fp32", dtype="fp32")
+        ours = AutoModelForCausalLM.from_pretrained(folder / "fp32", dtype="auto")
+        assert ours.dtype == torch.float32
+        logits = (ours(tokens).logits - expected).abs().max().item()
+    merge(base, adapter, out)
+    theirs = on_base.merge_and_unload().state_dict()
+    mine = {k: v for file in out.glob("*.safetensors") for k, v in load_file(file).items()}
+    names = set(mine) ^ set(theirs)
+    ulps = 0.0
+    for name in set(mine) & set(theirs):
+        assert mine[name].dtype == torch.bfloat16
+        exact = theirs[name].double()
+        unit = 2.0 ** (torch.frexp(exact)[1] - 8)
+        ulps = max(ulps, ((mine[name].double() - exact).abs() / unit).max().item())
+    return {
+        "ulps": ulps,
+        "names": sorted(names),
+        "logits": logits,
+        "effect": (without - expected).abs().max().item(),
+        "shards": len(list(base.glob("*.safetensors"))),
+    }
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    print(
+        json.dumps(
+            {
+                name: compare(root / name.replace(" ", "-"), build, lora)
+                for name, (build, lora) in CASES.items()
+            }
+        )
+    )

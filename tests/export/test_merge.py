@@ -1,0 +1,351 @@
+"""The merged model is the base with the adapter in it: nothing more, nothing less, whole or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from engine.errors import Failed, Problem
+from engine.export import artefact
+from engine.export.convert import convert
+from engine.export.merge import merge
+from tests.export.conftest import load, same, save
+from tests.export.test_convert import command
+
+HERE = Path(__file__).parent
+LAYER = "model.layers.0"
+
+
+def weights(seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+    """The base that the checkpoints of make_files.py were trained on."""
+    random = np.random.default_rng(seed)
+    shapes = {
+        "model.embed_tokens.weight": (10, 6),
+        f"{LAYER}.self_attn.q_proj.weight": (8, 6),
+        f"{LAYER}.mlp.down_proj.weight": (6, 5),
+        "model.norm.weight": (6,),
+        "lm_head.weight": (10, 6),
+    }
+    return {
+        name: random.standard_normal(shape).astype(ml_dtypes.bfloat16)
+        for name, shape in shapes.items()
+    }
+
+
+def make_base(folder: Path, shards: int = 1, **config: Any) -> Path:
+    folder.mkdir()
+    tensors = weights()
+    if shards == 1:
+        save(folder / "model.safetensors", tensors)
+    else:
+        names = list(tensors)
+        parts = {f"model-{n + 1:05}-of-{shards:05}.safetensors": names[n::shards]
+                 for n in range(shards)}  # fmt: skip
+        for file, some in parts.items():
+            save(folder / file, {name: tensors[name] for name in some})
+        where = {name: file for file, some in parts.items() for name in some}
+        index = {"metadata": {}, "weight_map": where}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    values = {"model_type": "llama", "torch_dtype": "bfloat16", "tie_word_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(values | config))
+    for name in ("tokenizer.json", "generation_config.json", "chat_template.jinja", "LICENSE",
+                 "modeling_own.py", "README.md", "pytorch_model.bin", ".hidden"):  # fmt: skip
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return make_base(tmp_path / "base")
+
+
+@pytest.fixture
+def adapter(torch_files: Path, tmp_path: Path) -> Path:
+    return convert(torch_files / "iter_12.pth", tmp_path / "adapter").adapter
+
+
+def change(folder: Path, **values: Any) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_weights(base: Path, adapter: Path, tmp_path: Path) -> None:
+    made = merge(base, adapter, tmp_path / "out")
+    result, before = load(tmp_path / "out/model.safetensors"), weights()
+    lora = load(adapter / "adapter_model.safetensors")
+    assert list(result) == list(before)
+    for name in (f"{LAYER}.self_attn.q_proj", f"{LAYER}.mlp.down_proj"):
+        a, b = (lora[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
+        exact = before[f"{name}.weight"].astype("f8") + 4.0 * (b.astype("f8") @ a.astype("f8"))
+        ulp = 2.0 ** (np.frexp(exact)[1] - 8)
+        assert np.all(np.abs(result[f"{name}.weight"].astype("f8") - exact) <= ulp * 0.51)
+        assert not same(result[f"{name}.weight"], before[f"{name}.weight"])
+    saved = lora["base_model.model.lm_head.weight"].astype(ml_dtypes.bfloat16)
+    assert same(result["lm_head.weight"], saved)
+    for name in ("model.embed_tokens.weight", "model.norm.weight"):
+        assert same(result[name], before[name])
+    assert (made.dtype, made.out) == ("bf16", tmp_path / "out")
+    assert made.bytes == (tmp_path / "out/model.safetensors").stat().st_size
+    assert made.peak_bytes > 1 << 20
+
+
+def test_what_belongs_to_the_model_travels(base: Path, adapter: Path, tmp_path: Path) -> None:
+    out = merge(base, adapter, tmp_path / "out").out
+    assert sorted(one.name for one in out.iterdir()) == [
+        "LICENSE", "chat_template.jinja", "config.json", "generation_config.json",
+        "model.safetensors", "modeling_own.py", "tokenizer.json", "xtuner_config.py",
+    ]  # fmt: skip
+    assert (out / "config.json").read_bytes() == (base / "config.json").read_bytes()
+    assert (out / "xtuner_config.py").read_text() == (adapter / "xtuner_config.py").read_text()
+    assert not any(one.stat().st_mode & 0o077 for one in (out, *out.iterdir()))
+
+
+def test_shards_keep_their_layout(adapter: Path, tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", shards=3)
+    heard: list[tuple[int, int]] = []
+    out = merge(base, adapter, tmp_path / "out", progress=lambda *now: heard.append(now)).out
+    whole = merge(make_base(tmp_path / "one"), adapter, tmp_path / "out1").out
+    single = load(whole / "model.safetensors")
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    assert index["weight_map"] == json.loads(
+        (base / "model.safetensors.index.json").read_text()
+    ).get("weight_map")
+    assert index["metadata"]["total_size"] == sum(one.nbytes for one in single.values())
+    for file in base.glob("*.safetensors"):
+        assert list(load(out / file.name)) == list(load(file))
+        assert all(same(value, single[name]) for name, value in load(out / file.name).items())
+    assert heard[-1][0] == heard[-1][1] == index["metadata"]["total_size"]
+
+
+def test_another_dtype(base: Path, adapter: Path, tmp_path: Path) -> None:
+    made = merge(base, adapter, tmp_path / "out", dtype="fp32")
+    assert made.dtype == "fp32"
+    result = load(made.out / "model.safetensors")
+    assert {str(one.dtype) for one in result.values()} == {"float32"}
+    assert same(result["model.norm.weight"], weights()["model.norm.weight"].astype("f4"))
+    assert json.loads((made.out / "config.json").read_text())["torch_dtype"] == "float32"
+
+
+def test_what_does_not_fit_fp16_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
+    tensors = weights()
+    tensors["model.norm.weight"][2] = 1e6
+    save(base / "model.safetensors", tensors)
+    with pytest.raises(Failed, match=r"model\.norm\.weight does not fit into fp16"):
+        merge(base, adapter, tmp_path / "out", dtype="fp16")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_merges_as_its_adapter_does(
+    base: Path, adapter: Path, torch_files: Path, tmp_path: Path
+) -> None:
+    one = merge(base, adapter, tmp_path / "one").out
+    other = merge(base, torch_files / "iter_12.pth", tmp_path / "other").out
+    names = sorted(file.name for file in one.iterdir())
+    assert names == sorted(file.name for file in other.iterdir())
+    assert all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
+
+
+def test_an_adapter_as_xtuner_writes_it(
+    base: Path, adapter: Path, torch_files: Path, tmp_path: Path
+) -> None:
+    one = merge(base, adapter, tmp_path / "one").out
+    code = (
+        "import sys, torch; from safetensors.torch import load_file;"
+        "torch.save(load_file(sys.argv[1]), sys.argv[2])"
+    )
+    file = adapter / "adapter_model.safetensors"
+    subprocess.run([sys.executable, "-c", code, file, adapter / "adapter_model.bin"], check=True)
+    file.unlink()
+    other = merge(base, adapter, tmp_path / "other").out
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+
+
+def rename(folder: Path, names: Callable[[str], str]) -> None:
+    path = folder / "adapter_model.safetensors"
+    save(path, {names(name): value for name, value in load(path).items()})
+
+
+def test_every_weight_must_have_a_place(base: Path, adapter: Path, tmp_path: Path) -> None:
+    rename(adapter, lambda name: name.replace("down_proj", "up_proj"))
+    with pytest.raises(Failed, match=r"1 of its weights .*up_proj"):
+        merge(base, adapter, tmp_path / "out")
+    rename(adapter, lambda name: name.replace("up_proj.lora_B", "x.lora_B"))
+    with pytest.raises(Problem, match="do not fit each other"):
+        merge(base, adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_base_is_noticed(base: Path, adapter: Path, tmp_path: Path) -> None:
+    tensors = weights()
+    tensors[f"{LAYER}.mlp.down_proj.weight"] = np.zeros((6, 7), ml_dtypes.bfloat16)
+    save(base / "model.safetensors", tensors)
+    with pytest.raises(Failed, match=r"\[6, 7\] in the base and \[6, 5\] in the adapter"):
+        merge(base, adapter, tmp_path / "out")
+
+
+def test_a_broken_adapter_is_not_merged(base: Path, adapter: Path, tmp_path: Path) -> None:
+    path = adapter / "adapter_model.safetensors"
+    tensors = {name: value.copy() for name, value in load(path).items()}
+    next(iter(tensors.values()))[0, 0] = np.nan
+    save(path, tensors)
+    with pytest.raises(Failed, match="NaN"):
+        merge(base, adapter, tmp_path / "out")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["adapter", "base"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"use_dora": True}, {"lora_bias": True}, {"peft_type": "LOHA"},
+        {"init_lora_weights": "pissa_niter_4"}, {"trainable_token_indices": [3]},
+        {"something_new": 1},
+    ],
+)  # fmt: skip
+def test_other_methods_are_refused(
+    base: Path, adapter: Path, tmp_path: Path, values: dict[str, Any]
+) -> None:
+    change(adapter, **values)
+    with pytest.raises(Problem) as caught:
+        merge(base, adapter, tmp_path / "out")
+    assert str(next(iter(values.values()))) in caught.value.why or next(iter(values)) in str(
+        caught.value
+    )
+
+
+def test_bases_that_cannot_be_used(adapter: Path, tmp_path: Path) -> None:
+    def broken(name: str, **config: Any) -> Path:
+        return make_base(tmp_path / name, **config)
+
+    quantized = broken("quantized", quantization_config={"load_in_4bit": True})
+    pickled = broken("pickled")
+    (pickled / "model.safetensors").unlink()
+    empty = broken("empty")
+    (empty / "model.safetensors").unlink()
+    (empty / "pytorch_model.bin").unlink()
+    torn = broken("torn")
+    (torn / "model.safetensors").write_bytes((torn / "model.safetensors").read_bytes()[:-1])
+    pointer = broken("pointer")
+    (pointer / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    shard = broken("shard", shards=2)
+    next(iter(sorted(shard.glob("*.safetensors")))).unlink()
+    index = broken("index", shards=2)
+    (index / "model.safetensors.index.json").write_text("{")
+    config = broken("config")
+    (config / "config.json").write_text("[]")
+    said = set()
+    bases = [quantized, pickled, empty, torn, pointer, shard, index, config, tmp_path / "none",
+             adapter, pickled / "LICENSE"]  # fmt: skip
+    for base in bases:
+        with pytest.raises(Problem) as caught:
+            merge(base, adapter, tmp_path / "out")
+        assert caught.value.status == 2
+        said.add(tuple(caught.value.lines()))
+    assert len(said) == len(bases)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_result_never_replaces_what_is_merged(base: Path, adapter: Path) -> None:
+    for out in (base, adapter, base.parent):
+        with pytest.raises(Problem, match="cannot be the result"):
+            merge(base, adapter, out, force=True)
+    assert load(base / "model.safetensors")
+
+
+def test_an_existing_target_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").touch()
+    with pytest.raises(Problem, match="exists already"):
+        merge(base, adapter, out)
+    assert (out / "mine").exists()
+    merge(base, adapter, out, force=True)
+    assert not (out / "mine").exists()
+
+
+def test_cancel_and_kill_leave_nothing(base: Path, adapter: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(Failed, match="cancelled"):
+        merge(base, adapter, tmp_path / "out", cancelled=lambda: True)
+    assert sorted(tmp_path.iterdir()) == before
+    code = (
+        "import sys, time; from pathlib import Path; from engine.export.merge import merge;"
+        "merge(*map(Path, sys.argv[1:]),"
+        "progress=lambda *_: print('on', flush=True) or time.sleep(60))"
+    )
+    arguments = [sys.executable, "-c", code, base, adapter, tmp_path / "out"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "on\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert not (tmp_path / "out").exists()
+    merge(base, adapter, tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "out"])
+
+
+def test_what_paths_are(base: Path, adapter: Path, torch_files: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for step in (5, 12):
+        shutil.copy(torch_files / "iter_12.pth", run / f"iter_{step}.pth")
+    kinds = {
+        base: artefact.MODEL,
+        adapter: artefact.ADAPTER,
+        run: artefact.RUN,
+        run / "iter_5.pth": artefact.CHECKPOINT_FILE,
+        adapter / "xtuner_config.py": artefact.CONFIG,
+        base / "LICENSE": artefact.UNKNOWN,
+    }
+    assert {path: artefact.identify(path).kind for path in kinds} == kinds
+    assert str(run / "iter_12.pth") in artefact.identify(run).hint
+    with pytest.raises(Problem, match="does not exist"):
+        artefact.identify(tmp_path / "none")
+
+
+def test_the_verb(base: Path, adapter: Path, tmp_path: Path) -> None:
+    done = command("merge", base, adapter, tmp_path / "out", "--json", "--dtype", "fp16")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["dtype"] == "fp16"
+    assert set(json.loads(done.stdout)) == {"out", "dtype", "bytes", "seconds", "peak_bytes"}
+    wrong = command("merge", adapter, base, tmp_path / "out2")
+    assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) <= 3
+    assert not (tmp_path / "out2").exists()
+    assert command("merge", base, adapter, tmp_path / "out2", "--device", "cuda:0").returncode == 2
+
+
+@pytest.fixture(scope="module")
+def peft_says(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("peft")
+    program = [sys.executable, HERE / "peft_says.py", folder]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+CASES = ["plain", "patterns", "rslora", "biases", "conv1d", "saved", "embedding",
+         "tied head", "tied embedding", "tied saved"]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_it_equals_peft(peft_says: dict[str, dict[str, Any]], case: str) -> None:
+    said = peft_says[case]
+    assert said["effect"] > 0.1 and said["shards"] > 1
+    assert said["logits"] < 1e-5
+    # peft merges LoRA on one of two tied layers into both; the adapter on its
+    # base changes one only, and so do we.
+    if case not in ("tied head", "tied embedding"):
+        assert said["ulps"] <= 1
+        assert set(said["names"]) <= {"lm_head.weight"}
