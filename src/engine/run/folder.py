@@ -35,6 +35,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     checkpoints: list[Checkpoint]
     todo: str = ""
     """What to do about `reason`."""
+    eta: float | None = None
+    """Seconds to the last step, at the pace of the last ones."""
 
 
 class RunFolder:
@@ -48,7 +50,7 @@ class RunFolder:
     @property
     def name(self) -> str:
         """What the run is called."""
-        return self.path.name
+        return self.record.run if self.record is not None else self.path.name
 
     @cached_property
     def record(self) -> RunRecord | None:
@@ -105,16 +107,10 @@ class RunFolder:
     def events(self) -> list[Event]:
         """What happened, in order. A torn last line is left out."""
         try:
-            lines = (self.path / state.EVENTS).read_bytes().splitlines()
+            lines = (self.path / state.EVENTS).read_bytes().split(b"\n")
         except OSError:
             return []
-        found = []
-        for line in lines:
-            try:
-                found.append(msgspec.json.decode(line, type=Event))
-            except msgspec.MsgspecError:
-                continue
-        return found
+        return [event for event in map(_event, lines) if event is not None]
 
     def checkpoints(self) -> list[Checkpoint]:
         """Its checkpoints in order of step, with the loss logged before each."""
@@ -142,6 +138,7 @@ class RunFolder:
             reason=words.reason,
             checkpoints=checkpoints.find(self.path, at.history),
             todo=words.todo,
+            eta=at.eta,
         )
 
     def created(self) -> float:
@@ -172,6 +169,13 @@ class RunFolder:
         )
 
 
+def _event(line: bytes) -> Event | None:
+    try:
+        return msgspec.json.decode(line, type=Event)
+    except msgspec.MsgspecError:
+        return None
+
+
 def _why_lost(written: RunState) -> Cause:
     if written.supervisor is None:
         return Cause("never-started")
@@ -198,11 +202,11 @@ def is_run(path: Path) -> bool:
 
 def list_runs(workspace: Workspace) -> list[RunFolder]:
     """The runs of a workspace, newest first; XTuner's own ``work_dirs/`` too."""
-    found = []
-    for parent in (workspace.runs, workspace.root / "work_dirs"):
-        if parent.is_dir():
-            found += [RunFolder(entry) for entry in parent.iterdir() if is_run(entry)]
-    return sorted(found, key=RunFolder.created, reverse=True)
+    parents = [workspace.runs, workspace.root / "work_dirs"]
+    entries = [entry for parent in parents if parent.is_dir() for entry in parent.iterdir()]
+    # A run whose folder lies elsewhere is a link in runs/: each folder once.
+    paths = {entry.resolve() for entry in entries if is_run(entry)}
+    return sorted(map(RunFolder, paths), key=RunFolder.created, reverse=True)
 
 
 def open_run(workspace: Workspace, name: str) -> RunFolder:

@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -20,23 +19,18 @@ import msgspec
 from engine import files
 from engine.errors import Failed, Problem
 from engine.i18n import _
-from engine.machine import doctor, gpu
-from engine.run import state
+from engine.machine import doctor
+from engine.run import program, state
 from engine.run.folder import RunFolder
 from engine.run.state import Order, RunRecord, RunState
 from engine.settings import Settings
-from engine.worker.client import BOOTSTRAP, command, environment
+from engine.worker.client import command, environment
 from engine.workspace import Workspace
 
 CONFIRM = 30.0
 """Seconds that a supervisor may take to report (its own start takes about half of one)."""
-STAGES = {
-    "1": "deepspeed_zero1",
-    "2": "deepspeed_zero2",
-    "2_offload": "deepspeed_zero2_offload",
-    "3": "deepspeed_zero3",
-    "3_offload": "deepspeed_zero3_offload",
-}
+LEAVE = 3.0
+"""Seconds that the last supervisor of a run may take to leave after it wrote the end."""
 _BUILDS_ON = re.compile(r"^\s*(?:_base_\s*=|with\s+read_base\(\s*\)\s*:)", re.MULTILINE)
 
 
@@ -92,22 +86,27 @@ def plan(
         resume: a checkpoint to go on from.
     """
     config = _readable(config)
-    name = _checked(name) if name else _next_name(workspace, config.stem)
+    if name:
+        _check(name)
+    elif work_dir is not None and not (workspace.runs / work_dir.name).exists():
+        name = work_dir.resolve().name
+    else:
+        name = _next_name(workspace, config.stem)
     folder = (work_dir or workspace.runs / name).resolve()
-    devices = _devices(gpus)
+    devices = program.devices(gpus)
     count = processes or max(1, len(devices))
-    stage = _stage(deepspeed, workspace)
+    stage = program.stage(deepspeed, workspace)
     arguments = [str(folder / state.CONFIG_FOLDER / config.name), "--work-dir", str(folder)]
     arguments += ["--deepspeed", stage] if stage else []
     arguments += ["--resume", resume] if resume else []
     distributed = count > 1 or bool(stage)
     arguments += ["--launcher", "pytorch"] if distributed else []
     return LaunchPlan(
-        name=name if work_dir is None else folder.name,
+        name=name,
         dir=folder,
         config=config,
-        command=_command(settings.python, arguments, count),
-        env=_env(devices, count, stage),
+        command=program.trainer(settings.python, arguments, count),
+        env=program.env(devices, count, stage),
         gpus=devices,
         processes=count,
         deepspeed=stage,
@@ -170,21 +169,18 @@ def _readable(config: Path) -> Path:
         raise Problem(
             what,
             _("It builds on another config file, which a run could not take along."),
-            _(
-                "Write the values out into one file (mmengine's Config.dump does), and train with that."
-            ),
+            _("Write all values into one file (mmengine's Config.dump does), and train with that."),
         )
     return config.resolve()
 
 
-def _checked(name: str) -> str:
+def _check(name: str) -> None:
     if not re.fullmatch(r"[\w][\w.\-]*", name):
         raise Problem(
             _("{name} cannot be a run's name").format(name=name),
             _("It becomes a folder: letters, digits, - _ and . only."),
             _("Choose another name."),
         )
-    return name
 
 
 def _next_name(workspace: Workspace, stem: str) -> str:
@@ -195,67 +191,6 @@ def _next_name(workspace: Workspace, stem: str) -> str:
     while f"{stem}-{number:02}" in taken:
         number += 1
     return f"{stem}-{number:02}"
-
-
-def _devices(wanted: list[int] | None) -> list[int]:
-    seen = gpu.read("all" if wanted else None)
-    if wanted is None:
-        best = max(seen.gpus, key=lambda one: one.total - one.used, default=None)
-        return [] if best is None else [best.index]
-    known = {one.index for one in seen.gpus}
-    missing = [index for index in wanted if index not in known]
-    if missing:
-        raise Problem(
-            _("There is no GPU {index}").format(index=missing[0]),
-            seen.reason or _("GPUs here: {list}").format(list=", ".join(map(str, sorted(known)))),
-            _("`tunedeck gpus` shows what is there."),
-        )
-    return wanted
-
-
-def _stage(wanted: str | None, workspace: Workspace) -> str:
-    if not wanted:
-        return ""
-    short = wanted.lower().removeprefix("deepspeed_").removeprefix("zero").replace("-", "_")
-    if short.lstrip("_") in STAGES:
-        return STAGES[short.lstrip("_")]
-    if (path := workspace.resolve(wanted)).is_file():
-        return str(path)
-    raise Problem(
-        _("{name} is no DeepSpeed stage").format(name=wanted),
-        _("Known: {names}, or a DeepSpeed config file.").format(names=", ".join(STAGES)),
-        _("Most runs want 2."),
-    )
-
-
-def _command(python: str, arguments: list[str], count: int) -> list[str]:
-    if count == 1:
-        # Without torchrun: it starts six seconds sooner, and takes signals as usual.
-        return command(python, "engine.train.entry", *arguments)
-    torchrun = ["--standalone", "--nproc-per-node", str(count), str(BOOTSTRAP)]
-    return command(python, "torch.distributed.run", *torchrun, "engine.train.entry", *arguments)
-
-
-def _env(gpus: list[int], count: int, stage: str) -> dict[str, str]:
-    values = {}
-    if gpus:
-        # NVML's order, which is not CUDA's own unless it is asked for.
-        values["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-    values["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in gpus)
-    if stage and count == 1:
-        # DeepSpeed without these asks MPI who it is.
-        values |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-        values |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    if stage and not gpus:
-        values["DS_ACCELERATOR"] = "cpu"
-    return values
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _make_folder(plan: LaunchPlan) -> None:
@@ -275,7 +210,7 @@ def _make_folder(plan: LaunchPlan) -> None:
             error.strerror or str(error),
             _("Choose another place, or correct its permissions."),
         ) from error
-    known = plan.workspace / "runs" / plan.name
+    known = Workspace(plan.workspace).runs / plan.name
     if known != plan.dir and not known.exists():
         # A run elsewhere is listed in its workspace all the same.
         files.private_folder(known.parent)
@@ -323,15 +258,23 @@ def _git(folder: Path) -> str:
 
 
 def _take(lock: int, plan: LaunchPlan) -> None:
-    """The lock passes on to the supervisor, which holds it as long as it lives."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise Problem(
-            _("The run {name} is running already").format(name=plan.name),
-            _("Another start of it has not ended."),
-            _("`tunedeck runs {name}` shows how far it is.").format(name=plan.name),
-        ) from error
+    """The lock passes on to the supervisor, which holds it as long as it lives.
+
+    One that has just written the end of a run may need a moment to go.
+    """
+    until = time.monotonic() + LEAVE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise Problem(
+                    _("The run {name} is running already").format(name=plan.name),
+                    _("Another start of it has not ended."),
+                    _("`tunedeck runs {name}` shows how far it is.").format(name=plan.name),
+                ) from error
+        time.sleep(0.05)
 
 
 def _supervise(folder: Path, lock: int, settings: Settings) -> None:

@@ -7,6 +7,7 @@ boot, which a changed clock does not move) and the boot.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -47,10 +48,8 @@ class Identity(msgspec.Struct, frozen=True):
     def send(self, number: int) -> None:
         """Send a signal; nothing happens when the process is gone."""
         if self.alive:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass
 
 
 def boot_id() -> str:

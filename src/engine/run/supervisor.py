@@ -199,20 +199,22 @@ class Supervisor:
 
     def _finish(self, word: Word, status: int | None, cause: Cause | None) -> None:
         """Write the final state; a full disk is waited for, up to ten minutes."""
-        until = time.monotonic() + 600
-        ended = time.time()
-        while True:
-            try:
-                self._become(word, exit=status, cause=cause, ended=ended)
-            except OSError as error:
-                _note(f"final state {word}: {error}")
-                if time.monotonic() > until or not self.folder.is_dir():
-                    return
-                time.sleep(2)
-            else:
-                break
         for name in (state.STOP, state.KILL):
             (self.folder / name).unlink(missing_ok=True)
+        until = time.monotonic() + 600
+        changes = {"exit": status, "cause": cause, "ended": time.time()}
+        while not self._written(word, changes):
+            if time.monotonic() > until or not self.folder.is_dir():
+                return
+            time.sleep(2)
+
+    def _written(self, word: Word, changes: dict[str, Any]) -> bool:
+        try:
+            self._become(word, **changes)
+        except OSError as error:
+            _note(f"{word}: {error}")
+            return False
+        return True
 
     def _event(self, kind: Any, **values: Any) -> None:
         files.append_json(self.folder / state.EVENTS, Event(time.time(), kind, **values))

@@ -9,6 +9,8 @@ exits with 0 only when training ended well (or was stopped, with a checkpoint).
 
 from __future__ import annotations
 
+import contextlib
+
 
 def main() -> None:
     """Train as ``sys.argv`` says."""
@@ -20,10 +22,8 @@ def main() -> None:
     from engine.train import hooks
 
     hooks.install()
-    try:
+    with contextlib.suppress(hooks.Stopped):
         train()
-    except hooks.Stopped:
-        pass
     _leave_group()
 
 

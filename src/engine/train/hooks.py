@@ -43,7 +43,7 @@ def _add_hook_to(runner_class: Any) -> None:
     runner_class.register_hooks = register_hooks
 
 
-class RunHook(Hook):
+class RunHook(Hook):  # type: ignore[misc]  # mmengine has no types
     """Tells the supervisor that steps are made; saves and ends when asked to.
 
     Files in the work dir: ``stop`` (theirs: end, please) and ``trainer.json``

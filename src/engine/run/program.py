@@ -1,0 +1,87 @@
+"""What is started: the GPUs, the command line and the environment of a trainer."""
+
+from __future__ import annotations
+
+import socket
+
+from engine.errors import Problem
+from engine.i18n import _
+from engine.machine import gpu
+from engine.worker.client import BOOTSTRAP, command
+from engine.workspace import Workspace
+
+STAGES = {
+    "1": "deepspeed_zero1",
+    "2": "deepspeed_zero2",
+    "2_offload": "deepspeed_zero2_offload",
+    "3": "deepspeed_zero3",
+    "3_offload": "deepspeed_zero3_offload",
+}
+
+
+def devices(wanted: list[int] | None) -> list[int]:
+    """The GPUs to use: those `wanted`, or the one with the most free memory; [] for the CPU.
+
+    Raises `Problem` for one that is not there.
+    """
+    seen = gpu.read("all" if wanted else None)
+    if wanted is None:
+        best = max(seen.gpus, key=lambda one: one.total - one.used, default=None)
+        return [] if best is None else [best.index]
+    known = {one.index for one in seen.gpus}
+    missing = [index for index in wanted if index not in known]
+    if missing:
+        raise Problem(
+            _("There is no GPU {index}").format(index=missing[0]),
+            seen.reason or _("GPUs here: {list}").format(list=", ".join(map(str, sorted(known)))),
+            _("`tunedeck gpus` shows what is there."),
+        )
+    return wanted
+
+
+def stage(wanted: str | None, workspace: Workspace) -> str:
+    """What XTuner's ``--deepspeed`` is to get: its name for a stage, a file, or ""."""
+    if not wanted:
+        return ""
+    short = wanted.lower().removeprefix("deepspeed_").removeprefix("zero").replace("-", "_")
+    if short.lstrip("_") in STAGES:
+        return STAGES[short.lstrip("_")]
+    if (path := workspace.resolve(wanted)).is_file():
+        return str(path)
+    raise Problem(
+        _("{name} is no DeepSpeed stage").format(name=wanted),
+        _("Known: {names}, or a DeepSpeed config file.").format(names=", ".join(STAGES)),
+        _("Most runs want 2."),
+    )
+
+
+def trainer(python: str, arguments: list[str], count: int) -> list[str]:
+    """The command that starts `count` processes of the trainer with `arguments`."""
+    if count == 1:
+        # Without torchrun: it starts six seconds sooner, and takes signals as usual.
+        return command(python, "engine.train.entry", *arguments)
+    torchrun = ["--standalone", "--nproc-per-node", str(count), str(BOOTSTRAP)]
+    return command(python, "torch.distributed.run", *torchrun, "engine.train.entry", *arguments)
+
+
+def env(gpus: list[int], count: int, stage: str) -> dict[str, str]:
+    """The variables that such a start needs beside the user's own."""
+    values = {}
+    if gpus:
+        # NVML's order, which is not CUDA's own unless it is asked for.
+        values["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    values["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in gpus)
+    if stage and count == 1:
+        # DeepSpeed without these asks MPI who it is.
+        values |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        values |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    if stage and not gpus:
+        values["DS_ACCELERATOR"] = "cpu"
+    return values
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,108 @@
+"""What a start would do, without starting it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.errors import Problem
+from engine.machine import gpu
+from engine.machine.gpu import Gpu, Gpus
+from engine.run import launch
+from engine.settings import Settings
+from engine.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    (tmp_path / "assistant.py").write_text("lr = 1e-4\n")
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = [Gpu(n, "H100", used, 80, 0, 30, 70.0, []) for n, used in ((0, 60), (1, 10))]
+    monkeypatch.setattr(gpu, "read", lambda visible=None: Gpus(cards))
+
+
+def plan(workspace: Workspace, **wishes: object) -> launch.LaunchPlan:
+    config = workspace.root / "assistant.py"
+    return launch.plan(config, workspace=workspace, settings=Settings(), **wishes)  # type: ignore[arg-type]
+
+
+def test_a_cpu_run_is_one_plain_process(workspace: Workspace) -> None:
+    made = plan(workspace, gpus=[])
+    assert made.name == "assistant-01" and made.dir == workspace.runs / "assistant-01"
+    assert made.command[2:4] == ["engine.train.entry", str(made.dir / "config" / "assistant.py")]
+    assert "--launcher" not in made.command and made.env == {"CUDA_VISIBLE_DEVICES": ""}
+    assert not workspace.runs.exists(), "a plan writes nothing"
+
+
+def test_the_next_name_is_free(workspace: Workspace) -> None:
+    (workspace.runs / "assistant-01").mkdir(parents=True)
+    assert plan(workspace, gpus=[]).name == "assistant-02"
+
+
+def test_deepspeed_on_one_device_needs_no_torchrun(workspace: Workspace, two_gpus: None) -> None:
+    made = plan(workspace, deepspeed="zero2")
+    assert made.gpus == [1], "the one with the most free memory"
+    assert made.env["CUDA_VISIBLE_DEVICES"] == "1"
+    assert made.command[-4:] == ["--deepspeed", "deepspeed_zero2", "--launcher", "pytorch"]
+    assert "torch.distributed.run" not in made.command
+    wanted = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    assert wanted.items() <= made.env.items() and int(made.env["MASTER_PORT"]) > 1023
+    assert "DS_ACCELERATOR" not in made.env
+
+
+def test_deepspeed_on_a_cpu(workspace: Workspace) -> None:
+    assert plan(workspace, gpus=[], deepspeed="2").env["DS_ACCELERATOR"] == "cpu"
+
+
+def test_several_gpus_run_under_torchrun(workspace: Workspace, two_gpus: None) -> None:
+    made = plan(workspace, gpus=[0, 1])
+    assert made.command[2] == "torch.distributed.run" and made.processes == 2
+    at = made.command.index("--nproc-per-node")
+    assert made.command[at + 1] == "2" and made.command[-2:] == ["--launcher", "pytorch"]
+    assert "RANK" not in made.env
+    assert made.shown.startswith("CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0,1 ")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        ("1", "deepspeed_zero1"),
+        ("zero2-offload", "deepspeed_zero2_offload"),
+        ("ZeRO3", "deepspeed_zero3"),
+    ],
+)
+def test_names_of_stages(workspace: Workspace, wanted: str, name: str) -> None:
+    assert plan(workspace, gpus=[], deepspeed=wanted).deepspeed == name
+
+
+@pytest.mark.parametrize(
+    ("wishes", "says"),
+    [
+        ({"gpus": [7]}, "no GPU 7"),
+        ({"gpus": [], "deepspeed": "zero9"}, "no DeepSpeed stage"),
+        ({"gpus": [], "name": "../elsewhere"}, "cannot be a run's name"),
+    ],
+)
+def test_wishes_that_cannot_be(workspace: Workspace, wishes: dict[str, object], says: str) -> None:
+    with pytest.raises(Problem, match=says):
+        plan(workspace, **wishes)
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "other", "binary", "based"])
+def test_configs_that_cannot_be(workspace: Workspace, kind: str) -> None:
+    path = workspace.root / ("x.json" if kind == "other" else "x.py")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "based":
+        path.write_text("with read_base():\n    from .y import *\n")
+    elif kind != "missing":
+        path.write_bytes(b"{}" if kind == "other" else b"\xff\xfe")
+    with pytest.raises(Problem, match="Cannot train with") as caught:
+        launch.plan(path, workspace=workspace, settings=Settings(), gpus=[])
+    assert caught.value.why and caught.value.todo
+    assert not workspace.runs.exists()

@@ -1,0 +1,343 @@
+"""The supervisor over small programs in the trainer's place: ends, orders, leftovers.
+
+They behave as the trainer does towards the folder (its note, the stop file),
+and start in a fraction of a second. The real one is in test_training.py.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from engine.errors import Failed, Problem
+from engine.run import control, launch, processes, reasons
+from engine.run.folder import RunFolder
+from engine.run.launch import LaunchPlan
+from engine.run.state import RunState
+from engine.settings import Settings
+from engine.workspace import Workspace
+
+NOTE = """
+import json, pathlib, subprocess, sys, time
+run = pathlib.Path(sys.argv[sys.argv.index("--work-dir") + 1])
+def note(**facts):
+    part = run / "trainer.part"
+    part.write_text(json.dumps({"first": 0, "steps": 100, "started": time.time()} | facts))
+    part.replace(run / "trainer.json")
+"""
+
+# What torchrun does: a worker in a session of its own, which does not mind losing its parent.
+WITH_WORKER = """
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
+                          start_new_session=True)
+(run / "worker.pid").write_text(str(worker.pid))
+note()
+"""
+
+
+class Starter:
+    """Starts runs of a program, and leaves none behind."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.config = workspace.root / "assistant.py"
+        self.config.write_text("lr = 1e-4\n")
+        self.runs: list[RunFolder] = []
+
+    def plan(self, program: str) -> LaunchPlan:
+        plan = launch.plan(self.config, workspace=self.workspace, settings=Settings(), gpus=[])
+        code = NOTE + textwrap.dedent(program)
+        return msgspec.structs.replace(
+            plan, command=[sys.executable, "-c", code, "--work-dir", str(plan.dir)]
+        )
+
+    def __call__(self, program: str) -> RunFolder:
+        run = launch.start(self.plan(program), Settings())
+        self.runs.append(run)
+        return run
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Starter]:
+    starter = Starter(Workspace(tmp_path))
+    yield starter
+    for run in starter.runs:
+        if run.state.living or run.state.state == "lost":
+            control.kill(run)
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def training(run: RunFolder) -> None:
+    until(lambda: run.state.state == "training")
+
+
+def gone(pid: int) -> bool:
+    return processes.Identity.of(pid) is None
+
+
+def worker(run: RunFolder) -> int:
+    return int((run.path / "worker.pid").read_text())
+
+
+def test_a_run_to_its_end(start: Starter) -> None:
+    run = start("note(); print('hello'); time.sleep(0.5)")
+    end = control.wait(run, 10)
+    assert (end.state, end.exit, end.cause) == ("finished", 0, None)
+    assert run.log.read_text() == "hello\n"
+    words = [event.state for event in run.events() if event.event == "state"]
+    assert words == ["starting", "training", "finished"]
+    assert end.started is not None and end.ended is not None and end.ended > end.started
+
+
+def test_its_files_are_the_users_alone(start: Starter) -> None:
+    run = start("note(); (run / 'mine.txt').write_text('x')")
+    control.wait(run, 10)
+    for file in run.path.rglob("*"):
+        assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0, file
+    assert stat.S_IMODE(run.path.stat().st_mode) == 0o700
+
+
+def test_the_frozen_config_is_what_was_there_at_the_start(start: Starter) -> None:
+    plan = start.plan("note(); time.sleep(1)")
+    run = launch.start(plan, Settings())
+    start.config.write_text("lr = 5\n")
+    assert run.config is not None and run.config.read_text() == "lr = 1e-4\n"
+    assert run.config.name == "assistant.py"
+    control.wait(run, 10)
+
+
+def test_an_error_becomes_a_reason(start: Starter) -> None:
+    run = start("note(); raise OSError(28, 'No space left on device')")
+    end = control.wait(run, 10)
+    assert (end.state, end.exit) == ("failed", 1)
+    assert "disk is full" in run.summary().reason
+
+
+def test_an_interpreter_that_is_not_there(start: Starter) -> None:
+    plan = start.plan("")
+    plan = msgspec.structs.replace(plan, command=["/nowhere/python", "x"])
+    run = launch.start(plan, Settings())
+    assert run.state.state == "failed"
+    assert "/nowhere/python" in run.summary().reason
+
+
+def test_a_killed_trainer_fails_within_five_seconds(start: Starter) -> None:
+    run = start(WITH_WORKER + "time.sleep(600)")
+    training(run)
+    pid = run.state.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    killed = time.monotonic()
+    until(lambda: run.state.state == "failed", 5)
+    assert time.monotonic() - killed < 5
+    assert run.state.exit == -9 and "signal 9" in run.summary().reason
+    assert gone(worker(run)), "a worker in its own session must not outlive its launcher"
+
+
+def test_a_worker_left_behind_by_a_good_end_is_ended(start: Starter) -> None:
+    run = start(WITH_WORKER)
+    assert control.wait(run, 15).state == "finished"
+    assert gone(worker(run))
+
+
+def test_kill_leaves_no_process(start: Starter) -> None:
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    run = start(stubborn + WITH_WORKER + "time.sleep(600)")
+    training(run)
+    pid, supervisor = run.state.pid, run.state.supervisor
+    assert pid is not None and supervisor is not None
+    end = control.kill(run)
+    assert end.state == "stopped" and "Killed on request" in reasons.say(end.cause).reason
+    assert gone(pid) and gone(worker(run)) and not processes.of_run(run.path)
+    until(lambda: not supervisor.alive)
+
+
+def test_stop_waits_for_the_trainer_to_save(start: Starter) -> None:
+    run = start(
+        """
+        note()
+        while not (run / "stop").exists(): time.sleep(0.02)
+        time.sleep(1)
+        note(stopped=7)
+        """
+    )
+    training(run)
+    control.stop(run)
+    control.stop(run)  # asking twice changes nothing
+    until(lambda: run.state.state == "stopping")
+    end = control.wait(run, 10)
+    assert (end.state, end.exit) == ("stopped", 0)
+    assert "step 7" in run.summary().reason
+    assert not (run.path / "stop").exists()
+
+
+def test_stop_before_the_first_step_ends_at_once(start: Starter) -> None:
+    run = start("time.sleep(600)")
+    control.stop(run)
+    end = control.wait(run, 5)
+    assert end.state == "stopped" and "before its first step" in run.summary().reason
+
+
+def test_a_stop_that_came_too_late_is_a_finish(start: Starter) -> None:
+    run = start("note(); time.sleep(1.5)")
+    training(run)
+    control.stop(run)
+    assert control.wait(run, 10).state == "finished"
+
+
+def test_the_machines_sigterm_means_stop(start: Starter) -> None:
+    run = start(
+        """
+        note()
+        while not (run / "stop").exists(): time.sleep(0.02)
+        note(stopped=3)
+        """
+    )
+    training(run)
+    supervisor = run.state.supervisor
+    assert supervisor is not None
+    supervisor.send(signal.SIGHUP)
+    supervisor.send(signal.SIGTERM)
+    assert control.wait(run, 10).state == "stopped"
+
+
+def test_it_outlives_the_one_who_started_it(start: Starter) -> None:
+    plan = start.plan("note(); time.sleep(600)")
+    code = (
+        "import pickle, sys\n"
+        "from engine.run import launch\nfrom engine.settings import Settings\n"
+        "launch.start(pickle.load(sys.stdin.buffer), Settings())\n"
+        "import os, signal\nos.killpg(0, signal.SIGKILL)"
+    )
+    app = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True
+    )
+    app.communicate(pickle.dumps(plan))
+    assert app.returncode == -9
+    run = RunFolder(plan.dir)
+    start.runs.append(run)
+    training(run)
+    supervisor = run.state.supervisor
+    assert supervisor is not None
+    assert os.getsid(supervisor.pid) != os.getsid(0)
+    assert psutil.Process(supervisor.pid).terminal() is None
+
+
+def test_a_dead_supervisor_leaves_a_lost_run_that_can_be_killed(start: Starter) -> None:
+    run = start(WITH_WORKER + "time.sleep(600)")
+    training(run)
+    supervisor, pid = run.state.supervisor, run.state.pid
+    assert supervisor is not None and pid is not None
+    supervisor.send(signal.SIGKILL)
+    until(lambda: run.state.state == "lost")
+    assert str(pid) in run.summary().reason and not gone(pid)
+    with pytest.raises(Problem, match="kill"):
+        control.stop(run)
+    control.kill(run)
+    assert gone(pid) and gone(worker(run))
+    assert run.state.state == "stopped"
+
+
+def test_another_boot_means_lost(start: Starter) -> None:
+    run = start("note(); time.sleep(600)")
+    training(run)
+    path = run.path / "state.json"
+    now = run.written_state()
+    assert now is not None and now.supervisor is not None
+    control.kill(run)
+    # The same pid and start, before a reboot: nobody of ours.
+    other = msgspec.structs.replace(now.supervisor, boot="another", pid=os.getpid())
+    before = msgspec.structs.replace(now, supervisor=other)
+    path.write_bytes(msgspec.json.encode(before))
+    assert run.state.state == "lost" and "restarted" in run.summary().reason
+
+
+def test_a_pid_given_to_another_process_is_not_believed() -> None:
+    me = processes.Identity.of(os.getpid())
+    assert me is not None and me.alive
+    assert not msgspec.structs.replace(me, started=me.started - 1).alive
+
+
+def test_a_folder_in_use_is_refused(start: Starter) -> None:
+    run = start("note(); time.sleep(600)")
+    training(run)
+    plan = msgspec.structs.replace(start.plan(""), dir=run.path)
+    with pytest.raises(Problem, match="in use"):
+        launch.start(plan, Settings())
+    with pytest.raises(Problem, match="running already"):
+        launch.begin(plan, Settings(), attempt=2)
+    assert run.state.state == "training"
+
+
+def test_an_ended_run_cannot_be_stopped_or_killed(start: Starter) -> None:
+    run = start("note()")
+    control.wait(run, 10)
+    for order in (control.stop, control.kill):
+        with pytest.raises(Problem, match="ended already"):
+            order(run)
+    with pytest.raises(Problem, match="no checkpoint"):
+        control.resume(run, Settings())
+
+
+@pytest.mark.parametrize("name", ["state.json", "run.json"])
+def test_a_broken_file_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"state": "half')
+    run = RunFolder(tmp_path)
+    with pytest.raises(Problem, match=name):
+        run.summary()
+
+
+def test_a_supervisor_that_cannot_start_says_so(start: Starter, tmp_path: Path) -> None:
+    plan = start.plan("")
+    plan.dir.mkdir(parents=True)
+    (plan.dir / "order.json").mkdir()
+    with pytest.raises((Failed, OSError)):
+        launch.begin(plan, Settings(), attempt=1)
+
+
+def test_runs_lie_newest_first_and_elsewhere_too(start: Starter, tmp_path: Path) -> None:
+    first = start("note()")
+    plan = launch.plan(
+        start.config,
+        workspace=start.workspace,
+        settings=Settings(),
+        gpus=[],
+        work_dir=tmp_path / "big" / "disk",
+    )
+    second = launch.start(
+        msgspec.structs.replace(plan, command=[sys.executable, "-c", ""]), Settings()
+    )
+    from engine.run.folder import list_runs, open_run
+
+    assert [run.name for run in list_runs(start.workspace)] == ["disk", "assistant-01"]
+    assert open_run(start.workspace, "disk").path == second.path
+    assert open_run(start.workspace, str(first.path)).path == first.path
+    with pytest.raises(Problem, match="no run nobody"):
+        open_run(start.workspace, "nobody")
+    for run in (first, second):
+        control.wait(run, 10)
+
+
+def test_states_are_plain_json(start: Starter) -> None:
+    run = start("note()")
+    control.wait(run, 10)
+    again = msgspec.json.decode((run.path / "state.json").read_bytes(), type=RunState)
+    assert again == run.state
