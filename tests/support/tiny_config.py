@@ -87,7 +87,7 @@ model = dict(
         type=LoraConfig,
         r=8,
         lora_alpha=16,
-        lora_dropout=0.1,
+        lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
     ),

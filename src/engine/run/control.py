@@ -16,14 +16,18 @@ from engine.run.state import Cause, Event, RunRecord, RunState
 from engine.settings import Settings
 from engine.workspace import Workspace
 
+TAKEN = 2.0
+"""Seconds to wait for a supervisor to take the order to stop."""
 PATIENCE = 20.0
 """Seconds that a supervisor has to carry out a kill before we do it ourselves."""
 
 
 def stop(run: RunFolder) -> RunState:
-    """Ask the run to save a checkpoint after its present step and end; returns at once.
+    """Ask the run to save a checkpoint after its present step and end.
 
-    A run that has made no step yet just ends. Asking twice changes nothing.
+    Returns as soon as its supervisor has taken the order, not when it is
+    carried out (see `wait`). A run that has made no step yet just ends. Asking
+    twice changes nothing.
     """
     now = _ours(run)
     if now.state == "lost":
@@ -35,7 +39,10 @@ def stop(run: RunFolder) -> RunState:
     if not now.living:
         raise _over(run, now)
     _order(run, state.STOP)
-    return run.state
+    until = time.monotonic() + TAKEN
+    while (now := run.state).living and now.state != "stopping" and time.monotonic() < until:
+        time.sleep(0.05)
+    return now
 
 
 def kill(run: RunFolder) -> RunState:

@@ -44,7 +44,6 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        self.log = self.path / state.LOG
         self._follower = progress.Follower(self.path)
 
     @property
@@ -65,6 +64,14 @@ class RunFolder:
                 f"{state.RECORD}: {error}",
                 _("Its files were changed, or another version of Tunedeck wrote them."),
             ) from error
+
+    @property
+    def log(self) -> Path:
+        """The trainer's raw output; XTuner's own newest log in a plain work dir."""
+        ours = self.path / state.LOG
+        if self.record is not None:
+            return ours
+        return max(self.path.glob("[0-9]*_[0-9]*/[0-9]*_[0-9]*.log"), default=ours)
 
     @property
     def config(self) -> Path | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from engine.text import clean
+
+_BAD = re.compile(r" - (?:ERROR|CRITICAL) - |^(?:ERROR|CRITICAL|FATAL)\b|Fatal Python error")
+_RANK = re.compile(r"^\[(?:rank)?\d+\]:? ?")
 
 
 class LogFollower:
@@ -42,6 +47,14 @@ class LogFollower:
             self._skip_first = False
         return [_shown(line) for line in whole]
 
+    def all(self) -> Iterator[str]:
+        """Whole lines up to the file's present end."""
+        while True:
+            before = self._offset
+            yield from self.lines()
+            if self._offset == before:
+                return
+
     def rest(self) -> str:
         """The last, unfinished line as it stands."""
         return _shown(self._rest)
@@ -50,3 +63,22 @@ class LogFollower:
 def _shown(raw: bytes) -> str:
     text = raw.decode("utf-8", errors="replace").rstrip("\r")
     return clean(text.rpartition("\r")[2])
+
+
+class ErrorLines:
+    """Picks tracebacks and lines of level ERROR out of a log, line by line."""
+
+    def __init__(self) -> None:
+        self._inside = False
+
+    def __call__(self, line: str) -> bool:
+        """Whether `line`, the next one of the log, belongs to an error."""
+        bare = _RANK.sub("", line)
+        if bare.startswith("Traceback (most recent call last)"):
+            self._inside = True
+            return True
+        if self._inside:
+            # The first line that is not indented names the error, and is the last.
+            self._inside = not bare or bare[0].isspace()
+            return True
+        return _BAD.search(bare) is not None
