@@ -128,6 +128,17 @@ def test_shards_keep_their_layout(adapter: Path, tmp_path: Path) -> None:
     assert heard[-1][0] == heard[-1][1] == index["metadata"]["total_size"]
 
 
+def test_a_tied_head_that_was_trained_is_untied(adapter: Path, tmp_path: Path) -> None:
+    # Some bases store the head although the embedding stands in for it.
+    base = make_base(tmp_path / "base", tie_word_embeddings=True)
+    out = merge(base, adapter, tmp_path / "out").out
+    result, lora = load(out / "model.safetensors"), load(adapter / "adapter_model.safetensors")
+    saved = lora["base_model.model.lm_head.weight"].astype(ml_dtypes.bfloat16)
+    assert same(result["lm_head.weight"], saved)
+    assert same(result["model.embed_tokens.weight"], weights()["model.embed_tokens.weight"])
+    assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is False
+
+
 def test_another_dtype(base: Path, adapter: Path, tmp_path: Path) -> None:
     made = merge(base, adapter, tmp_path / "out", dtype="fp32")
     assert made.dtype == "fp32"

@@ -92,7 +92,7 @@ def merge(
         plan = _plan(model, change, target, opened)
         check_space(out, sum(step.entry.size for steps in plan.values() for step in steps))
         size = _write(folder, plan, progress, cancelled or (lambda: False))
-        _companions(model, given, folder, plan, target)
+        _companions(model, given, folder, target, _untied_head(model, change))
         shutil.rmtree(folder / ".adapter", ignore_errors=True)
     kinds = Counter[str]()
     for step in (step for steps in plan.values() for step in steps):
@@ -266,16 +266,15 @@ def _companions(
     model: BaseModel,
     adapter: Path,
     folder: Path,
-    plan: dict[str, list[_Step]],
     target: str | None,
+    untied: bool,
 ) -> None:
     """Config, tokenizer, templates, code and licence, and the XTuner config of the training."""
     config: dict[str, Any] = dict(model.config)
+    if untied:
+        config["tie_word_embeddings"] = False
     if target:
         config["dtype" if "dtype" in config else "torch_dtype"] = dtypes.torch_name(target)
-    names = {step.entry.name for steps in plan.values() for step in steps}
-    if model.tied and names - set(model.entries):
-        config["tie_word_embeddings"] = False
     if config == model.config:
         shutil.copyfile(model.path / CONFIG, folder / CONFIG)
     else:

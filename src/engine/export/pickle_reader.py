@@ -109,7 +109,7 @@ class _Rebuild(_Callable):
         self, storage: Storage, offset: int, shape: Any, strides: Any, *rest: object
     ) -> Tensor:
         dtype = next((one.dtype for one in rest if isinstance(one, _TypeName)), storage.dtype)
-        return Tensor(storage, dtype, *_numbers([offset]), _numbers(shape), _numbers(strides))
+        return Tensor(storage, dtype, _numbers([offset])[0], _numbers(shape), _numbers(strides))
 
 
 class _RebuildParameter(_Callable):

@@ -1,0 +1,118 @@
+"""The whole way on a run of the real XTuner: convert as its own tool does, merge, verify."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.errors import Failed, Problem
+from engine.export import verify as module
+from engine.export.artefact import newest
+from engine.export.convert import convert
+from engine.export.merge import merge
+from engine.export.verify import verify
+from engine.run.folder import RunFolder
+from engine.settings import Settings
+from tests.conftest import ROOT
+from tests.export.conftest import load, save
+from tests.export.test_convert import command
+
+
+@pytest.fixture(scope="module")
+def checkpoint(trained_run: RunFolder) -> Path:
+    found = newest(trained_run.path)
+    assert found is not None
+    return found
+
+
+@pytest.mark.slow
+def test_convert_equals_xtuner_and_is_twenty_times_faster(
+    trained_run: RunFolder, checkpoint: Path
+) -> None:
+    program = [sys.executable, ROOT / "benchmarks/convert.py", checkpoint, trained_run.config]
+    done = subprocess.run([*program, "--runs", "1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ratio = re.search(r"ratio +([\d.]+)", done.stdout)
+    assert ratio is not None and float(ratio[1]) >= 20, done.stdout
+    assert re.search(r"^[1-9]\d* keys, bit-equal", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.slow
+def test_merged_and_adapter_agree(tiny_model: Path, checkpoint: Path, tmp_path: Path) -> None:
+    # Twelve steps teach little: make what was learnt plain to see.
+    adapter = convert(checkpoint, tmp_path / "adapter").adapter
+    weights = load(adapter / "adapter_model.safetensors")
+    random = np.random.default_rng(0)
+    save(
+        adapter / "adapter_model.safetensors",
+        {
+            name: value + random.normal(0, 0.2, value.shape).astype("f4")
+            for name, value in weights.items()
+        },
+    )
+    out = merge(tiny_model, adapter, tmp_path / "merged").out
+    heard: list[tuple[int, int]] = []
+    found = verify(
+        tiny_model,
+        adapter,
+        out,
+        settings=Settings(),
+        prompts=["Who are you?", "你是谁？"],
+        progress=lambda *now: heard.append(now),
+    )
+    assert found.agree
+    assert found.max_logit_diff < found.tolerance < found.adapter_effect
+    assert [one.prompt for one in found.prompts] == ["Who are you?", "你是谁？"]
+    assert heard[-1] == (4, 4)
+    # The base is not the merged model, and that is said.
+    done = command("verify", tiny_model, adapter, tiny_model, "--prompt", "Who are you?", "--json")
+    assert done.returncode == 1, done.stderr
+    said = json.loads(done.stdout)
+    assert said["agree"] is False and said["max_logit_diff"] > found.tolerance
+    assert set(said["prompts"][0]) == {"prompt", "adapter", "merged"}
+
+
+def judged(difference: float, effect: float, same: bool, stored: str = "bfloat16") -> bool:
+    found: dict[str, Any] = {
+        "difference": difference, "effect": effect, "scale": 10.0,
+        "stored": stored, "computed": "float32",
+        "prompts": [{"prompt": "?", "adapter": "a", "merged": "a" if same else "b"}],
+    }  # fmt: skip
+    return module._judge(found).agree
+
+
+def test_what_counts_as_agreeing() -> None:
+    assert judged(0.05, 5, same=True)
+    assert judged(0.05, 5, same=False)  # a near tie fell the other way
+    assert judged(0.5, 5, same=True)
+    assert not judged(0.5, 5, same=False)
+    assert not judged(5, 5, same=True)
+    assert not judged(0.2, 0.2, same=True)  # as far from the adapter as the bare base
+    assert judged(0.05, 0, same=True)  # an adapter that does nothing
+    assert not judged(0.05, 5, same=False, stored="float32")
+    with pytest.raises(Failed, match="NaN"):
+        judged(float("nan"), 5, same=True)
+
+
+def test_code_of_the_model_needs_trust(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "x.Y"}}))
+    (tmp_path / "model.safetensors").touch()
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(Problem, match="trust_remote_code"):
+        verify(tmp_path, adapter, tmp_path, settings=Settings())
+
+
+def test_wrong_paths_are_named_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(Problem, match="does not exist"):
+        verify(tmp_path / "a", tmp_path / "b", tmp_path / "c", settings=Settings())
+    with pytest.raises(Problem, match="is not a model's folder"):
+        verify(tmp_path, tmp_path, tmp_path, settings=Settings())
