@@ -99,7 +99,7 @@ class WorkerClient:
     def ask(self, do: str, **values: Any) -> Iterator[dict[str, Any]]:
         """Send a request; yield its events, the last being ``done``.
 
-        Raises `Failed` for an error the worker reports and for its death.
+        Raises what the worker reports (a `Problem`, or `Failed`), and `Failed` for its death.
         """
         with self._lock:
             self.start()
@@ -118,9 +118,8 @@ class WorkerClient:
                 if message.get("id") != self._current:
                     continue
                 if message["event"] == "error":
-                    raise Failed(
-                        message["what"], message["why"], message["todo"], message["details"]
-                    )
+                    kind = Problem if message.get("status") == Problem.status else Failed
+                    raise kind(message["what"], message["why"], message["todo"], message["details"])
                 yield message
                 if message["event"] == "done":
                     return

@@ -87,6 +87,7 @@ def _answer(
             why=problem.why,
             todo=problem.todo,
             details=problem.details,
+            status=problem.status,
         )
     except Exception as error:  # whatever a library throws is an answer, not our end
         emit(

@@ -1,0 +1,147 @@
+"""What the ``data`` verbs print for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from engine.i18n import _, ngettext
+from engine.text import one_line
+
+if TYPE_CHECKING:
+    import argparse
+
+    from engine.dataset.check import CheckReport
+    from engine.dataset.reader import Dataset
+    from engine.dataset.replace import Replaced
+
+LISTED = 100
+"""Broken rows listed for people; ``--json`` lists all."""
+
+
+def shown(document: dict[str, Any]) -> Iterator[str]:
+    """The rows that ``data show`` was asked for."""
+    for item in document["items"]:
+        yield "── " + " · ".join(_facts(item))
+        if item["problem"]:
+            yield "✗ " + item["problem"]
+        elif item["segments"] is not None:
+            for segment in item["segments"]:
+                mark = "▌" if segment.loss else " "
+                lines = segment.text.removesuffix("\n").split("\n")
+                yield from (f"{mark} {line}" for line in lines)
+        elif item["text"]:
+            yield from (f"  {line}" for line in item["text"].split("\n"))
+        else:
+            yield "  " + json.dumps(item["value"], ensure_ascii=False)
+    yield "── " + _("{format}, {shape}: {rows:,} rows").format(
+        format=document["format"], shape=document["shape"] or "?", rows=document["rows"]
+    )
+    if document["template"]:
+        yield "   " + _("▌ carries loss; prompt template {name}").format(name=document["template"])
+
+
+def _facts(item: dict[str, Any]) -> list[str]:
+    parts = [_("row {row}, line {line}").format(row=item["row"], line=item["line"])]
+    if item["turns"] is not None:
+        parts.append(
+            ngettext("{count} turn", "{count} turns", item["turns"]).format(count=item["turns"])
+        )
+    if item["tokens"] is not None:
+        parts.append(
+            _("{tokens} tokens, {loss} of them with loss").format(
+                tokens=item["tokens"], loss=item["loss_tokens"]
+            )
+        )
+        if item["cut"]:
+            parts.append(_("{count} more are cut off").format(count=item["cut"]))
+    return parts
+
+
+def checked(report: CheckReport, dataset: Dataset, args: argparse.Namespace) -> Iterator[str]:
+    """What ``data check`` found: the rows, then what training makes of them."""
+    yield _("{format}, {shape}: {rows:,} rows").format(
+        format=report.format, shape=report.shape or "?", rows=report.rows
+    )
+    broken_rows = len({finding.row for finding in report.broken})
+    parts = [
+        _("{count:,} good").format(count=report.good),
+        _("{count:,} broken").format(count=broken_rows),
+    ]
+    if report.cut is not None and report.dropped is not None:
+        parts += [
+            _("{count:,} cut at {length} tokens").format(
+                count=len(report.cut), length=args.max_length
+            ),
+            _("{count:,} dropped").format(count=report.dropped),
+        ]
+    yield " · ".join(parts)
+    for finding in report.broken[:LISTED]:
+        line = dataset.line(finding.row) if finding.row < report.rows else 1
+        place = _("row {row}, line {line}").format(row=finding.row, line=line)
+        yield f"✗ {place}: {finding.reason}. {finding.remedy}"
+    if len(report.broken) > LISTED:
+        yield _("… and {count:,} more; --json lists all").format(count=len(report.broken) - LISTED)
+    yield from _some(_("cut"), report.cut)
+    yield from _some(_("dropped: no token would carry loss"), report.dropped_rows)
+    if report.tokens is not None:
+        yield _(
+            "tokens a row: half up to {p50}, 90 % up to {p90}, 99 % up to {p99}, all {max}"
+        ).format(
+            p50=report.tokens.p50,
+            p90=report.tokens.p90,
+            p99=report.tokens.p99,
+            max=report.tokens.max,
+        )
+        yield _("prompt template {name} · {total:,} tokens in all").format(
+            name=report.template, total=report.tokens.total
+        )
+        yield _training(report, args)
+
+
+def _some(label: str, rows: list[int] | None) -> Iterator[str]:
+    """The first of these rows, on one line."""
+    if rows:
+        more = " …" if len(rows) > 20 else ""
+        yield f"{label}: " + ", ".join(map(str, rows[:20])) + more
+
+
+def _training(report: CheckReport, args: argparse.Namespace) -> str:
+    setting = _("batch {batch} × {gpus} GPU").format(batch=args.batch_size, gpus=args.gpus)
+    parts = [_("{count:,} samples").format(count=report.samples)]
+    if report.packed_samples is not None:
+        parts.append(_("packed to {count:,}").format(count=report.packed_samples))
+    parts.append(
+        _("{steps:,} steps per epoch ({setting})").format(
+            steps=report.steps_per_epoch, setting=setting
+        )
+    )
+    if args.accumulation > 1:
+        parts.append(
+            _("{count:,} updates (accumulation {every})").format(
+                count=report.updates_per_epoch, every=args.accumulation
+            )
+        )
+    return " · ".join(parts)
+
+
+def replaced(done: Replaced, dry_run: bool) -> Iterator[str]:
+    """What ``data replace`` did, or would do."""
+    from engine.dataset.replace import excerpt
+
+    for place in done.places:
+        before, after = excerpt(place)
+        where = _("row {row}, line {line}").format(row=place.row, line=place.line)
+        yield f"{where}, {one_line(place.field)}"
+        yield f"  - {one_line(before)}"
+        yield f"  + {one_line(after)}"
+    yield ngettext(
+        "{count:,} replacement in {changed:,} of {rows:,} rows",
+        "{count:,} replacements in {changed:,} of {rows:,} rows",
+        done.replacements,
+    ).format(count=done.replacements, changed=done.rows_changed, rows=done.rows)
+    if dry_run:
+        yield _("Nothing was written (--dry-run).")
+    else:
+        yield _("written to {path}").format(path=done.out)

@@ -1,0 +1,60 @@
+"""One row's bytes made into a value, or into a reason with a place."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from engine.i18n import N_, _
+
+# The reasons of Python's json module, in words for people.
+_REASONS = {
+    "Expecting ',' delimiter": N_("a comma or a closing bracket is missing"),
+    "Expecting ':' delimiter": N_("a colon is missing"),
+    "Expecting property name enclosed in double quotes": N_("a name in double quotes is missing"),
+    "Expecting value": N_("a value is missing"),
+    "Extra data": N_("there is more text behind the row"),
+    "Illegal trailing comma before end of array": N_("a comma before the closing bracket"),
+    "Illegal trailing comma before end of object": N_("a comma before the closing bracket"),
+    "Invalid \\escape": N_("a backslash that escapes nothing"),
+    "Invalid \\uXXXX escape": N_("\\u without four hexadecimal digits"),
+    "Invalid control character at": N_("a line break or control character inside a string"),
+    "Unterminated string starting at": N_("a string that is not closed"),
+}
+
+
+class BadRow(ValueError):
+    """The bytes are no JSON value. `offset` counts bytes from the row's first one."""
+
+    def __init__(self, reason: str, offset: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.offset = offset
+
+
+class Place(NamedTuple):
+    """A place in a text file, both from 1; the column counts characters."""
+
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return _("line {line}, column {column}").format(line=self.line, column=self.column)
+
+
+def decode(raw: bytes) -> Any:
+    """The JSON value in `raw`. Raises `BadRow`."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRow(_("a byte that is not UTF-8"), error.start) from error
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        reason = _REASONS.get(error.msg.rstrip(":"))
+        offset = len(text[: error.pos].encode("utf-8"))
+        raise BadRow(_(reason) if reason else error.msg, offset) from error
+    except RecursionError as error:
+        raise BadRow(_("brackets nested too deep"), 0) from error
+    except ValueError as error:  # a number with thousands of digits
+        raise BadRow(str(error), 0) from error

@@ -1,0 +1,134 @@
+"""The lazy index of a text file: where its rows begin, and on which lines."""
+
+from __future__ import annotations
+
+import os
+import threading
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+
+from engine.dataset.scan import Fault, Scanner
+
+CHUNK = 1 << 20
+MARK = 1024
+"""The line number of every so many rows is kept; the lines between are counted when asked."""
+
+
+class Offsets:
+    """Row starts of the file behind `descriptor`, found as far as they are asked for.
+
+    Safe to use from several threads: one may page while another indexes.
+    """
+
+    def __init__(self, descriptor: int, size: int, scanner: Scanner, start: int) -> None:
+        self.size = size
+        self.faults: list[Fault] = scanner.faults
+        self._descriptor = descriptor
+        self._scanner = scanner
+        self._read = start
+        self._line = 1 + (self._newlines(0, start) if start else 0)
+        self._starts = array("Q")
+        self._marks = array("Q")
+        self._end: int | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def known(self) -> int:
+        """How many rows have been found so far."""
+        return len(self._starts)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole file has been looked through."""
+        return self._end is not None
+
+    @property
+    def done(self) -> int:
+        """Bytes looked through so far."""
+        return self._read
+
+    def reach(self, row: int) -> bool:
+        """Look through the file until `row` and its end are known; False when there is none."""
+        while self.known <= row + 1 and not self.complete:
+            self.advance()
+        return row < self.known
+
+    def advance(self) -> bool:
+        """Look through one more chunk; False when there was nothing left."""
+        with self._lock:
+            if self.complete:
+                return False
+            chunk = os.pread(self._descriptor, CHUNK, self._read)
+            if not chunk:
+                self._end = self._scanner.finish()
+                return False
+            starts = self._scanner.feed(chunk)
+            first = -len(self._starts) % MARK
+            counted, lines = self._read, self._line
+            for start in starts[first::MARK]:
+                lines += chunk.count(b"\n", counted - self._read, start - self._read)
+                counted = start
+                self._marks.append(lines)
+            self._starts.extend(starts)
+            self._line += chunk.count(b"\n")
+            self._read += len(chunk)
+            return True
+
+    def span(self, row: int) -> tuple[int, int]:
+        """The bytes of `row`, with what separates it from the next one."""
+        start = self._starts[row]
+        if row + 1 < len(self._starts):
+            return start, self._starts[row + 1]
+        return start, self._end if self._end is not None else self.size
+
+    def read(self, start: int, end: int) -> bytes:
+        """The file's bytes from `start` to `end`."""
+        parts = []
+        while start < end and (part := os.pread(self._descriptor, end - start, start)):
+            parts.append(part)
+            start += len(part)
+        return b"".join(parts)
+
+    def spans(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Rows from `first` up to `last` with their separators, read in large pieces."""
+        row = first
+        while (last is None or row < last) and self.reach(row):
+            begin = self._starts[row]
+            until = self.known if self.complete else self.known - 1
+            until = min(until, self._near(begin + CHUNK, row) + 1)
+            until = until if last is None else min(until, last)
+            block = self.read(begin, self.span(until - 1)[1])
+            for index in range(row, until):
+                start, end = self.span(index)
+                yield index, block[start - begin : end - begin]
+            row = until
+
+    def _near(self, offset: int, row: int) -> int:
+        """The last row that ends before `offset`, at least `row`."""
+        return max(row, bisect_right(self._starts, offset, lo=row) - 2)
+
+    def line(self, row: int) -> int:
+        """The line, from 1, on which `row` begins."""
+        marked = row // MARK * MARK
+        return self._marks[row // MARK] + self._newlines(self._starts[marked], self._starts[row])
+
+    def row_at(self, offset: int) -> int:
+        """The row that holds `offset`, or the last one before it; -1 before the first."""
+        return bisect_right(self._starts, offset) - 1
+
+    def line_at(self, offset: int) -> int:
+        """The line, from 1, of the byte at `offset` (which has been looked through)."""
+        row = self.row_at(offset)
+        if row < 0:
+            return 1 + self._newlines(0, offset)
+        return self.line(row) + self._newlines(self._starts[row], offset)
+
+    def _newlines(self, start: int, end: int) -> int:
+        return sum(
+            self.read(at, min(at + CHUNK, end)).count(b"\n") for at in range(start, end, CHUNK)
+        )
+
+
+Progress = Callable[[int, int], None]
+Cancelled = Callable[[], bool]

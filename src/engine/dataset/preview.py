@@ -1,0 +1,134 @@
+"""Rows as the model will see them, asked of a dataset worker that stays warm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from engine.errors import Problem
+from engine.i18n import _
+from engine.settings import Settings
+from engine.worker.client import WorkerClient
+
+WORKER = "engine.dataset.worker"
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """Text whose tokens all carry loss, or all do not."""
+
+    text: str
+    loss: bool
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One row after XTuner's own map function, template and tokenizing.
+
+    `tokens` is what is trained on, `cut` how many tokens beyond max_length are
+    left out. The texts of `segments`, joined, are `text`.
+    """
+
+    tokens: int
+    loss_tokens: int
+    cut: int
+    text: str
+    segments: list[Segment]
+
+
+class Preview:
+    """A tokenizer, a template and a maximum length, held by a worker process.
+
+    Blocking: in the app, call it from a thread. The first answer takes some
+    seconds (the worker imports the tokenizer's library), the others milliseconds.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = WorkerClient(WORKER, settings)
+        self._opened: dict[str, Any] | None = None
+        self.template = ""
+        """The template in use, once `open` has returned."""
+
+    def start(self) -> None:
+        """Start the worker ahead of need; returns at once."""
+        self._client.start()
+
+    def open(
+        self,
+        model: Path | str,
+        template: str | None = None,
+        max_length: int = 2048,
+        trust_remote_code: bool = False,
+    ) -> str:
+        """Load the tokenizer of `model`; return the template in use.
+
+        Without `template` it is the one that writes what the tokenizer's own chat
+        template writes. Raises `Problem` when there is no such model, `Failed` when
+        the worker cannot load it.
+        """
+        check_model(model)
+        wanted = {
+            "model": str(model),
+            "template": template,
+            "max_length": max_length,
+            "trust_remote_code": trust_remote_code,
+        }
+        if wanted != self._opened or self._client.pid is None:
+            self._opened = None
+            self.template = self._client.result("open", **wanted)["template"]
+            self._opened = wanted
+        return self.template
+
+    def sample(self, row: Any, shape: str) -> Sample:
+        """`row` (decoded JSON) of `shape`, as the model will see it.
+
+        Raises `Failed` for a row that XTuner drops or cannot take.
+        """
+        if self._client.pid is None and self._opened is not None:
+            self._client.result("open", **self._opened)  # it died since: start again
+        return msgspec.convert(self._client.result("sample", row=row, shape=shape), Sample)
+
+    def close(self) -> None:
+        """End the worker."""
+        self._client.close()
+
+    def __enter__(self) -> Preview:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def template_names(settings: Settings) -> list[str]:
+    """The names of XTuner's prompt templates. Takes some seconds: a worker imports them."""
+    with WorkerClient(WORKER, settings) as client:
+        names: list[str] = client.result("templates")["names"]
+    return names
+
+
+def check_model(model: Path | str) -> None:
+    """Raise `Problem` for a path that cannot hold a tokenizer, before anything is started."""
+    path = Path(model).expanduser()
+    what = _("{path} is not a model").format(path=model)
+    todo = _("Give a model's folder: one with config.json and tokenizer files.")
+    if not path.exists():
+        text = str(model)
+        if text.count("/") == 1 and not text.startswith((".", "/", "~")):
+            return  # the name of a model on the hub
+        raise Problem(what, _("There is no such folder."), todo)
+    if not path.is_dir():
+        raise Problem(what, _("It is a file."), todo)
+    names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+    if any((path / name).is_file() for name in names):
+        return
+    if (path / "adapter_config.json").is_file():
+        raise Problem(
+            what, _("It is an adapter, which has no tokenizer."), _("Give its base model.")
+        )
+    raise Problem(what, _("It holds no tokenizer files."), todo)
