@@ -206,21 +206,41 @@ def parse(text: str, current: Any, known: Callable[[str], bool]) -> Any:
     """What a person means by `text`, typed as the new value of something now `current`.
 
     A literal is that literal, spelled as typed (``2e-4`` stays ``2e-4``); where
-    text stands now, or nothing better is meant, the words are text; an
-    expression whose first name is `known` in the file is `Code`.
+    text stands now, or nothing does, the words are text; an expression whose
+    names are all `known` in the file is `Code`. Raises `Problem` for words
+    where a number, a list or an expression stands.
     """
     text = text.strip()
     try:
         tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError):
-        return text
+        return _words(text, current)
     try:
         value = ast.literal_eval(tree)
     except ValueError:
         names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
-        return (
-            Code(text) if names and all(known(name) or name == "dict" for name in names) else text
-        )
+        if names and all(known(name) or name == "dict" for name in names):
+            return Code(text)
+        return _words(text, current)
     if isinstance(current, str) and not isinstance(current, Code) and not isinstance(value, str):
         return text if value is not None else None
-    return value if isinstance(value, str) else Code(text)
+    if isinstance(value, str):
+        return value if isinstance(current, Code) else _words(value, current)
+    return Code(text)
+
+
+def _words(text: str, current: Any) -> str:
+    """`text` as text, where text can stand."""
+    if current is None or (isinstance(current, str) and not isinstance(current, Code)):
+        return text
+    if isinstance(current, Code):
+        raise Problem(
+            _("{text} is not known in this config").format(text=text or "''"),
+            _("An expression stands here now: {code}").format(code=current),
+            _("Give a name that the file imports or sets, or text in quotes."),
+        )
+    raise Problem(
+        _("{text} is text, and text cannot stand here").format(text=text or "''"),
+        _("The value is {value} now.").format(value=repr(current)),
+        _("Give a value in Python's form: True, 2e-4, (0.9, 0.999)."),
+    )

@@ -1,0 +1,295 @@
+"""The verbs about configs: ``config list|copy|show|get|set|diff`` and ``preflight``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.cli.output import Output
+from engine.errors import Problem
+from engine.i18n import _, ngettext
+
+if TYPE_CHECKING:
+    from engine.config.preflight import Report, Rows
+    from engine.config.source import ConfigSource, Field
+    from engine.settings import Settings
+
+
+def add(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add this module's verbs."""
+    config = verbs.add_parser("config", help=_("training configs: find, copy, look, change"))
+    actions = config.add_subparsers(dest="action", metavar=_("ACTION"), required=True)
+    one = actions.add_parser("list", parents=[common], help=_("the catalogue"))
+    one.add_argument("query", nargs="*", metavar="QUERY", help=_("words that must occur"))
+    one.set_defaults(run=_list)
+    one = actions.add_parser("copy", parents=[common], help=_("a config of your own"))
+    one.add_argument("name", metavar="NAME", help=_("a name of the catalogue, or a path"))
+    one.add_argument("dest", metavar="DEST", nargs="?", type=Path, help=_("a file or folder"))
+    one.add_argument("--data", metavar="FILE", type=Path, help=_("train on this file"))
+    one.add_argument("--model", metavar="M", help=_("the base model: a folder or a hub name"))
+    one.add_argument("--template", metavar="T", help=_("the prompt template"))
+    one.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[])
+    one.add_argument("--force", action="store_true", help=_("replace an existing file"))
+    one.set_defaults(run=_copy)
+    one = _on_file(actions, common, "show", _("its settings"), _show)
+    one = _on_file(actions, common, "get", _("one value"), _get)
+    one.add_argument("key", metavar="KEY")
+    one = _on_file(actions, common, "set", _("change values, and nothing else"), _set)
+    one.add_argument("pairs", metavar="KEY=VALUE", nargs="+")
+    one = _on_file(actions, common, "diff", _("what differs from its origin"), _diff)
+    one.add_argument("--against", metavar="NAME", help=_("another config, by name or path"))
+    flight = verbs.add_parser(
+        "preflight", parents=[common], help=_("check everything before a GPU is touched")
+    )
+    flight.add_argument("file", metavar="FILE", type=Path)
+    flight.add_argument("--gpus", metavar="0,1", type=gpu_numbers, help=_("the GPUs to use"))
+    flight.add_argument("--deepspeed", metavar="STAGE", help=_("deepspeed_zero2, or a JSON file"))
+    flight.add_argument("--work-dir", metavar="D", type=Path, help=_("where the run writes"))
+    flight.set_defaults(run=_preflight)
+
+
+def _on_file(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+    name: str,
+    help: str,
+    run: Any,
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, parents=[common], help=help)
+    parser.add_argument("file", metavar="FILE", type=Path)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def gpu_numbers(text: str) -> list[int]:
+    """``0,1`` as a list; for argparse."""
+    try:
+        numbers = [int(one) for one in text.split(",") if one.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0:
+        raise argparse.ArgumentTypeError(_("give numbers such as 0 or 0,1"))
+    return numbers
+
+
+def pair(text: str) -> tuple[str, str]:
+    """``KEY=VALUE`` split. Raises `Problem` for anything else."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise Problem(
+            _("{text} is not KEY=VALUE").format(text=text),
+            todo=_("Write for example lr=2e-4, with quotes around values that have spaces."),
+        )
+    return key.strip(), value
+
+
+def every_row(settings: Settings) -> Rows:
+    """The look at every row's structure, for `preflight`: by the dataset part."""
+    from engine.config.findings import ERROR, Finding
+    from engine.dataset.check import check
+    from engine.dataset.reader import Dataset
+
+    def rows(path: Path, shape: str | None) -> list[Finding]:
+        with Dataset.open(path, shape) as dataset:
+            report = check(dataset, settings=settings)
+        found = [
+            Finding(
+                ERROR,
+                "data-row" if one.field else "data-broken",
+                _("Row {row} of {path} is broken").format(row=one.row, path=path),
+                one.reason,
+                one.remedy,
+            )
+            for one in report.broken[:10]
+        ]
+        more = len(report.broken) - len(found)
+        if more > 0:
+            text = ngettext("And {n} more broken row", "And {n} more broken rows", more)
+            todo = _("`tunedeck data check` lists all.")
+            found.append(Finding(ERROR, "data-row", text.format(n=more), todo=todo))
+        return found
+
+    return rows
+
+
+def _list(args: argparse.Namespace, out: Output) -> int:
+    from engine.config import catalogue
+
+    entries = catalogue.load(out.settings, Path.cwd())
+    found = catalogue.search(entries, " ".join(args.query))
+
+    def lines() -> Iterator[str]:
+        width = max((len(entry.name) for entry in found), default=0)
+        for entry in found:
+            details = "  ".join(one for one in (entry.method, entry.model, entry.dataset) if one)
+            yield f"{entry.name:{width}}  {details}"
+
+    out.result(found, lines)
+    if not found:
+        out.say(
+            _("No config matches. Without a query all are listed.")
+            if entries
+            else _("There is no catalogue: XTuner is not installed. Run `tunedeck doctor`.")
+        )
+    return 0 if found else 1
+
+
+def _copy(args: argparse.Namespace, out: Output) -> int:
+    from engine.config import copy
+
+    workspace = out.workspace()
+    done = copy.copy(
+        args.name,
+        args.dest or workspace.configs / f"{Path(args.name).stem}.py",
+        settings=out.settings,
+        workspace_root=workspace.root,
+        data=args.data,
+        model=args.model,
+        template=args.template,
+        values=dict(pair(one) for one in args.set),
+        force=args.force,
+    )
+
+    def lines() -> Iterator[str]:
+        yield str(done.path)
+        for change in done.changes:
+            yield f"  {change.name}: {change.before or '-'} → {change.after or '-'}"
+
+    out.result(done, lines)
+    return 0
+
+
+def _field(source: ConfigSource, key: str) -> Field:
+    """A field of any key, one of the form or not."""
+    from engine.config.field_table import BY_NAME
+    from engine.config.source import Field
+    from engine.config.values import Code
+
+    known = BY_NAME.get(key)
+    value = source.get(key)
+    return Field(
+        name=key,
+        value=value,
+        line=source.line(key),
+        section=_(known.section) if known else "",
+        help=_(known.help) if known else "",
+        code=source.code(key),
+        literal=not isinstance(value, Code),
+    )
+
+
+def _show(args: argparse.Namespace, out: Output) -> int:
+    from engine.config.source import ConfigSource
+
+    fields = ConfigSource.open(args.file).fields()
+
+    def lines() -> Iterator[str]:
+        width = max((len(field.name) for field in fields), default=0)
+        section = ""
+        for field in fields:
+            if field.section != section:
+                section = field.section
+                yield f"{section}:" if section else ""
+            code = " ".join(field.code.split())
+            yield f"{field.line:5}  {field.name:{width}}  {code}"
+
+    out.result({"path": args.file, "fields": fields}, lines)
+    return 0
+
+
+def _get(args: argparse.Namespace, out: Output) -> int:
+    from engine.config.source import ConfigSource
+
+    field = _field(ConfigSource.open(args.file), args.key)
+    out.result({"fields": [field]}, lambda: [_shown(field.value)])
+    return 0
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def _set(args: argparse.Namespace, out: Output) -> int:
+    from engine.config.source import ConfigSource
+
+    source = ConfigSource.open(args.file)
+    pairs = [pair(one) for one in args.pairs]
+    for key, value in pairs:
+        source.assign(key, value)
+    source.save()
+    fields = [_field(source, key) for key, _value in pairs]
+    out.result(
+        {"path": args.file, "fields": fields},
+        lambda: (f"{field.line:5}  {field.name} = {field.code}" for field in fields),
+    )
+    return 0
+
+
+def _diff(args: argparse.Namespace, out: Output) -> int:
+    from engine.config import catalogue, copy
+    from engine.config.source import ConfigSource
+
+    source = ConfigSource.open(args.file)
+    if args.against:
+        other = ConfigSource.open(catalogue.find(args.against, out.settings, Path.cwd()))
+    else:
+        found = copy.origin(source, out.settings)
+        if found is None:
+            raise Problem(
+                _("It is not known where {path} was copied from").format(path=args.file),
+                _("Its first line does not say so, or that config is not in the catalogue."),
+                _("Give the config to compare with: --against NAME"),
+            )
+        other = found
+    changes = source.changes(other)
+    fields = [_field(source, change.name) for change in changes if change.after is not None]
+    name, origin = str(args.file), str(other.path or "")
+    out.result(
+        {"path": args.file, "against": other.path, "changes": changes, "fields": fields},
+        lambda: source.diff(other, name, origin),
+    )
+    return 0
+
+
+def _preflight(args: argparse.Namespace, out: Output) -> int:
+    from engine.config.preflight import preflight
+
+    report = preflight(
+        args.file,
+        settings=out.settings,
+        gpus=args.gpus,
+        deepspeed=args.deepspeed,
+        work_dir=args.work_dir,
+        progress=out.progress(_("Preflight")),
+        rows=every_row(out.settings),
+    )
+    out.result(report, lambda: report_lines(report))
+    return 0 if report.ok else 1
+
+
+def report_lines(report: Report) -> Iterator[str]:
+    """A preflight report for a plain terminal."""
+    from engine import text
+
+    marks = {"error": "✗", "warning": "!", "info": "·"}
+    for one in report.findings:
+        yield f"{marks[one.level]} {one.what}  [{one.code}]"
+        yield from (f"  {line}" for line in (one.why, one.todo) if line)
+    if report.steps is not None:
+        yield _("{samples} samples, {steps} steps").format(
+            samples=report.samples, steps=report.steps
+        )
+    if report.estimate is not None:
+        parts = ", ".join(
+            f"{name} {text.size(size)}" for name, size in report.estimate.parts.items() if size
+        )
+        yield _("GPU memory about {size} ({parts})").format(
+            size=text.size(report.estimate.gpu_bytes), parts=parts
+        )
+    if report.disk_bytes is not None:
+        yield _("disk {size}").format(size=text.size(report.disk_bytes))
+    yield _("Ready to train.") if report.ok else _("Not ready: see the lines with ✗.")

@@ -1,0 +1,157 @@
+"""Does the config parse, load, and name things that exist?"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from pathlib import Path
+from typing import Any
+
+from engine.config.field_table import RUNNER_KEYS
+from engine.config.findings import ERROR, WARNING, Finding, Fix
+from engine.config.loaded import Loaded, TimedOut
+from engine.errors import Failed
+from engine.i18n import _
+
+
+def syntax(text: str) -> list[Finding]:
+    """Whether Python can parse `text` (a byte order mark is refused by mmengine too)."""
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        column = getattr(error, "offset", None) or 1
+        reason = getattr(error, "msg", None) or str(error)
+        bom = text.startswith("\ufeff")
+        return [
+            Finding(
+                ERROR,
+                "config-syntax",
+                _("The config is not valid Python"),
+                _("line {line}, column {column}: {reason}").format(
+                    line=line, column=column, reason=reason
+                ),
+                _("Save the file without a byte order mark.") if bom else _("Correct that line."),
+            )
+        ]
+    return []
+
+
+def load_error(config: Loaded) -> list[Finding]:
+    """What mmengine said when it could not load the config."""
+    error = config.error
+    if error is None:
+        return []
+    why = f"{error['kind']}: {error['text'].splitlines()[0] if error['text'] else ''}"
+    if error["line"]:
+        why = _("line {line}: {reason}").format(line=error["line"], reason=why)
+    near = error["near"]
+    todo = _("Did you mean {name}?").format(name=near) if near else _("Correct that line.")
+    return [Finding(ERROR, "config-load", _("The config does not load"), why, todo)]
+
+
+def lost(failed: Failed) -> Finding:
+    """The loading process hung, died, or could not start."""
+    if isinstance(failed, TimedOut):
+        return Finding(
+            ERROR,
+            "config-slow",
+            _("The config does not come to an end"),
+            _("It runs code when it is loaded, and that code was stopped."),
+            _("A config should only give values: take the loop or the download out of it."),
+        )
+    return Finding(
+        ERROR, "config-load", failed.what, failed.why, failed.todo or _("Run `tunedeck doctor`.")
+    )
+
+
+def names(config: Loaded) -> list[Finding]:
+    """Names that the libraries do not have, and keywords that they do not take."""
+    return [_wrong(one) for one in _once(config.wrong)]
+
+
+def _once(wrong: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One per cause: a value that is used in several places is wrong once."""
+    seen: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for one in wrong:
+        key = one["field"].rpartition(".")[2] if one["kind"].startswith("key") else one["name"]
+        known = seen.setdefault((one["kind"], one["name"], key), one)
+        if one["field"].count(".") < known["field"].count("."):
+            seen[one["kind"], one["name"], key] = one
+    return list(seen.values())
+
+
+def _wrong(one: dict[str, Any]) -> Finding:
+    near, field = one["near"], one["field"]
+    hint = _("Did you mean {name}?").format(name=near) if near else ""
+    if one["kind"] == "module":
+        return Finding(
+            ERROR,
+            "module-missing",
+            _("The package {name} is not installed").format(name=one["name"]),
+            _("The config takes {field} from it.").format(field=field),
+            _("Install it in the training environment, or choose another config."),
+            field=field,
+        )
+    if one["kind"] in ("name", "member"):
+        return Finding(
+            ERROR,
+            "name-missing",
+            _("There is no {name}").format(name=one["name"]),
+            _("The config uses it for {field}.").format(field=field),
+            hint,
+            field=field,
+        )
+    key = field.rpartition(".")[2]
+    return Finding(
+        ERROR if one["kind"] == "key" else WARNING,
+        "unknown-key",
+        _("{owner} knows no {key}").format(owner=one["name"], key=key),
+        _("XTuner would stop with a TypeError after it has loaded the model.")
+        if one["kind"] == "key"
+        else _("It may be ignored, or stop the training."),
+        hint or _("Take it out, or correct its name."),
+        Fix(field, rename=near) if near else None,
+        field,
+    )
+
+
+def unused(text: str, config: Loaded) -> list[Finding]:
+    """Top-level names that nobody reads and that look like one that the trainer reads."""
+    tree = ast.parse(text)
+    stored, read = _uses(tree)
+    found = []
+    for name in stored:
+        if name in read or name in RUNNER_KEYS or name not in config.values:
+            continue
+        near = difflib.get_close_matches(name, sorted(RUNNER_KEYS - set(stored)), n=1, cutoff=0.8)
+        if near:
+            found.append(
+                Finding(
+                    ERROR,
+                    "unknown-name",
+                    _("Nothing reads {name}").format(name=name),
+                    _("XTuner ignores a name that it does not know, or misses the right one."),
+                    _("Did you mean {name}?").format(name=near[0]),
+                    Fix(name, rename=near[0]),
+                    name,
+                )
+            )
+    return found
+
+
+def _uses(tree: ast.Module) -> tuple[list[str], set[str]]:
+    stored: list[str] = []
+    read: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Store):
+                stored.append(node.id)
+            else:
+                read.add(node.id)
+    return list(dict.fromkeys(stored)), read
+
+
+def read(path: Path) -> str:
+    """The config's text as mmengine reads it (UTF-8)."""
+    return path.read_text(encoding="utf-8")

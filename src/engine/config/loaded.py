@@ -1,0 +1,95 @@
+"""A config as the trainer would see it, loaded in a worker that may be lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import Failed
+from engine.settings import Settings
+from engine.worker.client import WorkerClient
+
+MODULE = "engine.config.load_worker"
+TIMEOUT = 20.0
+"""Seconds of a config's own running after which it is called hung."""
+
+
+class TimedOut(Failed):
+    """The config did not finish loading in `TIMEOUT` seconds."""
+
+
+class Loaded:
+    """A config's values. An object that it only names is ``{"$ref": "module:name"}``."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        self.error: Mapping[str, Any] | None = answer.get("error")
+        """``kind``, ``text``, ``line``, ``near``, ``details`` when it did not load."""
+        self.values: Mapping[str, Any] = answer.get("values", {})
+        self.wrong: list[dict[str, Any]] = answer.get("wrong", [])
+        """Names and keys that the libraries do not know (see `load_worker`)."""
+        self.columns: list[str] | None = answer.get("columns")
+        self.template: Mapping[str, Any] | None = answer.get("template")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value at a dotted key; list members by number."""
+        value: Any = self.values
+        for part in key.split("."):
+            if isinstance(value, Mapping) and part in value:
+                value = value[part]
+            elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+                value = value[int(part)]
+            else:
+                return default
+        return value
+
+    def number(self, key: str, default: float) -> float:
+        """The number at `key`; `default` where there is none."""
+        value = self.get(key)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else default
+
+    def name(self, key: str) -> str:
+        """The last name of the class or function at `key` ("LoraConfig"), or ""."""
+        value = self.get(key)
+        if isinstance(value, Mapping) and "$ref" in value:
+            return str(value["$ref"]).rpartition(":")[2]
+        return value if isinstance(value, str) else ""
+
+
+def load(path: Path, settings: Settings, timeout: float = TIMEOUT) -> Loaded:
+    """Load the config at `path` under the training interpreter; about 0.8 s.
+
+    What is wrong inside the config is in the result's ``error``. Raises
+    `TimedOut` for one that hangs, `Failed` for a worker that cannot run
+    (no mmengine) or that the config killed.
+    """
+    with WorkerClient(MODULE, settings) as worker:
+        clock: threading.Timer | None = None
+        try:
+            for event in worker.ask("load", path=str(path.resolve())):
+                if event["event"] == "loading":
+                    clock = _kill_after(worker, timeout)
+            return Loaded(event)
+        except Failed as failed:
+            if clock is not None and not clock.is_alive():
+                raise TimedOut(failed.what, failed.why, failed.todo, failed.details) from failed
+            raise
+        finally:
+            if clock is not None:
+                clock.cancel()
+
+
+def _kill_after(worker: WorkerClient, seconds: float) -> threading.Timer:
+    pid = worker.pid
+
+    def kill() -> None:
+        if pid is not None and worker.pid == pid:
+            os.kill(pid, signal.SIGKILL)
+
+    clock = threading.Timer(seconds, kill)
+    clock.daemon = True
+    clock.start()
+    return clock
