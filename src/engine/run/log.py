@@ -9,7 +9,10 @@ from pathlib import Path
 from engine.text import clean
 
 _BAD = re.compile(r" - (?:ERROR|CRITICAL) - |^(?:ERROR|CRITICAL|FATAL)\b|Fatal Python error")
-_RANK = re.compile(r"^\[(?:rank)?\d+\]:? ?")
+ERROR = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Failure)(?::|$)")
+"""The line that ends a traceback."""
+RANK = re.compile(r"^\[(?:rank)?\d+\]: ?", re.MULTILINE)
+"""How torchrun marks the lines of a rank."""
 
 
 class LogFollower:
@@ -73,7 +76,7 @@ class ErrorLines:
 
     def __call__(self, line: str) -> bool:
         """Whether `line`, the next one of the log, belongs to an error."""
-        bare = _RANK.sub("", line)
+        bare = RANK.sub("", line)
         if bare.startswith("Traceback (most recent call last)"):
             self._inside = True
             return True
@@ -81,4 +84,4 @@ class ErrorLines:
             # The first line that is not indented names the error, and is the last.
             self._inside = not bare or bare[0].isspace()
             return True
-        return _BAD.search(bare) is not None
+        return bool(_BAD.search(bare) or ERROR.match(bare))

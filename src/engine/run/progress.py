@@ -12,6 +12,9 @@ import json
 import math
 import re
 from array import array
+from bisect import bisect_left
+from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,7 +30,7 @@ _RECENT = 20
 """Points that the pace is taken from."""
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, gc=False):
     """A line of scalars.json; what is missing in it stays NaN."""
 
     step: int
@@ -58,15 +61,25 @@ class History:
         """The values of one of `FIELDS`, as long as ``step``."""
         return self.values[name]
 
-    def add(self, line: _Line) -> None:
-        """Append a point; points at its step or later (of a lost attempt) are dropped."""
-        while self.step and self.step[-1] >= line.step:
-            self.step.pop()
-            for values in self.values.values():
-                values.pop()
-        self.step.append(line.step)
+    def add(self, lines: list[_Line]) -> None:
+        """Append points; older ones at their steps or later (of a lost attempt) are dropped."""
+        if all(one.step < next_one.step for one, next_one in pairwise(lines)):
+            self._append(lines)
+        else:
+            for line in lines:
+                self._append([line])
+
+    def _append(self, lines: list[_Line]) -> None:
+        """Append points of rising steps."""
+        if not lines:
+            return
+        keep = bisect_left(self.step, lines[0].step)
+        del self.step[keep:]
+        self.step.extend(line.step for line in lines)
         for name, values in self.values.items():
-            values.append(getattr(line, name))
+            del values[keep:]
+            take = attrgetter(name)
+            values.extend(take(line) for line in lines)
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -128,10 +141,8 @@ class Follower:
             return
         end = data.rfind(b"\n") + 1
         self._offsets[path] = offset + end
-        for raw in data[:end].splitlines():
-            line = _parse(raw)
-            if line is not None:
-                self.history.add(line)
+        lines = map(_parse, data[:end].split(b"\n"))
+        self.history.add([line for line in lines if line is not None])
 
     def steps(self) -> int | None:
         """Steps in all: from our hook's note, else from the last step line of XTuner's log."""

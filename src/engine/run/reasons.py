@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.i18n import _
+from engine.run.log import ERROR, RANK
 from engine.run.rules import RULES, SPOKEN
 from engine.run.state import Cause
 from engine.text import clean, one_line
@@ -32,10 +33,6 @@ class Words(NamedTuple):
 
 _BY_CODE = {rule.code: rule for rule in RULES} | SPOKEN
 
-_RANK = re.compile(r"^\[(?:rank|Rank )?\d+\]:? ?", re.MULTILINE)
-_ERROR = re.compile(
-    r"^(?P<type>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Failure|Warning))(?::|$)"
-)
 # torchrun's own words about a worker's end; never the cause.
 _LAUNCHER = re.compile(r"ChildFailedError|SignalException")
 
@@ -55,7 +52,7 @@ def tail(log: Path, start: int = 0) -> str:
 
 def find(text: str, status: int | None) -> Cause:
     """The cause of an end with exit `status` (minus N for signal N), from the log's end."""
-    text = _RANK.sub("", text)
+    text = RANK.sub("", text)
     if status is not None and status < 0:
         named = _match([line for line in errors(text) if "Interrupt" not in line])
         return named if named is not None and status == -signal.SIGABRT else _signal(-status)
@@ -75,12 +72,12 @@ def find(text: str, status: int | None) -> Cause:
 def errors(text: str) -> list[str]:
     """The lines that end a traceback in `text`, in order."""
     found = []
-    inside = False
+    inside = True  # the text may begin in the middle of one
     for line in text.splitlines():
         if line.startswith("Traceback (most recent call last)"):
             inside = True
         elif inside and line and not line[0].isspace():
-            if _ERROR.match(line):
+            if ERROR.match(line):
                 found.append(line)
             inside = False
     return found

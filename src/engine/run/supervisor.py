@@ -193,9 +193,10 @@ class Supervisor:
 
     def _become(self, word: Word, **changes: Any) -> None:
         changed = self.state.become(word, **changes)
+        # First the event: who sees the new state finds its event as well.
+        self._event("state", state=word, cause=changed.cause)
         files.write_json(self.folder / state.STATE, changed)
         self.state = changed
-        self._event("state", state=word, cause=self.state.cause)
 
     def _finish(self, word: Word, status: int | None, cause: Cause | None) -> None:
         """Write the final state; a full disk is waited for, up to ten minutes."""

@@ -1,0 +1,138 @@
+"""The verbs of a run, called as the command line calls them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cli.main import main
+from engine.run.folder import RunFolder
+from tests.support import tiny_config
+
+RUNS = Path(__file__).parent.parent / "fixtures" / "runs"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a work dir that plain XTuner made."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(RUNS / "lora", tmp_path / "work_dirs" / "lora")
+    return tmp_path
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> Any:
+    assert main([*arguments, "--json"]) == status
+    return json.loads(capsys.readouterr().out)
+
+
+def test_runs_has_the_contracts_keys(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [run] = answer(capsys, "runs")
+    assert {
+        "run", "dir", "state", "step", "steps", "loss", "started", "ended", "exit", "reason",
+        "checkpoints",
+    } <= run.keys()  # fmt: skip
+    assert (run["run"], run["state"], run["step"]) == ("lora", "finished", 72)
+    assert answer(capsys, "runs", "lora") == [run]
+
+
+def test_one_run_in_words(
+    trained_run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained_run.path.parent.parent)
+    assert main(["runs", "assistant-01"]) == 0
+    said = capsys.readouterr().out
+    assert "✓  assistant-01  finished  12/12  loss" in said and "iter_12.pth" in said
+
+
+def test_a_broken_run_does_not_hide_the_others(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = workspace / "runs" / "broken"
+    broken.mkdir(parents=True)
+    (broken / "state.json").write_text("{")
+    assert main(["runs", "--json"]) == 0
+    told = capsys.readouterr()
+    assert [run["run"] for run in json.loads(told.out)] == ["lora"]
+    assert "broken" in told.err
+
+
+def test_logs_of_a_plain_work_dir(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["logs", "lora", "-f"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("Iter(train) [72/72]" in line for line in lines)
+
+
+def test_logs_errors_only(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = next(workspace.glob("work_dirs/lora/*/*.log"))
+    shutil.copy(RUNS.parent / "logs" / "oom-deepspeed-torchrun.log", log)
+    assert main(["logs", "lora", "--errors"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "OutOfMemoryError: CUDA out of memory" in lines[0]
+    assert lines[1] == "Traceback (most recent call last):" and "ChildFailedError" in lines[-1]
+    assert not any("Iter(train)" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "nowhere.py"], "no such file"),
+        (["train", "work_dirs"], "It is a folder"),
+        (["runs", "nobody"], "no run nobody"),
+        (["logs", "nobody"], "no run nobody"),
+        (["stop", "lora"], "not started by Tunedeck"),
+        (["kill", "lora"], "not started by Tunedeck"),
+        (["resume", "lora"], "not started by Tunedeck"),
+        (["resume", "lora", "--set", "lr"], "sets nothing"),
+    ],
+)
+def test_bad_input_is_one_message_and_status_2(
+    workspace: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    (workspace / "work_dirs" / "lora" / "lora.py").write_text("lr = 1e-4\n")
+    assert main(arguments) == 2
+    told = capsys.readouterr()
+    assert says in told.err and not told.out and "Traceback" not in told.err
+    assert len(told.err.splitlines()) <= 3
+    assert not (workspace / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "option", [["--after", "x"], ["--launcher", "slurm"], ["--nodes", "2"], ["--gpus", "one"]]
+)
+def test_what_it_cannot_do_is_refused(workspace: Path, option: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["train", "x.py", *option])
+    assert end.value.code == 2
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_says_why(tmp_path: Path, tiny_model: Path) -> None:
+    """The warm-up trap, for real: XTuner loads the model, then gives up."""
+    config = tiny_config.write(tmp_path, tiny_model)
+    config.write_text(config.read_text().replace("warmup_ratio = 0.25", "warmup_ratio = 0.03"))
+
+    def tunedeck(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from engine.cli.main import main; exit(main())"]
+        return subprocess.run(
+            [*command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+
+    checked = tunedeck("train", "assistant.py", "--gpus", "cpu")
+    assert checked.returncode == 1 and "warmup_ratio" in checked.stderr
+    assert not (tmp_path / "runs").exists(), "preflight stands before anything is written"
+
+    ran = tunedeck("train", "assistant.py", "--gpus", "cpu", "--no-preflight", "--attach")
+    assert ran.returncode == 1
+    assert "ValueError: end should be larger than begin" in ran.stdout
+    assert "The warm-up rounds to zero steps" in ran.stdout
+    shown = tunedeck("runs", "assistant-01", "--json")
+    [run] = json.loads(shown.stdout)
+    assert shown.returncode == 1 and (run["state"], run["exit"]) == ("failed", 1)
+    errors = tunedeck("logs", "assistant-01", "--errors").stdout
+    assert errors.startswith("Traceback") and "Iter(train)" not in errors
