@@ -55,7 +55,7 @@ KEY_NAMES = {"question_mark": "?", "slash": "/", "enter": "Enter", "space": "Spa
 class Tunedeck(App[int]):
     """The app on one workspace."""
 
-    CSS_PATH = "app.tcss"
+    CSS_PATH = ["app.tcss", "panes/data/data.tcss"]
     AUTO_FOCUS = None  # else the first field swallows every single-letter key
     ENABLE_COMMAND_PALETTE = True
     COMMANDS = {KeyCommands}

@@ -12,6 +12,7 @@ from textual.widgets import Input, Static
 
 from engine.errors import Problem
 from engine.i18n import _
+from tui.widgets.field import Field
 
 
 class Ask(ModalScreen["list[str] | None"]):
@@ -48,9 +49,7 @@ class Ask(ModalScreen["list[str] | None"]):
                 yield Static(self._note, classes="dim", markup=False)
             for label, text in self._fields:
                 yield Static(label, classes="dialog-label", markup=False)
-                field = Input(text, select_on_focus=False)
-                field.cursor_blink = False
-                yield field
+                yield Field(text)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
             yield Static(
                 _("Enter  accept      Tab  next field      Esc  back"), classes="dialog-keys"
@@ -58,18 +57,11 @@ class Ask(ModalScreen["list[str] | None"]):
 
     def on_mount(self) -> None:
         """Typing goes into the first field."""
-        self.query(Input).first().focus()
+        self.query(Field).first().focus()
 
     @on(Input.Submitted)
-    def _accept(self, event: Input.Submitted) -> None:
-        inputs = list(self.query(Input))
-        empty_later = next(
-            (field for field in inputs if not field.value and field is not event.input), None
-        )
-        if empty_later is not None and event.input is not inputs[-1]:
-            empty_later.focus()
-            return
-        values = [field.value for field in inputs]
+    def _accept(self) -> None:
+        values = [field.value for field in self.query(Field)]
         try:
             if self._check is not None:
                 self._check(values)

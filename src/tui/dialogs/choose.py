@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 
 from engine.i18n import _
 from engine.text import one_line
+from tui.widgets.field import Field
 
 SHOWN = 200
 """Options drawn at once; typing narrows the rest."""
@@ -63,13 +64,8 @@ class Choose(ModalScreen["str | None"]):
             yield Static(self._title, classes="dialog-title", markup=False)
             if self._note:
                 yield Static(self._note, classes="dim", markup=False)
-            field = Input(
-                placeholder=_("type to narrow")
-                if not self._free
-                else _("type to narrow, or a path")
-            )
-            field.cursor_blink = False
-            yield field
+            hint = _("type to narrow, or a path") if self._free else _("type to narrow")
+            yield Field(placeholder=hint)
             options = OptionList(markup=False)
             options.can_focus = False  # keys stay in the field; arrows move the list
             yield options
@@ -77,7 +73,7 @@ class Choose(ModalScreen["str | None"]):
 
     def on_mount(self) -> None:
         """Show everything, ready to type."""
-        self.query_one(Input).focus()
+        self.query_one(Field).focus()
         self._narrow("")
 
     @on(Input.Changed)

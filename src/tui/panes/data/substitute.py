@@ -1,0 +1,144 @@
+"""The dialog that renames in a dataset; every changed place is shown before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+from textual.worker import get_current_worker
+
+from engine.errors import Problem
+from engine.i18n import _
+from engine.text import one_line
+from engine.workspace import Workspace
+from tui.widgets.field import Field
+
+if TYPE_CHECKING:
+    from engine.dataset.replace import Replaced
+
+SHOWN = 100
+"""Places listed in the preview."""
+
+
+class Substitute(ModalScreen["Path | None"]):
+    """Asks what to replace by what, previews, writes; returns the new file or None."""
+
+    BINDINGS = [
+        Binding("escape", "dismiss(None)", "back"),
+        Binding("ctrl+r", "regex", "regex", show=False),
+    ]
+
+    def __init__(self, source: Path, workspace: Workspace) -> None:
+        super().__init__()
+        self._source = source
+        self._workspace = workspace
+        self._regex = False
+
+    def compose(self) -> ComposeResult:
+        """Three fields, the preview, the keys."""
+        target = self._source.with_name(f"{self._source.stem}-renamed{self._source.suffix}")
+        with Vertical(classes="dialog -tall -wide"):
+            yield Static(
+                _("Substitute in {name}").format(name=one_line(self._source.name)),
+                classes="dialog-title",
+                markup=False,
+            )
+            for label, name, value in (
+                (_("replace"), "old", ""),
+                (_("by"), "new", ""),
+                (_("write to"), "out", self._workspace.relative(target)),
+            ):
+                yield Static(label, classes="dialog-label -tight", markup=False)
+                yield Field(value, id=name)
+            yield Static("", id="count", classes="dialog-wrong", markup=False)
+            with VerticalScroll(can_focus=False):
+                yield Static("", id="places", markup=False)
+            yield Static(
+                _("Enter  next, then write      ^R  regex on/off      Esc  back"),
+                classes="dialog-keys",
+            )
+
+    def on_mount(self) -> None:
+        """Typing goes into the first field."""
+        self.query_one("#old", Field).focus()
+
+    def action_regex(self) -> None:
+        """Take the first field as a regular expression, or literally."""
+        self._regex = not self._regex
+        self._preview()
+
+    @on(Input.Changed)
+    def _typed(self) -> None:
+        self._preview()
+
+    @on(Input.Submitted)
+    def _accept(self) -> None:
+        self._write()
+
+    def _texts(self) -> tuple[str, str, str]:
+        old, new, out = (self.query_one(f"#{name}", Field).value for name in ("old", "new", "out"))
+        return old, new, out
+
+    @work(thread=True, exclusive=True, group="substitute", exit_on_error=False)
+    def _preview(self) -> None:
+        from engine.dataset.replace import replace
+
+        old, new, _out = self._texts()
+        if not old:
+            self.app.call_from_thread(self._say, "", Text())
+            return
+        try:
+            found = replace(self._source, old, new, regex=self._regex, dry_run=True)
+        except Problem as problem:
+            self.app.call_from_thread(self._say, "\n".join(problem.lines()), Text())
+            return
+        if not get_current_worker().is_cancelled:  # else more has been typed since
+            self.app.call_from_thread(self._say, self._summary(found), _places(found))
+
+    def _summary(self, found: Replaced) -> str:
+        kind = _("regular expression") if self._regex else _("literal")
+        return _("{count:,} places in {changed:,} of {rows:,} rows ({kind})").format(
+            count=found.replacements, changed=found.rows_changed, rows=found.rows, kind=kind
+        )
+
+    def _say(self, count: str, places: Text) -> None:
+        self.query_one("#count", Static).update(count)
+        self.query_one("#places", Static).update(places)
+
+    @work(thread=True, exclusive=True, group="substitute", exit_on_error=False)
+    def _write(self) -> None:
+        from engine.dataset.replace import replace
+
+        old, new, out = self._texts()
+        target = self._workspace.resolve(out)
+        try:
+            if not old:
+                raise Problem(_("Nothing to replace"), "", _("Type what to replace first."))
+            if not replace(self._source, old, new, regex=self._regex, dry_run=True).replacements:
+                raise Problem(_("Nothing matches, so nothing was written"))
+            replace(self._source, old, new, regex=self._regex, out=target)
+        except Problem as problem:
+            self.app.call_from_thread(self._say, "\n".join(problem.lines()), Text())
+            return
+        self.app.call_from_thread(self.dismiss, target)
+
+
+def _places(found: Replaced) -> Text:
+    """The changed places, one a line: row, field, what it becomes."""
+    from engine.dataset.replace import excerpt
+
+    text = Text()
+    for place in found.places[:SHOWN]:
+        before, after = excerpt(place)
+        text.append(f"{place.row:>6} {one_line(place.field)}  ", style="dim")
+        text.append(one_line(before), style="red")
+        text.append(" → ", style="dim")
+        text.append(one_line(after) + "\n", style="green")
+    return text
