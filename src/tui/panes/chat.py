@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 SLOTS = ("A", "B")
 FLUSH = 0.1
 """Seconds between two updates of an answer: every token redrawn would cost the line."""
+SHOWN = 50
+"""Answers that stay mounted; older ones live on in the talk's messages."""
 NONE = "-"
 
 
@@ -176,8 +178,7 @@ class ChatPane(Pane):
             self._session = ChatSession(self.settings)
         session, spec = self._session, self._chosen[slot]
         talk = self.query_one(f"#talk-{slot}", Talk)
-        mounted: tuple[Markdown, Static] = self.app.call_from_thread(self._mount, talk, question)
-        reply, figures = mounted
+        reply, figures = self.app.call_from_thread(self._mount, talk, question)
         if self._loaded.get(slot) != spec:
             name = self._title_of(spec)
             self.app.call_from_thread(figures.update, _("loading {name} …").format(name=name))
@@ -196,12 +197,13 @@ class ChatPane(Pane):
                 talk.messages.append({"role": "assistant", "content": event.text})
                 self.app.call_from_thread(self._finish, talk, reply, figures, event)
 
-    async def _mount(self, talk: Talk, question: str) -> tuple[Markdown, Static]:
+    def _mount(self, talk: Talk, question: str) -> tuple[Markdown, Static]:
+        """The widgets of one answer: its text, and its figures below."""
         reply = Markdown(open_links=False)
         figures = Static("", classes="figures", markup=False)
-        await talk.mount(Static(clean(question), classes="asked", markup=False), reply, figures)
-        for old in list(talk.children)[: -3 * 50]:  # the last fifty answers stay mounted
-            await old.remove()
+        talk.mount(Static(clean(question), classes="asked", markup=False), reply, figures)
+        for old in list(talk.children)[: -3 * SHOWN]:
+            old.remove()
         return reply, figures
 
     def _finish(self, talk: Talk, reply: Markdown, figures: Static, answer: Answer) -> None:
