@@ -117,7 +117,8 @@ def test_deepspeed_stops_and_resumes(tmp_path: Path, tiny_model: Path) -> None:
 
 
 def test_two_processes_stop_together(tmp_path: Path, tiny_model: Path) -> None:
-    run = begin(tmp_path, tiny_model, processes=2)
+    # Under DeepSpeed: mmengine's own wrapper for several processes wants GPUs.
+    run = begin(tmp_path, tiny_model, processes=2, deepspeed="2")
     wait_for_step(run, 2)
     assert len(processes.of_run(run.path)) >= 3, "torchrun and its two workers"
     control.stop(run)

@@ -132,6 +132,7 @@ def _train(args: argparse.Namespace, out: Output) -> int:
 
 def _preflight(plan: LaunchPlan, out: Output) -> bool:
     """Check config and data as the run would use them; say what was found."""
+    from engine.cli.config_verbs import every_row, report_lines
     from engine.config.preflight import preflight
 
     report = preflight(
@@ -140,13 +141,13 @@ def _preflight(plan: LaunchPlan, out: Output) -> bool:
         gpus=plan.gpus,
         deepspeed=plan.deepspeed or None,
         work_dir=plan.dir,
+        rows=every_row(out.settings),
+        progress=out.progress(_("Preflight")),
     )
-    for finding in report.findings:
-        if finding.level != "info":
-            said = " ".join(part for part in (finding.what, finding.why) if part)
-            out.say(f"{'✗' if finding.level == 'error' else '!'} {said}")
+    for line in report_lines(report):
+        out.say(line)
     if not report.ok:
-        out.say(_("Nothing was started. Correct these, or add --no-preflight."))
+        out.say(_("Nothing was started. Correct this, or add --no-preflight."))
     return report.ok
 
 
