@@ -6,6 +6,7 @@ and start in a fraction of a second. The real one is in test_training.py.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,10 +24,13 @@ import psutil
 import pytest
 
 from engine.errors import Failed, Problem
+from engine.machine import gpu
+from engine.machine.gpu import Gpu, Gpus
 from engine.run import control, launch, processes, reasons
 from engine.run.folder import RunFolder
 from engine.run.launch import LaunchPlan
 from engine.run.state import RunState
+from engine.run.supervisor import Supervisor
 from engine.settings import Settings
 from engine.workspace import Workspace
 
@@ -334,6 +339,53 @@ def test_runs_lie_newest_first_and_elsewhere_too(start: Starter, tmp_path: Path)
         open_run(start.workspace, "nobody")
     for run in (first, second):
         control.wait(run, 10)
+
+
+def test_resume_freezes_other_settings_and_keeps_the_old(start: Starter, tmp_path: Path) -> None:
+    run = start("note(); raise SystemExit(3)")
+    assert control.wait(run, 10).state == "failed"
+    for step, whole in ((4, True), (8, False)):
+        file = run.path / f"iter_{step}.pth"
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("data.pkl", b"0" * 5000)
+        if not whole:
+            file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(Problem, match="half written"):
+        control.resume(run, Settings(), checkpoint=run.path / "iter_8.pth")
+    with pytest.raises(Problem, match="no checkpoint of"):
+        control.resume(run, Settings(), checkpoint=tmp_path / "iter_4.pth")
+
+    control.resume(run, Settings(), config="lr = 5e-5\n")
+    now = run.state
+    assert (now.state, now.attempt) == ("starting", 2)
+    command = msgspec.json.decode((run.path / "order.json").read_bytes())["command"]
+    assert command[command.index("--resume") + 1] == str(run.path / "iter_4.pth")
+    assert (run.path / "config" / "assistant.py").read_text() == "lr = 5e-5\n"
+    assert (run.path / "config" / "assistant.1.py").read_text() == "lr = 1e-4\n"
+    with pytest.raises(Problem, match="running already"):
+        control.resume(run, Settings())
+    control.stop(run)
+    assert control.wait(run, 15).state == "stopped"
+
+
+def test_gpus_are_sampled(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start("note()")
+    control.wait(run, 10)
+    order = msgspec.json.decode((run.path / "order.json").read_bytes())
+    (run.path / "order.json").write_bytes(msgspec.json.encode(order | {"gpus": [1]}))
+    asked = []
+
+    def read(visible: str | None = None) -> Gpus:
+        asked.append(visible)
+        return Gpus([Gpu(1, "H100", 10, 80, 55, 40, 300.5, [])])
+
+    monkeypatch.setattr(gpu, "read", read)
+    supervisor = Supervisor(run.path)
+    supervisor._sample_gpus()
+    supervisor._sample_gpus()  # too soon
+    [line] = (run.path / "metrics" / "gpu.jsonl").read_text().splitlines()
+    gauges = {"index": 1, "used": 10, "total": 80, "util": 55, "temperature": 40, "power": 300.5}
+    assert json.loads(line)["gpus"] == [gauges] and asked == ["1"]
 
 
 def test_states_are_plain_json(start: Starter) -> None:

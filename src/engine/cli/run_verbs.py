@@ -190,7 +190,9 @@ def _summary(run: RunFolder, out: Output) -> RunSummary | None:
 
 
 def _short(summary: RunSummary) -> str:
-    parts = [MARKS[summary.state], summary.run, summary.state, _steps(summary)]
+    from engine.run.state import spoken
+
+    parts = [MARKS[summary.state], summary.run, spoken(summary.state), _steps(summary)]
     parts += [f"loss {summary.loss:.4f}"] if summary.loss is not None else []
     parts += [summary.reason] if summary.reason else []
     return "  ".join(parts)

@@ -100,7 +100,7 @@ def resume(
     if now.living:
         raise Problem(
             _("The run {name} is running already").format(name=run.name),
-            _("Its state: {state}.").format(state=now.state),
+            _("Its state: {state}.").format(state=state.spoken(now.state)),
             _("Stop it first."),
         )
     if processes.of_run(run.path):
@@ -117,6 +117,7 @@ def resume(
         run.path / record.config,
         workspace=workspace,
         settings=settings,
+        name=record.run,
         work_dir=run.path,
         gpus=record.gpus,
         deepspeed=record.deepspeed,
@@ -139,7 +140,7 @@ def _ours(run: RunFolder) -> RunState:
 def _over(run: RunFolder, now: RunState) -> Problem:
     return Problem(
         _("The run {name} has ended already").format(name=run.name),
-        _("Its state: {state}.").format(state=now.state),
+        _("Its state: {state}.").format(state=state.spoken(now.state)),
     )
 
 

@@ -7,11 +7,22 @@ from typing import Any, Literal
 
 import msgspec
 
+from engine.i18n import N_, _
 from engine.run.processes import Identity
 
 Word = Literal[
     "queued", "starting", "training", "stopping", "finished", "failed", "stopped", "lost"
 ]
+_SPOKEN: dict[Word, str] = {
+    "queued": N_("queued"),
+    "starting": N_("starting"),
+    "training": N_("training"),
+    "stopping": N_("stopping"),
+    "finished": N_("finished"),
+    "failed": N_("failed"),
+    "stopped": N_("stopped"),
+    "lost": N_("lost"),
+}
 LIVING: frozenset[Word] = frozenset(("queued", "starting", "training", "stopping"))
 
 RECORD = "run.json"
@@ -25,6 +36,11 @@ CONFIG_FOLDER = "config"
 STOP = "stop"
 KILL = "kill"
 FACTS = "trainer.json"
+
+
+def spoken(word: Word) -> str:
+    """A state in the language in use."""
+    return _(_SPOKEN[word])
 
 
 class RunRecord(msgspec.Struct, frozen=True):

@@ -44,7 +44,6 @@ class Supervisor:
         self.state = msgspec.json.decode((folder / state.STATE).read_bytes(), type=RunState)
         self._trainer: subprocess.Popen[bytes] | None = None
         self._sampled = 0.0
-        self._gpus = bool(self.order.gpus)
         self._checkpoint = self._last_checkpoint()
         self._terminated = 0
 
@@ -137,11 +136,14 @@ class Supervisor:
             return 0, ""
 
     def _sample_gpus(self) -> None:
+        """A line into metrics/gpu.jsonl every `SAMPLE` seconds, in the units of `Gpu`."""
         now = time.time()
-        if not self._gpus or 0 <= now - self._sampled < SAMPLE:
+        if not self.order.gpus or 0 <= now - self._sampled < SAMPLE:
             return
         self._sampled = now
         seen = gpu.read(",".join(str(index) for index in self.order.gpus))
+        if not seen.gpus:
+            return
         path = self.folder / state.GPU_METRICS
         files.private_folder(path.parent)
         names = ("index", "used", "total", "util", "temperature", "power")
