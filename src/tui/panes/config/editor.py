@@ -1,0 +1,60 @@
+"""The user's own editor over the app, on the line they were looking at."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from textual.app import App, SuspendNotSupported
+
+from engine.errors import Problem
+from engine.i18n import _
+
+# Editors that open at a line when told so by ``+LINE``.
+_TAKE_A_LINE = frozenset(
+    {"vi", "vim", "nvim", "view", "nano", "emacs", "emacsclient", "micro", "kak", "joe", "ed"}
+)
+
+
+def editor_command(path: Path, line: int) -> list[str]:
+    """The command that edits `path`: ``$VISUAL``, ``$EDITOR``, else one that is installed."""
+    named = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ""
+    try:
+        command = shlex.split(named)
+    except ValueError as error:
+        raise Problem(_("$EDITOR cannot be understood"), f"{named}: {error}") from error
+    if not command:
+        found = next(filter(shutil.which, ("vim", "vi", "nano")), None)
+        if found is None:
+            raise Problem(
+                _("There is no editor"),
+                _("$EDITOR is not set, and neither vim, vi nor nano is installed."),
+                _("Set EDITOR, then open Tunedeck again."),
+            )
+        command = [found]
+    at = [f"+{line}"] if Path(command[0]).name in _TAKE_A_LINE else []
+    return [*command, *at, str(path)]
+
+
+def open_editor(app: App[Any], path: Path, line: int) -> None:
+    """Edit `path` in the user's editor; returns when it was closed. Raises `Problem`."""
+    command = editor_command(path, line)
+    try:
+        with app.suspend():
+            subprocess.run(command, check=False)
+    except SuspendNotSupported as error:
+        raise Problem(
+            _("An editor cannot be opened from here"),
+            _("This terminal is not one that can be handed over."),
+            _("Edit the file in another window; Tunedeck notices."),
+        ) from error
+    except OSError as error:
+        raise Problem(
+            _("Cannot start the editor {command}").format(command=command[0]),
+            error.strerror or str(error),
+            _("Set EDITOR to one that is installed."),
+        ) from error

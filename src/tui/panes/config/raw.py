@@ -1,0 +1,60 @@
+"""The config as the Python file that it is: read-only, with a way back to the form."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from engine.i18n import N_, _
+from engine.text import clean
+from tui.widgets.table import Column, VirtualTable
+
+
+class RawView(ModalScreen["int | None"]):
+    """Shows a config's text; returns the line that Enter was pressed on, else None."""
+
+    BINDINGS = [Binding("escape,q,r", "dismiss(None)", N_("close"), id="config.raw-close")]
+
+    def __init__(self, title: str, text: str, line: int) -> None:
+        super().__init__()
+        self._title = title
+        self._line = line
+        self._lines = highlighted(text)
+
+    def compose(self) -> ComposeResult:
+        """Title, the file, the keys."""
+        with Vertical(classes="dialog -tall -wide"):
+            yield Static(self._title, classes="dialog-title", markup=False)
+            yield VirtualTable([Column("", 5, "right"), Column("")])
+            yield Static(
+                _("↑↓ PgUp PgDn  move      Enter  to this setting      Esc  close"),
+                classes="dialog-keys",
+                markup=False,
+            )
+
+    def on_mount(self) -> None:
+        """Show the line that the form was on."""
+        table = self.query_one(VirtualTable)
+        table.focus()
+        table.set_source(len(self._lines), self._cells, cursor=self._line - 1)
+
+    def _cells(self, index: int) -> list[str | Text]:
+        return [Text(str(index + 1), style="dim"), self._lines[index]]
+
+    @on(VirtualTable.Selected)
+    def _chosen(self, event: VirtualTable.Selected) -> None:
+        self.dismiss(event.index + 1)
+
+
+def highlighted(text: str) -> list[Text]:
+    """The lines of a Python file in the terminal's own colours."""
+    from rich.syntax import Syntax
+
+    code = clean(text.removeprefix("\ufeff").replace("\r\n", "\n"))
+    syntax = Syntax(code, "python", theme="ansi_dark", background_color="default")
+    return list(syntax.highlight(code).split("\n", allow_blank=True))

@@ -1,0 +1,215 @@
+"""The panel at the bottom: preflight, what it found, and what the run will take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.message import Message
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from engine.errors import Problem
+from engine.i18n import N_, _
+from engine.settings import Settings
+from tui.panes.base import unexpected
+from tui.panes.config import verdict_words
+from tui.panes.config.rows import worst
+from tui.widgets.gauge import bar
+from tui.widgets.strips import Line
+
+if TYPE_CHECKING:
+    from engine.config.findings import Finding, Fix
+    from engine.config.preflight import Report
+    from tui.panes.config.opened import OpenConfig
+
+
+class Findings(OptionList):
+    """One line a finding; Enter takes its fix, or goes to the setting that it speaks of."""
+
+    BINDINGS = [
+        Binding("j", "cursor_down", N_("Down"), show=False, id="findings.down"),
+        Binding("k", "cursor_up", N_("Up"), show=False, id="findings.up"),
+    ]
+
+
+class Verdict(Vertical):
+    """Two lines of summary and the list of findings. Runs preflight, changes nothing itself."""
+
+    class Changed(Message):
+        """Preflight began or ended; `problem` when it could not be done."""
+
+        def __init__(self, problem: Problem | None = None) -> None:
+            super().__init__()
+            self.problem = problem
+
+    class At(Message):
+        """The cursor is on this finding now."""
+
+        def __init__(self, finding: Finding) -> None:
+            super().__init__()
+            self.finding = finding
+
+    class FixWanted(Message):
+        """Enter was pressed on a finding that has a fix."""
+
+        def __init__(self, fix: Fix) -> None:
+            super().__init__()
+            self.fix = fix
+
+    class FieldWanted(Message):
+        """Enter was pressed on a finding that is about a setting."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+    class _Stage(Message):
+        def __init__(self, done: int, total: int) -> None:
+            super().__init__()
+            self.done, self.total = done, total
+
+    class _Ended(Message):
+        def __init__(self, text: str, result: Report | Problem) -> None:
+            super().__init__()
+            self.text, self.result = text, result
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.checking = False
+        self._report: Report | None = None
+        self._checked = ""  # the text that the report is about
+        self._findings: list[Finding] = []
+
+    def compose(self) -> ComposeResult:
+        """The summary, the facts, the findings."""
+        yield Line(id="verdict-summary")
+        yield Line(id="verdict-facts")
+        yield Findings(id="verdict-findings", markup=False)
+
+    # What the pane asks
+
+    @property
+    def finding(self) -> Finding | None:
+        """The finding under the cursor, while the list has the focus."""
+        findings = self.query_one(Findings)
+        at = findings.highlighted
+        if not findings.has_focus or at is None or at >= len(self._findings):
+            return None
+        return self._findings[at]
+
+    @property
+    def levels(self) -> dict[str, str]:
+        """The worst level found for each setting that findings speak of."""
+        levels: dict[str, str] = {}
+        for finding in self._findings:
+            if finding.field:
+                levels[finding.field] = worst(levels.get(finding.field, ""), finding.level)
+        return levels
+
+    def report_on(self, text: str) -> Report | None:
+        """What preflight found in the config `text`, if it has looked at exactly that."""
+        return self._report if self._checked == text else None
+
+    def forget(self) -> None:
+        """Another config is open."""
+        self._report, self._checked, self._findings = None, "", []
+
+    def show(self, text: str) -> None:
+        """Show what is known of a config whose text is `text` now."""
+        findings, facts = self.query_one(Findings), self.query_one("#verdict-facts", Line)
+        at = findings.highlighted or 0
+        self._findings = list(self._report.findings) if self._report else []
+        findings.clear_options()
+        findings.add_options(Option(verdict_words.line(one)) for one in self._findings)
+        findings.display = bool(self._findings)
+        if self._findings:
+            findings.highlighted = min(at, len(self._findings) - 1)
+        known = verdict_words.facts(self._report) if self._report else ""
+        facts.display = bool(known)
+        facts.say(" " + known)
+        if self._report is not None:
+            self._say(verdict_words.summary(self._report, stale=self._checked != text))
+        else:
+            words = _("not checked yet: p looks at paths, data, steps, memory, disk")
+            self._say(Text(" " + words, style="dim"))
+
+    def _say(self, summary: Text) -> None:
+        if not self.checking:
+            self.query_one("#verdict-summary", Line).say(summary)
+
+    # Preflight
+
+    def check(self, config: OpenConfig) -> None:
+        """Look at `config`, unless a look is under way."""
+        if not self.checking:
+            self._progress(0, 1)
+            self.checking = True
+            self._check(config)
+            self.post_message(self.Changed())
+
+    @work(thread=True, exclusive=True, group="preflight", exit_on_error=False)
+    def _check(self, config: OpenConfig) -> None:
+        from engine.cli.config_verbs import every_row
+        from engine.config.preflight import preflight
+
+        def progress(done: int, total: int) -> None:
+            self.post_message(self._Stage(done, total))
+
+        result: Report | Problem
+        try:
+            rows = every_row(self.settings)
+            result = preflight(config.path, settings=self.settings, progress=progress, rows=rows)
+        except Problem as problem:
+            result = problem
+        except Exception as error:
+            result = unexpected(error)
+        self.post_message(self._Ended(config.source.text, result))
+
+    @on(_Stage)
+    def _show_stage(self, event: _Stage) -> None:
+        self._progress(event.done, event.total)
+
+    def _progress(self, done: int, total: int) -> None:
+        line = self.query_one("#verdict-summary", Line)
+        line.say(f" {_('preflight')} {bar(done, total, 8)}")
+
+    @on(_Ended)
+    def _show_end(self, event: _Ended) -> None:
+        self.checking = False
+        if isinstance(event.result, Problem):
+            self._report, self._checked = None, ""
+            self.post_message(self.Changed(event.result))
+        else:
+            self._report, self._checked = event.result, event.text
+            self.post_message(self.Changed())
+
+    # The list
+
+    @on(OptionList.OptionHighlighted)
+    def _moved(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+        self._tell()
+
+    def on_descendant_focus(self, _event: events.DescendantFocus) -> None:
+        """The findings are read now."""
+        self._tell()
+
+    def _tell(self) -> None:
+        finding = self.finding
+        if finding is not None:
+            self.post_message(self.At(finding))
+
+    @on(OptionList.OptionSelected)
+    def _chosen(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        finding = self.finding
+        if finding is not None and finding.fix is not None:
+            self.post_message(self.FixWanted(finding.fix))
+        elif finding is not None and finding.field:
+            self.post_message(self.FieldWanted(finding.field))
