@@ -27,7 +27,7 @@ from tui.widgets.field import Field
 from tui.widgets.strips import Line
 
 if TYPE_CHECKING:
-    from engine.chat.session import Answer, ChatSession, ModelSpec, Sampling
+    from engine.chat.session import Answer, ChatSession, Loaded, ModelSpec, Sampling
 
 SLOTS = ("A", "B")
 FLUSH = 0.1
@@ -90,7 +90,7 @@ class ChatPane(Pane):
         """No model is loaded before something is asked."""
         self._session: ChatSession | None = None
         self._chosen: dict[str, ModelSpec] = {}
-        self._loaded: dict[str, ModelSpec] = {}
+        self._loaded: dict[str, tuple[ModelSpec, Loaded]] = {}
         self._suggested: tuple[str, ...] = ()
         self._asked: list[str] = []
         self._busy = False
@@ -127,7 +127,12 @@ class ChatPane(Pane):
         self._draw_models()
 
     def _draw_models(self) -> None:
-        parts = [f"{slot} {self._title_of(spec)}" for slot, spec in sorted(self._chosen.items())]
+        parts = []
+        for slot, spec in sorted(self._chosen.items()):
+            parts.append(f"{slot} {self._title_of(spec)}")
+            known = self._loaded.get(slot)
+            if known and known[0] == spec:
+                parts[-1] += f" · {known[1].dtype} · {known[1].device} · {known[1].template}"
         self.query_one("#models", Line).say(" " + "    ".join(parts) if parts else "")
         self.query_one("#talk-B").set_class("B" not in self._chosen, "-hidden")
         if self._busy:
@@ -179,11 +184,13 @@ class ChatPane(Pane):
         session, spec = self._session, self._chosen[slot]
         talk = self.query_one(f"#talk-{slot}", Talk)
         reply, figures = self.app.call_from_thread(self._mount, talk, question)
-        if self._loaded.get(slot) != spec:
+        if session.dead:
+            self._loaded.clear()
+        if slot not in self._loaded or self._loaded[slot][0] != spec:
             name = self._title_of(spec)
             self.app.call_from_thread(figures.update, _("loading {name} …").format(name=name))
-            session.load(slot, spec)
-            self._loaded[slot] = spec
+            self._loaded[slot] = (spec, session.load(slot, spec))
+            self.app.call_from_thread(self._draw_models)
         self.app.call_from_thread(figures.update, "…")
         talk.messages.append({"role": "user", "content": question})
         text, shown = "", time.monotonic()
