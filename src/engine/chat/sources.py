@@ -1,0 +1,104 @@
+"""What a chat can load: a model's folder, and an adapter's folder on top of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.errors import Problem
+from engine.i18n import _
+
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+class ModelSpec(msgspec.Struct, frozen=True):
+    """Which model, and how to load it.
+
+    `dtype` is "auto", "bf16", "fp16" or "fp32"; `device` "auto", "cpu",
+    "cuda" or "cuda:1". `template` names one of XTuner's ("" finds it out).
+    `system` None means the training config's. `trust` lets a model run Python
+    code that it brings, also where no training config allows it.
+    """
+
+    model: str
+    adapter: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    template: str = ""
+    system: str | None = None
+    trust: bool = False
+
+
+def check(spec: ModelSpec) -> None:
+    """Raise `Problem` when `spec` names something that cannot be loaded; says what it is."""
+    model = Path(spec.model)
+    _expect(model, "config.json", _("a model's folder"))
+    weights(model)
+    if spec.adapter is not None:
+        _expect(Path(spec.adapter), "adapter_config.json", _("an adapter's folder"))
+
+
+def weights(model: Path) -> list[Path]:
+    """The files that hold a model's weights."""
+    for pattern in _WEIGHTS:
+        found = [one for one in sorted(model.glob(pattern)) if one.name[0] != "."]
+        if found:
+            return found
+    raise Problem(
+        _("{path} holds no weights").format(path=model),
+        _("It has a config.json, but neither safetensors nor pytorch_model files."),
+        _("Download or copy the model completely."),
+    )
+
+
+def config(model: Path) -> dict[str, Any]:
+    """A model's config.json."""
+    path = model / "config.json"
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise Problem(
+            _("Cannot read {path}").format(path=path),
+            str(error),
+            _("Download or copy the model again."),
+        ) from error
+    if not isinstance(value, dict):
+        raise Problem(_("Cannot read {path}").format(path=path), _("It is not a JSON object."))
+    return value
+
+
+def _expect(path: Path, marker: str, wanted: str) -> None:
+    if (path / marker).is_file():
+        # A folder that peft wrote beside a full model is both; asking for either is right.
+        return
+    why, todo = _what_instead(path)
+    raise Problem(_("{path} is not {wanted}").format(path=path, wanted=wanted), why, todo)
+
+
+def _what_instead(path: Path) -> tuple[str, str]:
+    """What lies at `path`, and how to go on from there."""
+    if not path.exists():
+        return _("There is nothing there."), _("Check the path.")
+    if (path / "adapter_config.json").is_file():
+        return (
+            _("It is an adapter."),
+            _("Load it on its base model: tunedeck chat BASE --adapter {path}").format(path=path),
+        )
+    if (path / "config.json").is_file():
+        return _("It is a whole model."), _("Give it as the model, without --adapter.")
+    if path.suffix == ".pth" or any(path.glob("mp_rank_*_model_states.pt")):
+        return (
+            _("It is a checkpoint of XTuner's."),
+            _("Make an adapter of it first: tunedeck convert {path}").format(path=path),
+        )
+    if path.is_file():
+        return _("It is a file."), _("Give the folder.")
+    if any(path.glob("iter_*")) or any(path.glob("epoch_*")):
+        return (
+            _("It is the folder of a training run."),
+            _("Convert one of its checkpoints first: tunedeck convert CHECKPOINT"),
+        )
+    return _("It has no config.json."), _("Check the path.")
