@@ -1,0 +1,74 @@
+"""The preflight in a few words; the Config pane shows all of it, with its fixes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from engine.errors import Problem
+from engine.i18n import _, ngettext
+from engine.run.launch import LaunchPlan
+from engine.settings import Settings
+from engine.text import one_line
+
+if TYPE_CHECKING:
+    from engine.config.preflight import Report
+
+_SHOWN = 2
+"""Findings that are named."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the preflight said; or what kept it from saying anything."""
+
+    report: Report | None = None
+    trouble: Problem | None = None
+
+    @property
+    def errors(self) -> int:
+        """How many findings would end the run."""
+        if self.report is None:
+            return 1
+        return sum(finding.level == "error" for finding in self.report.findings)
+
+
+def check(plan: LaunchPlan, settings: Settings) -> Check:
+    """Run the preflight for `plan`. Takes seconds."""
+    from engine.config.preflight import preflight
+
+    report = preflight(
+        plan.config,
+        settings=settings,
+        gpus=plan.gpus,
+        deepspeed=plan.deepspeed or None,
+        work_dir=plan.dir,
+    )
+    return Check(report)
+
+
+def check_words(found: Check) -> Text:
+    """One line of verdict, then the worst findings."""
+    if found.report is None:
+        why = "" if found.trouble is None else " ".join(found.trouble.lines())
+        return Text("! " + _("preflight could not look: {why}").format(why=one_line(why)), "yellow")
+    report = found.report
+    text = Text()
+    warnings = sum(finding.level == "warning" for finding in report.findings)
+    if found.errors:
+        words = ngettext("{count} error", "{count} errors", found.errors)
+        text.append("✗ " + words.format(count=found.errors), "red")
+    else:
+        text.append("✓ " + _("nothing stands in its way"), "green")
+    if warnings:
+        words = ngettext("{count} warning", "{count} warnings", warnings)
+        text.append("  ! " + words.format(count=warnings), "yellow")
+    if report.samples and report.steps:
+        facts = _("{samples} samples → {steps} steps")
+        text.append("   " + facts.format(samples=report.samples, steps=report.steps))
+    grave = [one for one in report.findings if one.level != "info"]
+    for finding in sorted(grave, key=lambda one: one.level != "error")[:_SHOWN]:
+        text.append("\n  " + one_line(finding.what, marks=False))
+    return text

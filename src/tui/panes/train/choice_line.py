@@ -1,0 +1,55 @@
+"""One of a few values on one line: left and right change it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import Static
+
+from engine.i18n import N_
+
+
+class ChoiceLine(Static, can_focus=True):
+    """Shows all of `choices` (value, words), the chosen one marked."""
+
+    DEFAULT_CSS = """
+    ChoiceLine { height: 1; width: 1fr; padding: 0 1; background: $boost; }
+    ChoiceLine:focus { text-style: bold; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("right,space", "step(1)", N_("next choice"), show=False, id="choice.next"),
+        Binding("left", "step(-1)", N_("choice before"), show=False, id="choice.before"),
+    ]
+
+    class Changed(Message):
+        """Another value is chosen."""
+
+    def __init__(self, choices: Sequence[tuple[str, str]], value: str, id: str) -> None:
+        super().__init__(id=id, markup=False)
+        self._choices = list(choices)
+        values = [one for one, _words in choices]
+        self._at = values.index(value) if value in values else 0
+
+    @property
+    def value(self) -> str:
+        """The chosen value."""
+        return self._choices[self._at][0]
+
+    def action_step(self, by: int) -> None:
+        """Choose the value beside; round the ends."""
+        self._at = (self._at + by) % len(self._choices)
+        self.refresh()
+        self.post_message(self.Changed())
+
+    def render(self) -> Text:
+        """All words on one line; the chosen in brackets, so that it shows without colour."""
+        line = Text(no_wrap=True, overflow="ellipsis")
+        for index, (_value, words) in enumerate(self._choices):
+            chosen = index == self._at
+            line.append(f"[{words}]" if chosen else f" {words} ", "bold" if chosen else "dim")
+            line.append(" ")
+        return line

@@ -1,0 +1,72 @@
+"""The GPUs to train on, each with what is free there."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Collection, Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from engine.i18n import N_
+from engine.machine.gpu import Gpu
+from tui.panes.train.words import free_gpu
+
+_SHOWN = 4
+"""Rows; the others are scrolled to."""
+
+
+class GpuList(OptionList):
+    """One line a GPU; Space marks it. Enter belongs to the dialog."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark", N_("use it, or not"), show=False, id="gpus.mark"),
+        Binding("enter", "screen.launch", N_("launch"), show=False, id="gpus.launch"),
+        Binding("j", "cursor_down", N_("Down"), show=False, id="gpus.down"),
+        Binding("k", "cursor_up", N_("Up"), show=False, id="gpus.up"),
+    ]
+
+    class Changed(Message):
+        """Other GPUs are marked."""
+
+    def __init__(self) -> None:
+        super().__init__(id="gpus", markup=False)
+        self._gpus: Sequence[Gpu] = ()
+        self._marked: set[int] = set()
+        self._user = getpass.getuser()
+
+    @property
+    def marked(self) -> tuple[int, ...]:
+        """The numbers of the GPUs to use, in order."""
+        return tuple(sorted(self._marked))
+
+    def show(self, gpus: Sequence[Gpu], marked: Collection[int] | None) -> None:
+        """Show `gpus`; None marks the one with the most free memory."""
+        self._gpus = gpus
+        if marked is None:
+            best = max(gpus, key=lambda one: one.total - one.used, default=None)
+            marked = () if best is None else (best.index,)
+        self._marked = {one.index for one in gpus if one.index in marked}
+        self.clear_options()
+        self.add_options(Option(self._line(one)) for one in gpus)
+        self.highlighted = 0 if gpus else None
+        # Inline, for the shell's style of lists in dialogs takes all the room.
+        self.styles.height = min(len(gpus), _SHOWN)
+        self.display = bool(gpus)
+
+    def _line(self, one: Gpu) -> Text:
+        mark = "[x]" if one.index in self._marked else "[ ]"
+        return Text(f"{mark} {free_gpu(one, self._user)}", no_wrap=True, overflow="ellipsis")
+
+    def action_mark(self) -> None:
+        """Use the GPU under the cursor, or leave it out."""
+        at = self.highlighted
+        if at is None:
+            return
+        self._marked ^= {self._gpus[at].index}
+        self.replace_option_prompt_at_index(at, self._line(self._gpus[at]))
+        self.post_message(self.Changed())

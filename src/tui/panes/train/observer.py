@@ -1,0 +1,263 @@
+"""The pane's eyes: one thread that reads the runs, the chosen run's curves and its log.
+
+All of it is read from the run folders, so that two windows may watch one run
+and a window that opens late sees the whole. Reading may block (a network
+disk), so it never happens on the event loop. The thread is a daemon: nothing
+waits for it at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.errors import Problem
+from engine.machine import gpu
+from engine.machine.gpu import Gpus
+from engine.run.folder import RunFolder, RunSummary, list_runs
+from engine.run.log import LogFollower
+from engine.run.progress import FIELDS, History, Progress
+from engine.run.state import LIVING, STATE, RunRecord
+from engine.workspace import Workspace
+
+EVERY = 0.7
+"""Seconds between two looks."""
+LOG_TAIL = 16_000_000
+"""Bytes of a log that are shown; what came before is in the file."""
+_BATCH = 256 * 1024
+"""Bytes of log in one message: some 10 ms of the event loop's time."""
+_HANDED_OVER = 64
+"""Batches before the thread takes a breath, so that the screen keeps up."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The points of a run, copied: the follower's own arrays go on growing."""
+
+    step: array[int]
+    values: dict[str, array[float]]
+
+    @classmethod
+    def of(cls, history: History) -> Curve:
+        """What `history` holds now."""
+        return cls(history.step[:], {name: history[name][:] for name in FIELDS})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One line of the list of runs."""
+
+    summary: RunSummary
+    ours: bool
+    """Whether we started it; a work dir of plain XTuner can only be looked at."""
+    config_hash: str = ""
+
+    @property
+    def living(self) -> bool:
+        """Whether something may still become of it."""
+        return self.summary.state in LIVING
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen at one moment; runs newest first."""
+
+    runs: tuple[Run, ...]
+    shown: str = ""
+    """The folder of the run that `progress` and `record` are about."""
+    progress: Progress | None = None
+    record: RunRecord | None = None
+    curves: dict[str, Curve] = field(default_factory=dict)
+    """By run folder: the shown run's and those to compare. Unchanged ones stay the same object."""
+    gpus: Gpus | None = None
+    untrained: str = ""
+    """The config that is open, when no run has trained it as it stands now."""
+
+
+class Observer:
+    """Calls its listeners from its own thread, at once and every `EVERY` seconds.
+
+    Args:
+        workspace: whose runs.
+        seen: takes each `Look`.
+        logged: takes (run folder, lines, whether they are its first).
+        troubled: takes what could not be read; the same trouble once.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        seen: Callable[[Look], object],
+        logged: Callable[[str, Sequence[str], bool], object],
+        troubled: Callable[[Problem], object],
+    ) -> None:
+        self._workspace = workspace
+        self._seen, self._logged, self._troubled = seen, logged, troubled
+        self._ended = threading.Event()
+        self._now = threading.Event()
+        self._awake = True
+        self._shown = ""
+        self._compared: tuple[str, ...] = ()
+        self._folders: dict[str, RunFolder] = {}
+        self._settled: dict[str, tuple[tuple[int, int], Run]] = {}
+        self._curves: dict[str, Curve] = {}
+        self._log: tuple[str, LogFollower] | None = None
+        self._config: tuple[str, int, str] = ("", 0, "")
+        self._said: set[str] = set()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="runs")
+
+    # What the pane calls; each returns at once
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._ended.set()
+        self._now.set()
+
+    def rest(self) -> None:
+        """Nobody watches: look no more until `show` or `wake`."""
+        self._awake = False
+
+    def wake(self) -> None:
+        """Look now, and go on looking."""
+        self._awake = True
+        self._now.set()
+
+    def show(self, folder: str, compared: Sequence[str] = ()) -> None:
+        """Read the run in `folder` in full, and the curves of `compared` as well."""
+        self._shown, self._compared = folder, tuple(compared)
+        self.wake()
+
+    # The thread
+
+    def _work(self) -> None:
+        while not self._ended.is_set():
+            self._now.clear()
+            if self._awake:
+                self._try_look()
+            self._now.wait(EVERY if self._awake else None)
+
+    def _try_look(self) -> None:
+        try:
+            shown = self._shown
+            self._seen(self._look(shown))
+            self._read_log(shown)
+        except Exception as error:  # whatever a broken folder does, the next look may go well
+            from tui.panes.base import unexpected
+
+            self._say(error if isinstance(error, Problem) else unexpected(error))
+
+    def _say(self, problem: Problem) -> None:
+        if str(problem) not in self._said:
+            self._said.add(str(problem))
+            self._troubled(problem)
+
+    def _look(self, shown: str) -> Look:
+        runs = self._runs()
+        wanted = [path for path in (shown, *self._compared) if path in self._folders]
+        progress: Progress | None = None
+        curves = {}
+        for path in wanted:
+            at = self._folders[path].progress()
+            curves[path] = self._curve(path, at.history)
+            progress = at if path == shown else progress
+        self._curves = curves
+        return Look(
+            runs=tuple(runs),
+            shown=shown,
+            progress=progress,
+            record=self._folders[shown].record if shown in self._folders else None,
+            curves=curves,
+            gpus=gpu.read("all"),
+            untrained=self._untrained(runs),
+        )
+
+    def _runs(self) -> list[Run]:
+        known, self._folders = self._folders, {}
+        runs = []
+        for found in list_runs(self._workspace):
+            path = str(found.path)
+            # The one we know has read most of its progress already.
+            folder = self._folders[path] = known.get(path, found)
+            try:
+                runs.append(self._run(path, folder))
+            except FileNotFoundError:  # removed while we looked
+                continue
+            except Problem as problem:  # the others can be read all the same
+                self._say(problem)
+        return runs
+
+    def _run(self, path: str, folder: RunFolder) -> Run:
+        """The run in short. One that has ended is not read again while nothing in it changed."""
+        stamp = (_changed(folder.path / STATE), _changed(folder.path))
+        settled = self._settled.get(path)
+        if settled is not None and settled[0] == stamp:
+            return settled[1]
+        summary, record = folder.summary(), folder.record
+        run = Run(summary, record is not None, "" if record is None else record.config_hash)
+        if stamp[0] and not run.living:
+            self._settled[path] = (stamp, run)
+        else:
+            self._settled.pop(path, None)
+        return run
+
+    def _curve(self, path: str, history: History) -> Curve:
+        known = self._curves.get(path)
+        same = known is not None and len(known.step) == len(history)
+        if known is not None and same and (not history or known.step[-1] == history.step[-1]):
+            return known
+        return Curve.of(history)
+
+    def _untrained(self, runs: list[Run]) -> str:
+        name = self._workspace.last().config
+        if not name:
+            return ""
+        path = self._workspace.resolve(name)
+        changed = _changed(path)
+        if not changed:
+            return ""
+        if self._config[:2] != (name, changed):
+            self._config = (name, changed, hashlib.sha256(path.read_bytes()).hexdigest())
+        return "" if any(run.config_hash == self._config[2] for run in runs) else str(path)
+
+    def _read_log(self, shown: str) -> None:
+        if shown not in self._folders:
+            return
+        first = self._log is None or self._log[0] != shown
+        if self._log is None or first:
+            self._log = (shown, follow_log(self._folders[shown], LOG_TAIL))
+        follower = self._log[1]
+        for count in range(1, 1_000_000):
+            lines = follower.lines(_BATCH)
+            if (not lines and not first) or shown != self._shown or self._ended.is_set():
+                return
+            self._logged(shown, lines, first)
+            first = False
+            if count % _HANDED_OVER == 0:
+                self._ended.wait(0.2)
+
+
+def _changed(path: Path) -> int:
+    """When `path` changed last, in ns; 0 when it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def follow_log(run: RunFolder, tail: int) -> LogFollower:
+    """Follows the raw log from its last `tail` bytes on.
+
+    In a work dir of plain XTuner, which has none, it is the log of the newest start.
+    """
+    path = run.log
+    if not path.exists() and run.record is None:
+        path = max(run.path.glob("[0-9]*_[0-9]*/*.log"), default=path)
+    return LogFollower(path, tail=tail)

@@ -1,0 +1,50 @@
+"""Why a run ended as it did: the reason, what to do, and the end of its log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.text import Text
+
+from engine.i18n import _
+from engine.run.folder import RunFolder
+from engine.text import clean
+from tui.panes.train.words import STATES, clock
+from tui.widgets.levels import level_at
+
+TAIL = 64 * 1024
+"""Bytes of the log's end that are shown."""
+_STYLES = {"error": "red", "warning": "yellow"}
+
+
+def why_lines(folder: Path) -> Iterator[str | Text]:
+    """Lines for a reading screen. Reads files."""
+    run = RunFolder(folder)
+    at, record = run.summary(), run.record
+    yield Text(_(STATES[at.state]) + (f": {clean(at.reason)}" if at.reason else ""), "bold")
+    if at.todo:
+        yield clean(at.todo)
+    yield ""
+    yield _("step {step} of {steps}").format(step=at.step, steps=at.steps or "?")
+    if at.ended is not None:
+        yield _("ended {time}").format(time=clock(at.ended))
+    if at.exit is not None:
+        yield _("exit status {status}").format(status=at.exit)
+    saved = [one.path.name for one in at.checkpoints if one.complete]
+    yield _("checkpoints: {names}").format(names=", ".join(saved) or _("none"))
+    if record is not None:
+        yield _("config: {path}").format(path=clean(record.source))
+        yield _("command: {command}").format(command=clean(" ".join(record.command)))
+    yield ""
+    yield Text(_("The end of {path}").format(path=clean(str(run.log))), "bold")
+    yield from _log_end(run)
+
+
+def _log_end(run: RunFolder) -> Iterator[Text]:
+    from tui.panes.train.observer import follow_log
+
+    follower = follow_log(run, TAIL)
+    lines = [*follower.lines(), follower.rest()]
+    for index, line in enumerate(lines):
+        yield Text(line, _STYLES.get(level_at(index, lines.__getitem__), ""))

@@ -1,0 +1,167 @@
+"""A run in words: its line in the list, its head, its figures, its GPUs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from engine.i18n import N_, _
+from engine.machine.gpu import Gpu, Gpus
+from engine.run.folder import RunSummary
+from engine.run.progress import Progress
+from engine.run.state import RunRecord
+from engine.text import duration, one_line, size
+from tui.panes.train.observer import Curve, Run
+from tui.widgets.gauge import bar
+from tui.widgets.plot import number
+from tui.widgets.strips import MARKS, STYLES
+from tui.widgets.table import Kind
+
+STATES = {
+    "queued": N_("queued"),
+    "starting": N_("starting"),
+    "training": N_("training"),
+    "stopping": N_("stopping"),
+    "finished": N_("finished"),
+    "failed": N_("failed"),
+    "stopped": N_("stopped"),
+    "lost": N_("lost"),
+}
+KINDS: dict[str, Kind] = {
+    "queued": "muted",
+    "stopped": "muted",
+    "finished": "good",
+    "failed": "error",
+    "lost": "error",
+}
+_PROCESSES = 3
+"""Processes of a GPU that are named."""
+_TREND = 5
+"""Points on either side that tell whether the loss falls."""
+
+
+def row(run: Run, compared: bool) -> list[str]:
+    """Mark (with + when it is compared), name and result, for the list of runs."""
+    mark = MARKS[run.summary.state] + ("+" if compared else "")
+    return [mark, one_line(run.summary.run), result(run)]
+
+
+def result(run: Run) -> str:
+    """What there is to say of a run in a few words."""
+    at = run.summary
+    word = _(STATES[at.state])
+    if at.state == "training":
+        parts = [percent(at) or word]
+        parts += [_("{time} left").format(time=duration(at.eta))] if at.eta is not None else []
+        parts += [f"loss {at.loss:.3f}"] if at.loss is not None else []
+        return "  ".join(parts)
+    if at.state == "finished":
+        return word if at.loss is None else f"loss {at.loss:.3f}"
+    if at.state in ("failed", "lost"):
+        return f"{word}: {one_line(at.reason, marks=False)}" if at.reason else word
+    if at.state == "stopped" and at.step and at.steps:
+        return f"{word} {at.step}/{at.steps}"
+    return word
+
+
+def percent(run: RunSummary) -> str:
+    """How far it is, "42%"; "" when that is not known."""
+    return f"{100 * run.step // run.steps}%" if run.steps else ""
+
+
+def head(run: Run) -> tuple[Text, str]:
+    """Name, state and step; and when it ends or has ended."""
+    at = run.summary
+    text = Text(f" {MARKS[at.state]} ", style=STYLES.get(at.state, ""))
+    text.append(one_line(at.run), style="bold")
+    text.append(f"  {_(STATES[at.state])}")
+    if at.steps:
+        text.append(f" {at.step}/{at.steps}  {percent(at)}")
+    elif at.step:
+        text.append(f" {at.step}")
+    return text, "  ".join([*_times(run), ""])
+
+
+def _times(run: Run) -> Iterator[str]:
+    at = run.summary
+    if at.eta is not None and at.state == "training":
+        yield _("{time} left").format(time=duration(at.eta))
+    if at.started is None:
+        return
+    if run.living:
+        yield _("since {time}").format(time=clock(at.started))
+    elif at.ended is not None:
+        yield _("took {time}").format(time=duration(at.ended - at.started))
+        yield _("until {time}").format(time=clock(at.ended))
+
+
+def clock(seconds: float) -> str:
+    """A time of day; with the date when it is not today's."""
+    then, now = time.localtime(seconds), time.localtime()
+    same_day = then[:3] == now[:3]
+    return time.strftime("%H:%M" if same_day else "%m-%d %H:%M", then)
+
+
+def figures(at: Progress, curve: Curve | None) -> Text:
+    """The newest values; those that are not known are left out."""
+    parts = []
+    if at.loss is not None:
+        parts.append(f"loss {at.loss:.4g}{_trend(curve)}")
+    elif at.step:
+        parts.append(_("! loss is not a number"))
+    parts += [f"lr {number(at.lr, 3)}"] if at.lr is not None else []
+    parts += [_("grad {value}").format(value=f"{at.grad_norm:.3g}")] if at.grad_norm else []
+    if at.step_time is not None:
+        parts.append(_("{seconds} s/step").format(seconds=f"{at.step_time:.3g}"))
+    if at.tokens_per_s is not None:
+        parts.append(_("{count} tok/s").format(count=thousands(at.tokens_per_s)))
+    parts += [_("peak {memory}").format(memory=size(at.memory))] if at.memory else []
+    return Text("   " + "   ".join(parts))
+
+
+def _trend(curve: Curve | None) -> str:
+    """An arrow that says whether the loss falls or rises, over its last points."""
+    values = curve.values["loss"] if curve is not None else ()
+    if len(values) < 2 * _TREND:
+        return ""
+    last, before = sum(values[-_TREND:]), sum(values[-2 * _TREND : -_TREND])
+    return " ↓" if last < before else " ↑" if last > before else ""
+
+
+def thousands(value: float) -> str:
+    """3.1k, 842."""
+    return f"{value / 1000:.1f}k" if value >= 1000 else f"{value:.0f}"
+
+
+def gauges(gpus: Gpus | None, record: RunRecord | None, user: str) -> list[str]:
+    """A line for each GPU that the run uses (each there is, for a run that is not ours)."""
+    seen = gpus.gpus if gpus is not None else []
+    return [_gauge(one, user) for one in seen if record is None or one.index in record.gpus]
+
+
+def _gauge(one: Gpu, user: str) -> str:
+    parts = [f" GPU{one.index} {bar(one.used, one.total, 8)} {size(one.used)}/{size(one.total)}"]
+    parts += [_("util {percent}%").format(percent=one.util)] if one.util is not None else []
+    parts += [f"{one.temperature}°"] if one.temperature is not None else []
+    parts += [f"{one.power:.0f}W"] if one.power is not None else []
+    users = {process.user or "?" for process in one.processes or []}
+    parts.append(" ".join(_("me") if name == user else one_line(name) for name in sorted(users)))
+    return "  ".join(parts)
+
+
+def free_gpu(one: Gpu, user: str) -> str:
+    """A GPU as one to choose: what is free there, and whose processes it has."""
+    free = _("GPU{index}  {free} free of {total}").format(
+        index=one.index, free=size(one.total - one.used), total=size(one.total)
+    )
+    parts = [free]
+    if one.processes is None:
+        parts.append(_("(processes cannot be listed)"))
+    for process in (one.processes or [])[:_PROCESSES]:
+        who = _("me") if process.user == user else process.user or "?"
+        memory = "" if process.memory is None else " " + size(process.memory)
+        parts.append(f"{one_line(who)}: {one_line(process.name) or process.pid}{memory}")
+    parts += ["…"] if len(one.processes or []) > _PROCESSES else []
+    return "  ".join([*parts, one_line(one.name)])

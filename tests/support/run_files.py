@@ -1,0 +1,108 @@
+"""Run folders as a run leaves them, for tests that only look."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+import zipfile
+from pathlib import Path
+
+from engine import files
+from engine.run import state
+from engine.run.processes import Identity
+from engine.run.state import Cause, Facts, RunRecord, RunState, Word
+from engine.workspace import Workspace
+
+START = "20261124_210407"
+
+
+def write_run(
+    workspace: Workspace,
+    name: str,
+    word: Word,
+    *,
+    step: int = 0,
+    steps: int = 100,
+    saved: tuple[int, ...] = (),
+    cause: Cause | None = None,
+    created: float | None = None,
+    log: str = "",
+    gradient: bool = True,
+) -> Path:
+    """Make ``runs/NAME``. A run in progress is supervised by the test's own process."""
+    folder = files.private_folder(workspace.runs / name)
+    now = created if created is not None else time.time()
+    living = word in state.LIVING
+    files.write_json(
+        folder / state.RECORD,
+        RunRecord(
+            run=name,
+            created=now,
+            user="me",
+            host="here",
+            source=str(workspace.configs / "assistant.py"),
+            config="config/assistant.py",
+            config_hash=f"hash of {name}",
+            workspace=str(workspace.root),
+            python="python",
+            gpus=[],
+            processes=1,
+            deepspeed="",
+            command=["python", "train", name],
+            environment={},
+            versions={},
+        ),
+    )
+    files.write_json(
+        folder / state.STATE,
+        RunState(
+            word,
+            changed=now,
+            supervisor=Identity.of(os.getpid()) if living else None,
+            started=now,
+            ended=None if living else now + 95,
+            exit=None if living else int(word == "failed"),
+            cause=cause,
+        ),
+    )
+    files.write_json(folder / state.FACTS, Facts(first=0, steps=steps, started=now))
+    (folder / state.LOG).write_text("", encoding="utf-8")
+    (folder / START / "vis_data").mkdir(parents=True, exist_ok=True)
+    add_steps(folder, 0, step, gradient=gradient, steps=steps)
+    if log:
+        add_log(folder, log)
+    for number in saved:
+        with zipfile.ZipFile(folder / f"iter_{number}.pth", "w") as checkpoint:
+            checkpoint.writestr("archive/data.pkl", b"")
+    return folder
+
+
+def add_steps(
+    folder: Path, first: int, last: int, *, gradient: bool = True, steps: int = 100
+) -> None:
+    """Append the steps after `first` up to `last` to scalars and log, as XTuner writes them."""
+    with (folder / START / "vis_data" / "scalars.json").open("a", encoding="utf-8") as scalars:
+        for step in range(first + 1, last + 1):
+            point = {"lr": 2e-4, "data_time": 0.01, "loss": loss_at(step), "time": 0.5}
+            point |= {"grad_norm": 0.5 + 1 / step} if gradient else {}
+            scalars.write(json.dumps({**point, "iter": step, "step": step}) + "\n")
+    lines = [
+        f"11/24 21:04:{step % 60:02} - mmengine - INFO - Iter(train) [{step}/{steps}]  "
+        f"lr: 2.0000e-04  eta: 0:00:10  time: 0.5000  data_time: 0.0100  loss: {loss_at(step):.4f}"
+        for step in range(first + 1, last + 1)
+    ]
+    if lines:
+        add_log(folder, "\n".join(lines))
+
+
+def loss_at(step: int) -> float:
+    """The loss of a run that learns."""
+    return 0.5 + 2.5 * math.exp(-step / 30)
+
+
+def add_log(folder: Path, text: str) -> None:
+    """Append whole lines to the raw log."""
+    with (folder / state.LOG).open("a", encoding="utf-8") as log:
+        log.write(text + "\n")

@@ -1,0 +1,394 @@
+"""The Train pane at 80×24, by keys, on real run folders and real supervisors."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from textual.geometry import Region
+from textual.pilot import Pilot
+from textual.widget import Widget
+
+from engine.machine import gpu
+from engine.machine.gpu import Gpu, GpuProcess, Gpus
+from engine.run import control, launch, state
+from engine.run.folder import RunFolder, list_runs
+from engine.run.state import Cause
+from engine.settings import Settings
+from engine.workspace import Workspace
+from tests.support.run_files import add_log, add_steps, write_run
+from tests.support.screen import NASTY, screen_lines
+from tui.app import Tunedeck
+
+OUT_OF_MEMORY = Cause(
+    "oom-gpu", {"gpu": "0", "wanted": "2.00 GiB", "total": "79.1 GiB", "free": "1.2 GiB"}
+)
+
+
+class Screen:
+    """The app under test, as a person has it before them."""
+
+    def __init__(self, pilot: Pilot[int]) -> None:
+        self.pilot = pilot
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    def text(self) -> str:
+        return "\n".join(screen_lines(self.pilot.app))
+
+    async def until(self, holds: Callable[[str], bool], seconds: float = 20) -> str:
+        """Wait until the text `holds`, and return it."""
+        end = time.monotonic() + seconds
+        while not holds(self.text()):
+            assert time.monotonic() < end, f"it never came:\n{self.text()}"
+            await self.pilot.pause(0.05)
+        return self.text()
+
+    async def shows(self, *words: str) -> str:
+        return await self.until(lambda text: all(word in text for word in words))
+
+    async def hides(self, *words: str) -> str:
+        return await self.until(lambda text: not any(word in text for word in words))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    made = Workspace(tmp_path)
+    made.remember(tab="train")
+    return made
+
+
+@asynccontextmanager
+async def opened(workspace: Workspace, size: tuple[int, int] = (80, 24)) -> AsyncIterator[Screen]:
+    app = Tunedeck(workspace, Settings())
+    async with app.run_test(size=size, notifications=True) as pilot:
+        yield Screen(pilot)
+
+
+def config(workspace: Workspace, name: str = "assistant.py") -> None:
+    workspace.configs.mkdir(exist_ok=True)
+    (workspace.configs / name).write_text("lr = 1e-4\n")
+    workspace.remember(config=f"configs/{name}")
+
+
+@pytest.fixture
+def supervised(workspace: Workspace) -> Iterator[Callable[[str], RunFolder]]:
+    """Starts a small program in the trainer's place, under the real supervisor."""
+
+    def start(program: str) -> RunFolder:
+        config(workspace)
+        path = workspace.configs / "assistant.py"
+        plan = launch.plan(path, workspace=workspace, settings=Settings(), gpus=[])
+        note = "import json, pathlib, sys, time\nrun = pathlib.Path(sys.argv[1])\n"
+        command = [sys.executable, "-c", note + textwrap.dedent(program), str(plan.dir)]
+        return launch.start(msgspec.structs.replace(plan, command=command), Settings())
+
+    yield start
+    for run in list_runs(workspace):
+        if run.state.living and run.record is not None:
+            control.kill(run)
+
+
+TRAINS = """
+note = {"first": 0, "steps": 100, "started": time.time()}
+(run / "trainer.json").write_text(json.dumps(note))
+while not (run / "stop").exists():
+    time.sleep(0.02)
+(run / "trainer.json").write_text(json.dumps(note | {"stopped": 7}))
+"""
+
+
+async def test_an_empty_workspace_says_what_to_do(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        await screen.shows("No runs yet.", "Enter  make a config first")
+        await screen.press("S")  # a key that needs a run says so
+        await screen.shows("No run is chosen")
+        config(workspace)
+        await screen.press("1", "3")
+        await screen.shows("Enter  train with configs/assistant.py")
+
+
+async def test_the_list_says_how_each_run_stands(workspace: Workspace) -> None:
+    now = time.time()
+    write_run(workspace, "小助手-01", "failed", step=12, cause=OUT_OF_MEMORY, created=now - 30)
+    write_run(workspace, "assistant-02", "finished", step=100, created=now - 20)
+    write_run(workspace, "assistant-03", "training", step=42, created=now - 10)
+    async with opened(workspace) as screen:
+        text = await screen.shows("42%", "training 42/100", "loss 1.1")
+        assert "✓  assistant-02             loss 0.589" in text
+        assert "✗  小助手-01                failed: GPU 0 is out of memory" in text
+        assert "29 s left" in text and "lr 2e-4" in text and "0.5 s/step" in text
+
+
+async def test_it_follows_a_run_that_goes_on(workspace: Workspace) -> None:
+    run = write_run(workspace, "assistant-01", "training", step=10)
+    async with opened(workspace) as screen:
+        await screen.shows("training 10/100", "Iter(train) [10/100]")
+        add_steps(run, 10, 25)
+        add_log(run, f"eval 你是谁 {NASTY}")
+        text = await screen.shows("training 25/100", "Iter(train) [25/100]", "eval 你是谁 [/x]")
+        assert "\x1b" not in text
+        await screen.press("tab", "tab", "home")  # the whole log, from its first line
+        await screen.shows("Iter(train) [1/100]", "held still")
+        await screen.press("f")
+        await screen.shows("eval 你是谁", "follows its end")
+
+
+async def test_opened_again_it_shows_the_whole_run(workspace: Workspace) -> None:
+    write_run(workspace, "assistant-01", "training", step=60)
+    for _window in range(2):
+        async with opened(workspace) as screen:
+            text = await screen.shows("training 60/100", "Iter(train) [60/100]")
+            assert "3┤" in text or "2┤" in text, "the curve begins at its first step"
+
+
+async def test_another_run_shows_its_own_log(workspace: Workspace) -> None:
+    now = time.time()
+    write_run(workspace, "one", "finished", step=5, created=now - 20, log="words of one")
+    write_run(workspace, "two", "finished", step=5, created=now - 10, log="words of two")
+    async with opened(workspace) as screen:
+        await screen.shows("words of two")
+        await screen.press("j")
+        text = await screen.shows("words of one", "✓ one  finished")
+        assert "words of two" not in text
+
+
+async def test_marked_runs_are_overlaid(workspace: Workspace) -> None:
+    now = time.time()
+    for number in range(3):
+        write_run(workspace, f"run-{number}", "finished", step=50, created=now - number)
+    async with opened(workspace) as screen:
+        await screen.shows("── loss run-0")
+        await screen.press("c")
+        await screen.shows("Mark the runs to compare")
+        await screen.press("j", "space", "space", "k", "k")  # typed fast: no key is lost
+        text = await screen.shows("── loss run-0", "╌╌ loss run-1", "·· loss run-2")
+        assert "✓+ run-1" in text and "✓+ run-2" in text
+        await screen.press("c")
+        await screen.hides("loss run-1", "loss run-2")
+
+
+async def test_m_leaves_out_what_the_run_has_no_values_of(workspace: Workspace) -> None:
+    write_run(workspace, "with-zero2", "finished", step=50, gradient=False)
+    async with opened(workspace) as screen:
+        await screen.shows("── loss with-zero2")
+        for shown in ("learning rate", "seconds a step", "loss"):
+            await screen.press("m")
+            await screen.shows(f"── {shown} with-zero2")
+        await screen.press("y", "e")
+        await screen.shows("log · smoothed")
+
+
+async def test_find_and_filter_in_the_log(workspace: Workspace) -> None:
+    trace = "Traceback (most recent call last):\n  File 'x.py'\nValueError: 坏 [/b]"
+    write_run(workspace, "assistant-01", "failed", step=30, cause=OUT_OF_MEMORY, log=trace)
+    async with opened(workspace) as screen:
+        await screen.shows("ValueError: 坏 [/b]")
+        await screen.press("slash", *"[3/100", "enter")
+        await screen.shows("1 line with “[3/100”", "Iter(train) [3/100]")
+        await screen.press("slash", "escape")
+        await screen.shows("log: all lines")
+        await screen.press("w")
+        text = await screen.shows("warnings and errors only", "ValueError")
+        assert "Iter(train)" not in text
+        await screen.press("w", "w")
+        await screen.shows("all lines", "Iter(train)")
+
+
+async def test_enter_says_why_a_run_failed(workspace: Workspace) -> None:
+    write_run(workspace, "assistant-01", "failed", step=12, cause=OUT_OF_MEMORY, log="the end")
+    async with opened(workspace) as screen:
+        await screen.shows("Enter  why it failed")
+        await screen.press("enter")
+        await screen.shows("out of memory: 2.00 GiB", "Lower batch_size", "step 12 of 100")
+        await screen.press("end")
+        await screen.shows("the end")
+        await screen.press("escape")
+        await screen.hides("Lower batch_size")
+
+
+async def test_enter_exports_what_is_saved(workspace: Workspace) -> None:
+    run = write_run(workspace, "assistant-01", "finished", step=100, saved=(50, 100))
+    async with opened(workspace) as screen:
+        await screen.shows("Enter  export iter_100")
+        await screen.press("enter")
+        await screen.until(lambda _text: workspace.last().tab == "export")
+    assert workspace.last().run == str(run)
+
+
+async def test_a_half_written_checkpoint_is_not_offered(workspace: Workspace) -> None:
+    run = write_run(workspace, "assistant-01", "training", step=50)
+    (run / "iter_50.pth").write_bytes(b"PK half of it")
+    async with opened(workspace) as screen:
+        await screen.shows("S  stop it (saves first)")
+        await screen.press("enter")
+        await screen.shows("There is nothing to export yet")
+    assert workspace.last().tab == "train"
+
+
+async def test_stop_asks_the_run_to_save(
+    workspace: Workspace, supervised: Callable[[str], RunFolder]
+) -> None:
+    run = supervised(TRAINS)
+    async with opened(workspace) as screen:
+        await screen.shows("training")
+        await screen.press("S")
+        await screen.shows("■  assistant-01", "stopped")
+        await screen.press("o")
+        await screen.shows("Stopped after step 7, with a checkpoint")
+    assert run.state.state == "stopped"
+
+
+async def test_kill_asks_first_and_says_what_is_lost(
+    workspace: Workspace, supervised: Callable[[str], RunFolder]
+) -> None:
+    run = supervised(TRAINS)
+    async with opened(workspace) as screen:
+        await screen.shows("training")
+        await screen.press("K")
+        await screen.shows("Kill assistant-01 now?", "No checkpoint is saved")
+        await screen.press("enter")  # the default is the safe answer
+        await screen.hides("Kill assistant-01 now?")
+        assert run.state.state == "training" and not (run.path / state.KILL).exists()
+        await screen.press("K", "y")
+        await screen.shows("assistant-01 was killed", "■  assistant-01")
+    assert run.state.state == "stopped"
+
+
+async def test_resume_without_a_checkpoint_says_why_not(workspace: Workspace) -> None:
+    write_run(workspace, "assistant-01", "stopped", step=3)
+    async with opened(workspace) as screen:
+        await screen.shows("stopped 3/100")
+        await screen.press("R")
+        await screen.shows("has no checkpoint to go on from", "Start a new run")
+
+
+async def test_a_plain_work_dir_is_looked_at_only(workspace: Workspace) -> None:
+    run = write_run(workspace, "plain", "finished", step=20, steps=20)
+    for name in (state.RECORD, state.STATE, state.FACTS):
+        (run / name).unlink()
+    log = run / "20261124_210407" / "20261124_210407.log"
+    (run / state.LOG).rename(log)
+    async with opened(workspace) as screen:
+        await screen.shows("finished 20/20", "Iter(train) [20/20]", "── loss plain")
+        await screen.press("S")
+        await screen.shows("was not started by Tunedeck")
+
+
+async def test_a_broken_run_folder_is_told_and_hides_no_other(workspace: Workspace) -> None:
+    write_run(workspace, "good", "finished", step=5)
+    broken = write_run(workspace, "broken", "finished", step=5)
+    (broken / state.STATE).write_text("{half")
+    async with opened(workspace) as screen:
+        await screen.shows("Cannot read the run", "✓ good  finished")
+
+
+async def test_launch_shows_the_command_and_starts(workspace: Workspace) -> None:
+    config(workspace)
+    async with opened(workspace, (120, 40)) as screen:
+        await screen.shows("Enter  train with configs/assistant.py")
+        await screen.press("enter")
+        await screen.shows("Launch a run", "It trains on the CPU", "engine.train.entry")
+        await screen.press(*"first", "tab", "right", "right")
+        await screen.shows("[2]", "deepspeed_zero2", "runs/first")
+        await screen.press("left", "left")
+        await screen.until(lambda text: "deepspeed_zero2" not in text and "preflight:" not in text)
+        await screen.press("enter")
+        text = await screen.until(lambda text: "Enter again" in text or "◌ first" in text)
+        if "Enter again" in text:
+            await screen.press("enter")
+        await screen.shows("◌ first  starting")
+        run = RunFolder(workspace.runs / "first")
+        control.kill(run)
+        await screen.shows("■  first")
+    assert workspace.last().run == str(run.path)
+
+
+async def test_a_launch_that_cannot_be_says_so_and_keeps_what_was_typed(
+    workspace: Workspace,
+) -> None:
+    config(workspace)
+    async with opened(workspace) as screen:
+        await screen.shows("Enter  train with")
+        await screen.press("l")
+        await screen.shows("engine.train.entry")
+        await screen.press(*"no good name")
+        await screen.shows("cannot be a run's name")
+        await screen.press("escape")
+        await screen.hides("Launch a run")
+        await screen.press("l")
+        await screen.shows("Launch a run", "no good name")
+        (workspace.configs / "assistant.py").unlink()
+        await screen.press("backspace")
+        await screen.shows("There is no such file")
+
+
+async def test_gpus_are_offered_with_what_is_free_on_them(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = GpuProcess(77, "bob", "python", 60_000_000_000)
+    cards = [
+        Gpu(0, "H100", 61_000_000_000, 80_000_000_000, 98, 71, 412.0, [other]),
+        Gpu(1, "H100", 0, 80_000_000_000, 0, 30, 70.0, []),
+    ]
+    monkeypatch.setattr(gpu, "read", lambda visible=None: Gpus(cards))
+    config(workspace)
+    async with opened(workspace) as screen:
+        await screen.shows("Enter  train with")
+        await screen.press("l")
+        await screen.shows("19.0 GB free of 80.0 GB", "[ ] GPU0", "bob: python 60.0 GB", "[x] GPU1")
+        await screen.shows("CUDA_VISIBLE_DEVICES=1")  # the one with the most room
+        await screen.press("tab", "space")
+        await screen.shows("[x] GPU0", "CUDA_VISIBLE_DEVICES=0,1", "--nproc-per-node 2")
+
+
+async def test_a_wide_screen_has_room_for_axes(workspace: Workspace) -> None:
+    write_run(workspace, "assistant-01", "training", step=42, saved=(40,))
+    async with opened(workspace, (140, 45)) as screen:
+        text = await screen.shows("└", "Enter  export iter_40", "Iter(train) [42/100]")
+        lines = text.splitlines()
+        assert any(
+            line.startswith("◐  assistant-01") and "training 42/100" not in line for line in lines
+        ), "list and run stand side by side"
+
+
+async def test_at_80_by_24_the_log_keeps_six_rows(workspace: Workspace) -> None:
+    write_run(workspace, "assistant-01", "training", step=42)
+    async with opened(workspace) as screen:
+        text = await screen.shows("Iter(train) [42/100]", "follows its end")
+        assert sum("Iter(train) [" in line for line in text.splitlines()) >= 6
+        assert all(len(line) <= 80 for line in text.splitlines())
+
+
+async def test_only_what_has_changed_is_drawn(workspace: Workspace) -> None:
+    run = write_run(workspace, "assistant-01", "training", step=42)
+    async with opened(workspace) as screen:
+        await screen.shows("Iter(train) [42/100]")
+        await screen.pilot.pause(1.0)
+        drawn = count_refreshes(screen)
+        await screen.pilot.pause(1.6)  # two looks of the pane, one of the shell
+        assert drawn == []
+        add_log(run, "a line more")
+        await screen.shows("a line more")
+        assert set(drawn) == {"log"}
+
+
+def count_refreshes(screen: Screen) -> list[str]:
+    """The ids of the pane's widgets, from now on, each time one is drawn again."""
+    drawn: list[str] = []
+    for widget in screen.pilot.app.query("#runs, #head, #figures, #chart, #log-line, #log"):
+
+        def refresh(*areas: Region, _widget: Widget = widget, **how: bool) -> Widget:
+            drawn.append(str(_widget.id))
+            return type(_widget).refresh(_widget, *areas, **how)
+
+        widget.refresh = refresh  # type: ignore[method-assign]
+    return drawn
