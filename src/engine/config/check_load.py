@@ -10,31 +10,29 @@ from typing import Any
 from engine.config.field_table import RUNNER_KEYS
 from engine.config.findings import ERROR, WARNING, Finding, Fix
 from engine.config.loaded import Loaded, TimedOut
+from engine.config.values import syntax_error
 from engine.errors import Failed
 from engine.i18n import _
 
 
 def syntax(text: str) -> list[Finding]:
     """Whether Python can parse `text` (a byte order mark is refused by mmengine too)."""
-    try:
-        ast.parse(text)
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None) or 1
-        column = getattr(error, "offset", None) or 1
-        reason = getattr(error, "msg", None) or str(error)
-        bom = text.startswith("\ufeff")
-        return [
-            Finding(
-                ERROR,
-                "config-syntax",
-                _("The config is not valid Python"),
-                _("line {line}, column {column}: {reason}").format(
-                    line=line, column=column, reason=reason
-                ),
-                _("Save the file without a byte order mark.") if bom else _("Correct that line."),
-            )
-        ]
-    return []
+    wrong = syntax_error(text)
+    if wrong is None:
+        return []
+    line, column, reason = wrong
+    bom = text.startswith("\ufeff")
+    return [
+        Finding(
+            ERROR,
+            "config-syntax",
+            _("The config is not valid Python"),
+            _("line {line}, column {column}: {reason}").format(
+                line=line, column=column, reason=reason
+            ),
+            _("Save the file without a byte order mark.") if bom else _("Correct that line."),
+        )
+    ]
 
 
 def load_error(config: Loaded) -> list[Finding]:
@@ -74,10 +72,10 @@ def _once(wrong: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One per cause: a value that is used in several places is wrong once."""
     seen: dict[tuple[str, str, str], dict[str, Any]] = {}
     for one in wrong:
-        key = one["field"].rpartition(".")[2] if one["kind"].startswith("key") else one["name"]
-        known = seen.setdefault((one["kind"], one["name"], key), one)
-        if one["field"].count(".") < known["field"].count("."):
-            seen[one["kind"], one["name"], key] = one
+        last = one["field"].rpartition(".")[2] if one["kind"].startswith("key") else ""
+        key = (one["kind"], one["name"], last)
+        if key not in seen or one["field"].count(".") < seen[key]["field"].count("."):
+            seen[key] = one
     return list(seen.values())
 
 

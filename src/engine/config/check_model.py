@@ -233,7 +233,9 @@ def _chat_template(path: Path) -> str:
     if file.is_file():
         return file.read_text(encoding="utf-8", errors="replace")
     template = _json(path / "tokenizer_config.json").get("chat_template")
-    return template if isinstance(template, str) else json.dumps(template or "", ensure_ascii=False)
+    if not template:
+        return ""
+    return template if isinstance(template, str) else json.dumps(template, ensure_ascii=False)
 
 
 def _json(path: Path) -> dict[str, Any]:

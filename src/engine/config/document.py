@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import libcst as cst
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
 
-from engine.config.values import Unknown
+from engine.config.values import syntax_error
 from engine.errors import Problem
 from engine.i18n import _
 
@@ -48,12 +48,16 @@ class Document:
         try:
             wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
         except cst.ParserSyntaxError as error:
+            # Python's own parser says better where and why.
+            line, column, reason = syntax_error(text) or (
+                error.raw_line,
+                error.raw_column + 1,
+                error.message,
+            )
             raise Problem(
                 _("{name} is not valid Python").format(name=name or _("The config")),
                 _("line {line}, column {column}: {reason}").format(
-                    line=error.raw_line,
-                    column=error.raw_column + 1,
-                    reason=error.message.strip().splitlines()[0],
+                    line=line, column=column, reason=reason
                 ),
                 _("Correct that line, then try again."),
             ) from error
@@ -143,7 +147,7 @@ class Document:
             if found is None or found.value is node:
                 return node
             node = found.value
-        raise Unknown(self.code(node))
+        return node  # names that define each other
 
     def find(self, path: tuple[str, ...]) -> cst.BaseExpression:
         """The node at `path` ("optim_wrapper", "optimizer", "lr"), variables followed.

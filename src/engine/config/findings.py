@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from engine.config.source import ConfigSource
 from engine.config.values import Code
+
+if TYPE_CHECKING:  # preflight needs no libcst, which takes half a second to import
+    from engine.config.source import ConfigSource
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 
 
-class Fix(msgspec.Struct, frozen=True, omit_defaults=True):
+class Fix(msgspec.Struct, frozen=True):
     """An edit that puts a finding right."""
 
     field: str

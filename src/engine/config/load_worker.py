@@ -153,8 +153,8 @@ def _wrong_names(values: Mapping[str, Any], imported: list[str]) -> Iterator[dic
             continue
         seen.add((module, name))
         first, _dot, attribute = name.partition(".")
-        if not references.installed(module):
-            yield {"kind": "module", "field": key, "name": module.partition(".")[0], "near": None}
+        if gone := references.missing(module):
+            yield {"kind": "module", "field": key, "name": gone, "near": None}
         elif references.exists(module, first) is False:
             near = difflib.get_close_matches(first, references.names_of(module), n=1)
             yield {

@@ -80,6 +80,7 @@ def preflight(
     work_dir: Path | None = None,
     progress: Progress | None = None,
     rows: Rows | None = None,
+    worker: WorkerClient | None = None,
 ) -> Report:
     """Check the config at `path`. Cheap checks first: with an error, the dear ones are left out.
 
@@ -91,6 +92,7 @@ def preflight(
         deepspeed: as ``xtuner train --deepspeed`` takes it.
         work_dir: where it shall write; default the config's folder.
         rows: looks at every row's structure; by default only the first are looked at.
+        worker: a warm loader (`loaded.warm`); by default one is started.
 
     Raises `Problem` when the file itself cannot be read.
     """
@@ -102,7 +104,7 @@ def preflight(
         return flight.report()
     tell(0, 4)
     try:
-        config = loaded.load(path, settings)
+        config = loaded.load(path, settings, worker=worker)
     except Failed as failed:
         flight.findings.append(check_load.lost(failed))
         return flight.report()

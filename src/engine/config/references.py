@@ -79,11 +79,18 @@ def _tree(path: Path) -> ast.Module | None:
         return None
 
 
+def missing(module: str) -> str:
+    """The part of `module` that is not installed ("peftt", "mmengine.hookz"), or ""."""
+    if not installed(module):
+        return module.partition(".")[0]
+    return "" if module_file(module) is not None or _compiled(module) else module
+
+
 def exists(module: str, name: str) -> bool | None:
-    """Whether `module` has `name`; None when its source does not tell."""
+    """Whether the installed `module` has `name`; None when its source does not tell."""
     path = module_file(module)
     if path is None:
-        return None if installed(module) and _compiled(module) else False
+        return None
     if not name or module_file(f"{module}.{name}") is not None:
         return True
     text = path.read_text(encoding="utf-8", errors="replace")

@@ -123,9 +123,13 @@ class ConfigSource:
         """Whether the file sets `key`."""
         try:
             self._document.find(self._path(key))
-        except (Problem, NoSuchKey, Unknown):
+        except (Problem, NoSuchKey):
             return False
         return True
+
+    def full_name(self, key: str) -> str:
+        """`key` written out: ``model.lora.r`` for ``lora.r``."""
+        return ".".join(self._path(key))
 
     def get(self, key: str) -> Any:
         """What `key` evaluates to; an expression that cannot be told is `Code`."""

@@ -54,6 +54,18 @@ _ARITHMETIC: dict[type[ast.AST], Callable[..., Any]] = {
     ast.NotIn: lambda one, many: one not in many,
 }
 
+
+def syntax_error(text: str) -> tuple[int, int, str] | None:
+    """Line and column (from 1) and reason of what Python cannot parse in `text`."""
+    try:
+        ast.parse(text)
+    except SyntaxError as error:
+        return error.lineno or 1, error.offset or 1, error.msg or str(error)
+    except ValueError as error:  # a null byte
+        return 1, 1, str(error)
+    return None
+
+
 Lookup = Callable[[str], Any]
 """The value of a name of the file; raises `Unknown` for any other name."""
 
