@@ -6,6 +6,7 @@ It knows the panes only by name and talks to them by messages (`tui.panes.base`)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import os
 import signal
@@ -22,18 +23,19 @@ from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Input, Rule, Static
+from textual.worker import Worker, WorkerState
 
 from engine import i18n, settings
 from engine.errors import Problem
 from engine.i18n import N_, _
 from engine.settings import Settings
-from engine.text import clean
+from engine.text import clean, one_line
 from engine.workspace import Workspace
 from tui.palette import KeyCommands
-from tui.panes.base import Pane
+from tui.panes.base import Pane, as_problem
 from tui.safety import NoControls
 from tui.theme import choose_theme, register_themes
-from tui.watch import Sight, Watch
+from tui.watch import Sight, Watch, look_at_runs
 from tui.widgets.strips import ACTIVE, MARKS, Line, machine_line, run_line, tabs_line
 
 TABS: dict[str, str] = {
@@ -49,7 +51,19 @@ RESTART = 75
 """The app's return code when it wants to be opened again (the language changed)."""
 
 
-KEY_NAMES = {"question_mark": "?", "slash": "/", "enter": "Enter", "space": "Space"}
+KEY_NAMES = {
+    "question_mark": "?",
+    "slash": "/",
+    "enter": "Enter",
+    "space": "Space",
+    "escape": "Esc",
+    "tab": "Tab",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+    "home": "Home",
+    "end": "End",
+}
+"""How keys are written on keyboards, where Textual writes them otherwise."""
 
 
 class Tunedeck(App[int]):
@@ -94,7 +108,12 @@ class Tunedeck(App[int]):
         self.current = self.workspace.last().tab or "data"
         self.notices: list[tuple[datetime, Problem]] = []
         self._panes: dict[str, Pane] = {}
-        self._watch = Watch(workspace, lambda sight: self.post_message(self.Seen(sight)))
+        self._theme_kept = choose_theme(chosen.theme)
+        self._watch = Watch(
+            workspace,
+            seen=lambda sight: self.post_message(self.Seen(sight)),
+            trouble=lambda problem: self.post_message(Pane.Trouble(problem)),
+        )
 
     # -- layout ---------------------------------------------------------------
 
@@ -113,7 +132,7 @@ class Tunedeck(App[int]):
         """Show the pane that was open last, then start to look around."""
         self.title = "Tunedeck"
         register_themes(self)
-        self.theme = choose_theme(self.chosen.theme)
+        self.theme = self._theme_kept
         loop = asyncio.get_running_loop()
         for number in (signal.SIGHUP, signal.SIGTERM):
             # The line dropped or the machine goes down: leave at once and in
@@ -133,9 +152,13 @@ class Tunedeck(App[int]):
     def get_key_display(self, binding: Binding) -> str:
         """A key as it is written on keyboards: F1, ?, ^P."""
         key = binding.key_display or binding.key
-        return KEY_NAMES.get(key) or (
-            key.upper() if key[0] == "f" and key[1:].isdigit() else super().get_key_display(binding)
-        )
+        if key in KEY_NAMES:
+            return KEY_NAMES[key]
+        if key[0] == "f" and key[1:].isdigit():
+            return key.upper()
+        if key.startswith("ctrl+") and len(key) == len("ctrl+x"):
+            return f"^{key[-1].upper()}"
+        return super().get_key_display(binding)
 
     # -- tabs -----------------------------------------------------------------
 
@@ -185,8 +208,10 @@ class Tunedeck(App[int]):
         self.call_after_refresh(self._draw_keys)
 
     def _draw_lines(self) -> None:
+        if not self.query("#machine"):
+            return  # a message that came late: the screen is being taken down
         width = self.size.width
-        place = f" Tunedeck  {clean(self.workspace.root.name)}/"
+        place = f" Tunedeck  {one_line(self.workspace.root.name)}/"
         machine = machine_line(self.sight, width - len(place) - 2) if self.sight else ""
         self.query_one("#machine", Line).say(place, machine)
         badges = self._badges()
@@ -244,6 +269,11 @@ class Tunedeck(App[int]):
         line.update(clean("\n".join(problem.lines())))
         line.add_class("-shown")
 
+    @on(Worker.StateChanged)
+    def _worker_ended(self, event: Worker.StateChanged) -> None:
+        if event.state is WorkerState.ERROR:
+            self.show_problem(as_problem(event.worker.error))
+
     def action_put_away(self) -> None:
         """Escape outside dialogs: the message goes, the focus returns to the pane."""
         self.query_one("#trouble").remove_class("-shown")
@@ -293,8 +323,13 @@ class Tunedeck(App[int]):
 
     def watch_theme(self, theme: str) -> None:
         """A theme that the user chose is remembered."""
-        if self.is_running and theme != choose_theme(self.chosen.theme) and not self.is_headless:
+        if theme == self._theme_kept:
+            return
+        self._theme_kept = theme
+        try:
             settings.save(theme=theme)
+        except Problem as problem:
+            self.show_problem(problem)
 
     async def action_quit(self) -> None:
         """Leave. Runs in progress go on, and the terminal says so afterwards."""
@@ -306,7 +341,7 @@ class Tunedeck(App[int]):
 
     def parting_words(self) -> str:
         """What becomes of the runs, for the terminal after the app has closed."""
-        active = [run for run in (self.sight.runs if self.sight else []) if run.state in ACTIVE]
+        active = [run for run in look_at_runs(self.workspace, {}) if run.state in ACTIVE]
         if not active:
             return ""
         return i18n.ngettext(
@@ -327,7 +362,7 @@ def run(arguments: Sequence[str]) -> int:
         workspace = Workspace(Path(arguments[0] if arguments else "."))
         _require_terminal()
     except Problem as problem:
-        sys.stderr.write("\n".join(problem.lines()) + "\n")
+        sys.stderr.write(clean("\n".join(problem.lines())) + "\n")
         return problem.status
     while True:
         app = Tunedeck(workspace, chosen)
@@ -335,9 +370,11 @@ def run(arguments: Sequence[str]) -> int:
         if app.return_code != RESTART:
             break
         chosen = settings.load()
-    words = app.parting_words()
-    if words:
-        sys.stderr.write(words + "\n")
+    with contextlib.suppress(OSError):  # the terminal may be gone, and the runs' disk
+        words = app.parting_words()
+        if words:
+            sys.stderr.write(words + "\n")
+            sys.stderr.flush()
     return app.return_code or 0
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from rich.text import Text
 from textual.app import App
+from textual.dom import DOMNode
 
 from engine.i18n import _
 from tui.dialogs.reading import Reading
+from tui.panes.base import Pane
 
 
 def keys_screen(app: App[int]) -> Reading:
@@ -14,12 +16,11 @@ def keys_screen(app: App[int]) -> Reading:
     groups: dict[str, dict[str, list[str]]] = {}
     for active in app.screen.active_bindings.values():
         binding = active.binding
-        if not binding.description:
+        if not binding.description or active.node is app.screen:
             continue
-        place = _("everywhere") if active.node is app else type(active.node).__name__
-        if active.node is app.screen:
-            continue
-        keys = groups.setdefault(place, {}).setdefault(_(binding.description), [])
+        keys = groups.setdefault(_place(active.node, app), {}).setdefault(
+            _(binding.description), []
+        )
         display = app.get_key_display(binding)
         if display not in keys:
             keys.append(display)
@@ -30,3 +31,9 @@ def keys_screen(app: App[int]) -> Reading:
         lines.append("")
     lines.append(_("Tab moves between lists and fields. Esc goes one step back."))
     return Reading(_("Keys"), lines)
+
+
+def _place(node: DOMNode, app: App[int]) -> str:
+    if node is app:
+        return _("Everywhere")
+    return _("In this pane") if isinstance(node, Pane) else _("Where the cursor is")

@@ -8,6 +8,7 @@ from textual.binding import ActiveBinding
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from engine.i18n import _
+from tui.panes.base import Pane
 
 
 class KeyCommands(Provider):
@@ -19,9 +20,15 @@ class KeyCommands(Provider):
         for active in self.screen.active_bindings.values():
             if active.binding.description and active.binding.id:
                 by_action.setdefault(active.binding.action, []).append(active)
-        for actives in by_action.values():
+        for actives in sorted(by_action.values(), key=lambda actives: self._rank(actives[0])):
             keys = " ".join(self.app.get_key_display(active.binding) for active in actives)
             yield _(actives[0].binding.description), keys, actives[0]
+
+    def _rank(self, active: ActiveBinding) -> int:
+        """The pane's actions first; moving in a list, which nobody looks for, last."""
+        if isinstance(active.node, Pane):
+            return 0
+        return 1 if active.node is self.app else 2
 
     async def discover(self) -> Hits:
         """All of them, before anything is typed."""

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.errors import Problem
 from engine.workspace import Workspace
+from tui.panes.base import as_problem
 
 if TYPE_CHECKING:  # imported by the thread, so that the first frame need not wait
     from engine.machine.gpu import Gpus
     from engine.machine.host import Host
-    from engine.run.folder import RunSummary
+    from engine.run.folder import RunFolder, RunSummary
 
 EVERY = 1.5
 """Seconds between two looks."""
@@ -33,14 +35,24 @@ class Sight:
 
 
 class Watch:
-    """Calls `seen` from its own thread, at once and every `EVERY` seconds."""
+    """Calls `seen` from its own thread, at once and every `EVERY` seconds.
 
-    def __init__(self, workspace: Workspace, seen: Callable[[Sight], object]) -> None:
+    What cannot be read is told to `trouble`, once, and does not end the looking.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        seen: Callable[[Sight], object],
+        trouble: Callable[[Problem], object],
+    ) -> None:
         self._workspace = workspace
         self._seen = seen
+        self._trouble = trouble
+        self._told: set[str] = set()
         self._stop = threading.Event()
         self._now = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True, name="watch")
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="watch")
 
     def start(self) -> None:
         """Begin to look."""
@@ -55,16 +67,50 @@ class Watch:
         """Look again at once: something has just changed."""
         self._now.set()
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         from engine.machine import gpu, host
-        from engine.run import folder
 
-        known: dict[Path, folder.RunFolder] = {}
+        known: dict[Path, RunFolder] = {}
         while not self._stop.is_set():
-            # A folder kept from the last look reads only what is new in its files.
-            found = [known.get(run.path, run) for run in folder.list_runs(self._workspace)]
-            known = {run.path: run for run in found}
-            runs = [run.summary() for run in found]
-            self._seen(Sight(gpu.read(), host.read(self._workspace.root), runs))
+            try:
+                runs = look_at_runs(self._workspace, known, self._tell)
+                self._seen(Sight(gpu.read(), host.read(self._workspace.root), runs))
+            except Exception as error:  # a thread that dies says so nowhere
+                self._tell(as_problem(error))
             self._now.wait(EVERY)
             self._now.clear()
+
+    def _tell(self, problem: Problem) -> None:
+        if str(problem) not in self._told and not self._stop.is_set():
+            self._told.add(str(problem))
+            self._trouble(problem)
+
+
+def look_at_runs(
+    workspace: Workspace,
+    known: dict[Path, RunFolder],
+    trouble: Callable[[Problem], object] = lambda problem: None,
+) -> list[RunSummary]:
+    """How every run stands, newest first; those that cannot be read are left out.
+
+    Args:
+        workspace: whose runs.
+        known: folders from the last look, renewed here: such a one reads only
+            what is new in its files.
+        trouble: told of each run that cannot be read.
+    """
+    from engine.run import folder
+
+    found = [known.get(run.path, run) for run in folder.list_runs(workspace)]
+    known.clear()
+    known.update((run.path, run) for run in found)
+    summaries = (_summary(run, trouble) for run in found)
+    return [one for one in summaries if one is not None]
+
+
+def _summary(run: RunFolder, trouble: Callable[[Problem], object]) -> RunSummary | None:
+    try:
+        return run.summary()
+    except Problem as problem:
+        trouble(problem)
+        return None

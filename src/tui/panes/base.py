@@ -81,13 +81,13 @@ class Pane(Vertical):
     @on(Worker.StateChanged)
     def _worker_ended(self, event: Worker.StateChanged) -> None:
         # Workers are started with exit_on_error=False: what they raise ends here.
-        if event.state is not WorkerState.ERROR:
-            return
-        error = event.worker.error
-        if isinstance(error, Problem):
-            self.trouble(error)
-        else:
-            self.trouble(unexpected(error))
+        if event.state is WorkerState.ERROR:
+            self.trouble(as_problem(event.worker.error))
+
+
+def as_problem(error: BaseException | None) -> Problem:
+    """`error` as it is shown: itself when it is in words already."""
+    return error if isinstance(error, Problem) else unexpected(error)
 
 
 def unexpected(error: BaseException | None) -> Problem:

@@ -1,0 +1,293 @@
+"""The shell by keys: tabs, palette, keys, messages, language, the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from textual.command import CommandPalette
+
+from engine import i18n, settings
+from engine.errors import Failed, Problem
+from engine.run.folder import list_runs
+from engine.workspace import Workspace
+from tests.support.driver import opened
+from tests.support.run_files import write_run
+from tests.support.screen import NASTY
+from tui.app import RESTART
+from tui.panes.base import Pane
+
+ESCAPE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+def in_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test does to the language ends with it."""
+    monkeypatch.setattr(i18n, "_language", i18n._language)
+    monkeypatch.setattr(i18n, "_current", i18n._current)
+
+
+# In Chat the cursor is in a field, where digits are text.
+@pytest.mark.parametrize("keys", [["2", "3", "4", "1", "5"], ["f3", "f4", "f5", "f2", "f6", "f2"]])
+async def test_tabs_by_digit_and_by_function_key(workspace: Workspace, keys: list[str]) -> None:
+    names = ["config", "train", "export", "data", "chat", "data"]
+    async with opened(workspace) as screen:
+        for key, name in zip(keys, names, strict=False):
+            await screen.press(key)
+            assert screen.app.current == name
+            shown = [pane.TAB for pane in screen.app.query(Pane) if pane.display]
+            assert shown == [name]
+    assert workspace.last().tab == screen.app.current
+
+
+async def test_the_tab_that_was_open_is_open_again(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        await screen.press("4")
+    async with opened(workspace) as screen:
+        assert screen.app.current == "export"
+        await screen.shows("Checkpoint", "Hand over")
+
+
+async def test_a_digit_typed_in_a_field_stays_there(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        await screen.press("o")
+        await screen.shows("Open a dataset")
+        await screen.type("2")
+        assert screen.app.current == "data"
+        await screen.press("escape")
+        await screen.press("2")
+        assert screen.app.current == "config"
+
+
+async def test_the_keys_screen_lists_what_really_works(workspace: Workspace) -> None:
+    async with opened(workspace, (140, 45)) as screen:
+        await screen.press("f1")
+        text = await screen.shows("Keys", "Everywhere")
+        for key, what in (("o", "open"), ("F2 1", "Data"), ("F9", "language"), ("^Q q", "quit")):
+            assert re.search(rf"{re.escape(key)} +{what}", text), what
+        assert "DataPane" not in text, "a class is no word for a person"
+        await screen.press("escape")
+        await screen.hides("Everywhere")
+        await screen.press("4", "question_mark")
+        text = await screen.shows("Keys", "base model")
+        assert "substitute" not in text, "keys of another pane"
+
+
+async def test_the_palette_finds_and_does_an_action(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        await screen.press("ctrl+p")
+        await screen.shows("substitute", "template")
+        await screen.type("exp")
+        await screen.hides("substitute")
+        await screen.shows("Export", "F5 4")
+        await screen.press("enter")
+        await screen.until(lambda _: not isinstance(screen.app.screen, CommandPalette))
+        await screen.until(lambda _: screen.app.current == "export")
+
+
+async def test_the_palette_acts_on_the_pane(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        await screen.press("ctrl+p")
+        await screen.type("open")
+        await screen.shows("open")
+        await screen.press("enter")
+        await screen.shows("Open a dataset", "type to narrow, or a path")
+
+
+async def test_a_problem_stays_until_it_is_put_away(workspace: Workspace) -> None:
+    problem = Failed("It broke", "because of that", "do this", "Traceback:\n  line 7 of x.py")
+    async with opened(workspace) as screen:
+        screen.app.show_problem(problem)
+        await screen.shows("It broke", "because of that", "do this")
+        assert "line 7" not in screen.text()
+        await screen.press("escape")
+        await screen.hides("It broke")
+        screen.app.show_problem(Problem("Another one"))
+        await screen.press("f7")
+        text = await screen.shows("Notices", "because of that", "line 7 of x.py")
+        assert text.index("Another one") < text.index("It broke"), "newest first"
+        await screen.press("f7")
+        await screen.hides("Notices")
+
+
+async def test_nothing_went_wrong_is_said(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        await screen.press("f7")
+        await screen.shows("Nothing went wrong.")
+
+
+async def test_the_machine_screen(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        await screen.until(lambda _: screen.app.sight is not None)
+        await screen.press("f8")
+        await screen.shows("Machine", "CPU", "free of")
+
+
+@pytest.mark.usefixtures("in_english")
+async def test_the_language_is_kept_and_the_app_opens_again(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        await screen.press("f9")
+        await screen.shows("English", "中文")
+        await screen.type("中")
+        await screen.press("enter")
+        await screen.pilot.pause()
+        assert screen.app.return_code == RESTART
+    assert 'language = "zh"' in settings.path().read_text(encoding="utf-8")
+    assert str(settings.path()).startswith(os.environ["XDG_CONFIG_HOME"])
+    assert settings.load().language == i18n.language() == "zh"
+
+
+@pytest.mark.usefixtures("in_english")
+async def test_settings_that_cannot_be_saved_are_said(workspace: Workspace) -> None:
+    Path(os.environ["XDG_CONFIG_HOME"]).write_text("a file where a folder should be")
+    async with opened(workspace) as screen:
+        await screen.press("f9")
+        await screen.type("中")
+        await screen.press("enter")
+        await screen.shows("Cannot make the folder")
+        assert screen.app.return_code is None
+
+
+async def test_a_theme_chosen_and_taken_back_is_kept(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        for theme in ("nord", "tunedeck"):
+            screen.app.theme = theme
+            await screen.pilot.pause()
+            assert settings.load().theme == theme
+
+
+async def test_nasty_text_reaches_the_screen_as_text(tmp_path: Path) -> None:
+    root = tmp_path / NASTY.replace("/", "|")
+    root.mkdir()
+    workspace = Workspace(root)
+    write_run(workspace, NASTY.replace("/", "|"), "failed", step=3)
+    async with opened(workspace) as screen:
+        screen.app.show_problem(Problem(NASTY, NASTY, NASTY, NASTY))
+        await screen.until(lambda _: bool(screen.app.sight and screen.app.sight.runs))
+        text = await screen.shows("[/x] [b] 中文 abc", "[|x] [b] 中文 abc/")
+        assert not ESCAPE.search(text)
+        await screen.press("f7")
+        text = await screen.shows("Notices", "[/x] [b] 中文 abc")
+        assert not ESCAPE.search(text)
+
+
+async def test_a_run_that_cannot_be_read_does_not_blind_the_watch(workspace: Workspace) -> None:
+    write_run(workspace, "good", "finished", step=100)
+    bad = write_run(workspace, "bad", "finished", step=100)
+    for file in ("run.json", "state.json", "trainer.json"):
+        (bad / file).write_bytes(b'{"torn": \xff')
+    async with opened(workspace) as screen:
+        await screen.until(lambda _: screen.app.sight is not None)
+        assert screen.app.sight is not None
+        assert "good" in [run.run for run in screen.app.sight.runs]
+        await screen.shows("Cannot read the run", "state.json")
+        screen.app._watch.look_now()
+        await screen.pilot.pause(0.2)
+        assert len(screen.app.notices) == 1, "said once, not at every look"
+
+
+@pytest.mark.parametrize("size", [(40, 10), (20, 5), (1, 1)])
+async def test_a_small_terminal_is_survived(workspace: Workspace, size: tuple[int, int]) -> None:
+    write_run(workspace, "小助手", "failed", step=3)
+    async with opened(workspace, size) as screen:
+        await screen.until(lambda _: screen.app.sight is not None)
+        for key in ["2", "3", "4", "5", "1", "f1", "escape", "f7", "escape"]:
+            await screen.press(key)
+        await screen.pilot.resize_terminal(80, 24)
+        await screen.shows("1 Data", "5 Chat")
+
+
+async def test_every_tab_fits_the_small_screen(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        for number, title in enumerate(["Data", "Config", "Train", "Export", "Chat"], 1):
+            await screen.press(str(number))
+            lines = screen.lines()
+            assert f"{number} {title}" in lines[1]
+            assert all(f" {other} " in lines[1] for other in range(1, 6))
+            assert "F1 keys" in lines[-1]
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 run goes on"), (2, "2 runs go on")])
+async def test_the_last_words_say_what_becomes_of_runs(
+    workspace: Workspace, count: int, words: str
+) -> None:
+    for number in range(count):
+        write_run(workspace, f"run-{number}", "training", step=3)
+    write_run(workspace, "old", "finished", step=100)
+    async with opened(workspace) as screen:
+        await screen.press("q")
+        assert screen.app.return_code == 0
+        assert words in screen.app.parting_words()
+    assert len(list_runs(workspace)) == count + 1
+
+
+async def test_nothing_is_said_when_nothing_runs(workspace: Workspace) -> None:
+    write_run(workspace, "old", "finished", step=100)
+    async with opened(workspace) as screen:
+        await screen.press("ctrl+q")
+        assert (screen.app.return_code, screen.app.parting_words()) == (0, "")
+
+
+async def test_without_colours_the_tab_and_the_cursor_show(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with opened(workspace) as screen:
+        await screen.press("4")
+        strips = screen.app.screen._compositor.render_strips(screen.app.size)
+        assert any(s.style and s.style.reverse and "4 Export" in s.text for s in strips[1])
+        under_cursor = [s for s in strips[4] if s.style and s.style.reverse]
+        assert "Checkpoint" in "".join(s.text for s in under_cursor)
+
+
+def tunedeck(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command without a terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "tui", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        timeout=60,
+    )
+
+
+WRONG: list[tuple[Callable[[Path], list[str]], str]] = [
+    (lambda folder: [str(folder / "none")], "is not a folder"),
+    (lambda folder: [str(folder / "file.json")], "is not a folder"),
+    (lambda folder: [str(folder), "two"], "Too many arguments"),
+    (lambda folder: [str(folder)], "The app needs a terminal"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG)
+def test_a_wrong_start_is_said_in_words(
+    tmp_path: Path, arguments: Callable[[Path], list[str]], words: str
+) -> None:
+    (tmp_path / "file.json").write_text("[]")
+    done = tunedeck(*arguments(tmp_path))
+    assert done.returncode == 2
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_nasty_name_is_no_command_to_the_terminal(tmp_path: Path) -> None:
+    done = tunedeck(str(tmp_path / NASTY))
+    assert done.returncode == 2
+    assert "is not a folder" in done.stderr
+    assert not ESCAPE.search(done.stderr)
+
+
+def test_broken_settings_are_said_before_anything_is_drawn(tmp_path: Path) -> None:
+    done = tunedeck(str(tmp_path), TUNEDECK_MOUSE="perhaps")
+    assert done.returncode == 2
+    assert "mouse" in done.stderr.lower() and done.stdout == ""
