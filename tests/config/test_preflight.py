@@ -63,6 +63,7 @@ FAULTS = [
     ("data-missing", "data_path", ("rows.json", "nowhere.json")),
     ("map-fn", "dataset_map_fn = None", ("dataset_map_fn=None", "dataset_map_fn=alpaca_map_fn")),
     ("model-missing", "no-model", ('/model"', '/no-model"')),
+    ("model-missing", "models/nope", ("FAKE_MODEL", "models/nope")),
     ("template", "<|start_header_id|>", ("TEMPLATE.qwen_chat", "TEMPLATE.llama3_chat")),
     ("amp-cpu", "on_gpu = False", ("on_gpu = False", "on_gpu = True")),
     ("remote-code", "", ()),
@@ -89,6 +90,8 @@ def test_a_cheap_fault_is_found_by_its_code(
     if code in ("template", "unknown-key"):
         monkeypatch.setattr(module, "_count", lambda *_args: None)
     imports = ("import template_map_fn_factory", "import alpaca_map_fn, template_map_fn_factory")
+    if swap:
+        swap = (swap[0].replace("FAKE_MODEL", str(fake_model)), swap[1])
     report = check(demo(*([swap] if swap else []), imports))
     found = [one for one in report.findings if one.code == code]
     assert len(found) == 1, report.findings

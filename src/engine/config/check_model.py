@@ -74,7 +74,9 @@ def check(config: Loaded) -> list[Finding]:
 
 
 def _absent(value: str, path: Path, field: str) -> list[Finding]:
-    hub = re.fullmatch(r"[\w.-]+/[\w.-]+", value) is not None and not path.parent.is_dir()
+    # "models/x" has the form of a hub name; in a workspace it is a folder.
+    local = path.parent.is_dir() or path.parts[0] in ("models", ".", "..")
+    hub = re.fullmatch(r"[\w.-]+/[\w.-]+", value) is not None and not local
     if not hub:
         return [
             Finding(
