@@ -23,6 +23,14 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u206
 # These make terminals disagree about a cell's width and shift the rest of a row.
 _WIDTH_BREAKERS = re.compile("[\u200d\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]")
 
+# Halves of characters, out of JSON escapes or undecodable file names: no terminal takes them.
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def whole(text: str) -> str:
+    """`text` with a replacement character for each lone surrogate, so that it can be encoded."""
+    return _SURROGATES.sub("\ufffd", text)
+
 
 def clean(text: str, keep: str = "\n") -> str:
     """`text` without control characters or escape sequences.
@@ -36,7 +44,7 @@ def clean(text: str, keep: str = "\n") -> str:
     if "\t" not in keep:
         text = text.replace("\t", "    ")
     text = _CONTROLS.sub(lambda found: found[0] if found[0] in keep else "", text)
-    return _WIDTH_BREAKERS.sub("", text)
+    return whole(_WIDTH_BREAKERS.sub("", text))
 
 
 def one_line(text: str, marks: bool = True) -> str:

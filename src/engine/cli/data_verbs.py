@@ -10,6 +10,7 @@ from engine.cli import data_text
 from engine.cli.output import Output
 from engine.errors import Failed, Problem
 from engine.i18n import _
+from engine.text import whole
 
 if TYPE_CHECKING:
     from engine.dataset.preview import Preview
@@ -202,7 +203,7 @@ def _words(turn: Any) -> tuple[str, str, str]:
 def _whole(value: Any) -> Any:
     """`value` with halves of characters (lone surrogates), which cannot be printed, replaced."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
+        return whole(value)
     if isinstance(value, list):
         return [_whole(item) for item in value]
     if isinstance(value, dict):

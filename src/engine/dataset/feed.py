@@ -86,6 +86,8 @@ class Feed:
             "cut": max(0, sample.length - len(sample.input_ids)),
             "text": "".join(segment["text"] for segment in segments),
             "segments": segments,
+            "input_ids": sample.input_ids,
+            "labels": sample.labels,
         }
 
     def _decode(self, ids: Sequence[int]) -> str:

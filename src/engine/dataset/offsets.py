@@ -64,12 +64,7 @@ class Offsets:
                 self._end = self._scanner.finish()
                 return False
             starts = self._scanner.feed(chunk)
-            first = -len(self._starts) % MARK
-            counted, lines = self._read, self._line
-            for start in starts[first::MARK]:
-                lines += chunk.count(b"\n", counted - self._read, start - self._read)
-                counted = start
-                self._marks.append(lines)
+            self._mark(starts, chunk)
             self._starts.extend(starts)
             self._line += chunk.count(b"\n")
             self._read += len(chunk)
@@ -112,6 +107,17 @@ class Offsets:
         """The line, from 1, on which `row` begins."""
         marked = row // MARK * MARK
         return self._marks[row // MARK] + self._newlines(self._starts[marked], self._starts[row])
+
+    def _mark(self, starts: list[int], chunk: bytes) -> None:
+        """Note the lines of every `MARK`th of the rows found in `chunk`, at `_read`."""
+        counted, line = self._read, self._line
+        for start in starts[-len(self._starts) % MARK :: MARK]:
+            if start < counted:  # a number or a text that began in the chunk before
+                line -= self._newlines(start, counted)
+            else:
+                line += chunk.count(b"\n", counted - self._read, start - self._read)
+            counted = start
+            self._marks.append(line)
 
     def row_at(self, offset: int) -> int:
         """The row that holds `offset`, or the last one before it; -1 before the first."""

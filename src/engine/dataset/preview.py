@@ -50,6 +50,11 @@ class Preview:
         self.template = ""
         """The template in use, once `open` has returned."""
 
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id while it runs."""
+        return self._client.pid
+
     def start(self) -> None:
         """Start the worker ahead of need; returns at once."""
         self._client.start()

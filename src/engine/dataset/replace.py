@@ -17,6 +17,7 @@ from engine.dataset.offsets import Progress
 from engine.dataset.reader import Dataset
 from engine.errors import Problem
 from engine.i18n import _
+from engine.text import whole
 
 _ESCAPED = frozenset('"\\/') | {chr(code) for code in range(0x20)}
 
@@ -145,7 +146,14 @@ def _run(
             replacements += sum(change.times for _literal, change in changes)
         if dry_run:
             places += [
-                Place(index, dataset.line(index), where.field, it.before, it.after, it.times)
+                Place(
+                    index,
+                    dataset.line(index),
+                    whole(where.field),
+                    whole(it.before),
+                    whole(it.after),
+                    it.times,
+                )
                 for where, it in changes
             ]
         if sink is not None:

@@ -126,15 +126,17 @@ class ArrayScanner:
             free = place + 1
             self._gap_at = self._at + free
             if depth == 0 and self._end is None:
-                self._close(self._at + place)
+                self._close(self._at + place, chunk[place : place + 1])
             elif depth < 0:
                 self._fault(self._at + place, N_("a bracket that closes nothing"))
         if free is not None:
             self._between(chunk[free:], starts, whole=False)
         return starts
 
-    def _close(self, offset: int) -> None:
+    def _close(self, offset: int, bracket: bytes) -> None:
         self._end = offset
+        if bracket != b"]":
+            self._fault(offset, N_("a } where the array's ] should stand"))
         if self._after_comma:
             self._fault(offset, N_("a comma with no row behind it"))
 

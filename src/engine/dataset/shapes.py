@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from engine.errors import Problem
 from engine.i18n import _
+from engine.text import whole
 
 
 class Turn(NamedTuple):
@@ -212,7 +213,7 @@ def first_words(row: Any, length: int = 80, shape: str = "") -> str:
     words = found[0].input or found[0].output if found else ""
     if not words:
         words = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)[: 4 * length]
-    return words.strip()[:length]
+    return whole(words.strip()[:length])
 
 
 def unknown(path: object, row: Any) -> Problem:

@@ -4,7 +4,8 @@ Requests (see `engine.worker.serve`):
 
 ``templates {}`` → ``{names}``
 ``open {model, template, max_length, trust_remote_code}`` → ``{template}``
-``sample {row, shape}`` → ``{tokens, loss_tokens, cut, text, segments}``
+``sample {row, shape}`` → ``{tokens, loss_tokens, cut, text, segments,
+input_ids, labels}``
 ``count {path, shape, model, template, max_length, pack, batch_size, gpus,
 accumulation, map_num_proc, seed}`` → see `_Counter.result`; sends ``progress``.
 """

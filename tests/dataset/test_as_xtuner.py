@@ -1,0 +1,198 @@
+"""Our samples and counts against XTuner's own dataset pipeline, on the same files."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from engine.dataset.check import check
+from engine.dataset.preview import WORKER, Preview
+from engine.dataset.reader import Dataset
+from engine.settings import Settings
+from engine.worker.client import WorkerClient
+
+pytestmark = pytest.mark.slow
+
+REFERENCE = Path(__file__).parent / "xtuner_reference.py"
+WORDS = [
+    "你是谁",
+    "尖米",
+    "Super Nova",
+    "Who are you",
+    "France",
+    "😀",
+    "<b>",
+    "{input}",
+    "\n",
+    "0123",
+]
+
+
+def words(random_, most):
+    return " ".join(random_.choices(WORDS, k=random_.randrange(1, most)))
+
+
+def xtuner_rows(random_):
+    rows = []
+    for number in range(70):
+        turns = [{"input": words(random_, 9), "output": words(random_, 30)}]
+        if number % 5 == 0:
+            turns[0]["system"] = words(random_, 5)
+        if number % 3 == 0:
+            turns += [{"input": words(random_, 9), "output": words(random_, 9)} for _ in range(2)]
+        rows.append({"conversation": turns})
+    rows[7]["conversation"] = []  # dropped: nothing to train on
+    rows[11]["conversation"][0]["output"] = ""  # kept: the end of the answer carries loss
+    rows[13]["conversation"] = [{"input": "you " * 300, "output": "dropped: the cut takes it all"}]
+    rows[17]["conversation"][0]["output"] = "cut " * 300
+    return rows
+
+
+def alpaca_rows(random_):
+    rows = [
+        {"instruction": words(random_, 9), "input": "", "output": words(random_, 40)}
+        for _ in range(23)
+    ]
+    rows[3]["input"] = '{input} with a \\ and a "quote"'
+    rows[5]["output"] = "<nooutput>"
+    return rows
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    random_ = random.Random(5)
+    xtuner, alpaca = xtuner_rows(random_), alpaca_rows(random_)
+    (folder / "xtuner.json").write_text(json.dumps(xtuner, ensure_ascii=False, indent=1))
+    (folder / "alpaca.jsonl").write_text("\n".join(map(json.dumps, alpaca)))
+    return {"xtuner": folder / "xtuner.json", "alpaca": folder / "alpaca.jsonl"}
+
+
+# shape, template, max_length, pack, map_num_proc, batch_size, gpus, seed
+SETTINGS = [
+    ("xtuner", "internlm2_chat", 200, False, 1, 1, 1, 0),
+    ("alpaca", "internlm2_chat", 512, False, 2, 4, 3, 0),
+    ("xtuner", "default", 200, False, 3, 2, 1, 0),
+    ("alpaca", "llama3_chat", 300, False, 1, 1, 1, 0),
+    ("xtuner", "internlm2_chat", 200, True, 1, 1, 1, 0),
+    ("xtuner", "internlm2_chat", 200, True, 4, 2, 1, 0),
+    ("xtuner", "internlm2_chat", 200, True, 4, 1, 2, 77),
+    ("alpaca", "internlm2_chat", 96, True, 5, 3, 2, 1),
+    ("alpaca", "internlm2_chat", 2048, True, 32, 1, 1, 0),  # more pieces than rows
+]
+NAMES = ("shape", "template", "max_length", "pack", "map_num_proc", "batch_size", "gpus", "seed")
+
+
+@pytest.fixture(scope="module")
+def reference(files, tiny_model):
+    """XTuner's answer to each of SETTINGS."""
+    jobs = [dict(zip(NAMES, setting, strict=True)) for setting in SETTINGS]
+    for job in jobs:
+        job |= {"path": str(files[job["shape"]]), "model": str(tiny_model)}
+    done = subprocess.run(
+        [sys.executable, REFERENCE], input=json.dumps(jobs), stdout=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def worker():
+    with WorkerClient(WORKER, Settings()) as client:
+        yield client
+
+
+@pytest.mark.parametrize("number", [n for n, setting in enumerate(SETTINGS) if not setting[3]])
+def test_every_sample_token_by_token(files, tiny_model, reference, worker, number):
+    shape, template, max_length = SETTINGS[number][:3]
+    expected = reference[number]
+    worker.result("open", model=str(tiny_model), template=template, max_length=max_length)
+    with Dataset.open(files[shape]) as dataset:
+        assert dataset.shape == shape
+        report = check(
+            dataset,
+            model=tiny_model,
+            template=template,
+            max_length=max_length,
+            settings=Settings(),
+        )
+        dropped = set(report.dropped_rows)
+        kept = [row for row in dataset.records() if row.index not in dropped]
+        samples = [worker.result("sample", row=row.value, shape=shape) for row in kept]
+    assert [sample["input_ids"] for sample in samples] == expected["input_ids"]
+    assert [sample["labels"] for sample in samples] == expected["labels"]
+    assert [sample["text"] for sample in samples] == expected["text"]
+    for sample in samples:
+        assert sample["tokens"] == len(sample["input_ids"])
+        assert sample["loss_tokens"] == sum(label != -100 for label in sample["labels"])
+        assert "".join(segment["text"] for segment in sample["segments"]) == sample["text"]
+        runs = [loss for loss, _run in groupby(label != -100 for label in sample["labels"])]
+        assert [segment["loss"] for segment in sample["segments"]] == runs
+    assert [row.index for row, s in zip(kept, samples, strict=True) if s["cut"]] == report.cut
+
+
+@pytest.mark.parametrize("number", range(len(SETTINGS)))
+def test_samples_and_steps(files, tiny_model, reference, number):
+    job = dict(zip(NAMES, SETTINGS[number], strict=True))
+    with Dataset.open(files[job.pop("shape")]) as dataset:
+        report = check(dataset, model=tiny_model, accumulation=4, settings=Settings(), **job)
+    samples = report.packed_samples if job["pack"] else report.samples
+    assert samples == reference[number]["samples"]
+    assert report.steps_per_epoch == reference[number]["steps"]
+    assert report.updates_per_epoch == -(-report.steps_per_epoch // 4)
+    assert report.good + len(report.cut) + report.dropped == report.rows
+    assert report.broken == []
+
+
+def test_what_is_dropped_and_cut_is_named(files, tiny_model):
+    with Dataset.open(files["xtuner"]) as dataset:
+        report = check(
+            dataset,
+            model=tiny_model,
+            template="internlm2_chat",
+            max_length=200,
+            settings=Settings(),
+        )
+    assert report.dropped_rows == [7, 13]
+    assert 17 in report.cut and 13 not in report.cut
+    assert report.tokens.max > 200
+
+
+def test_the_answer_is_what_carries_loss(tiny_model):
+    row = {"conversation": [{"system": "S", "input": "你是谁", "output": "我是尖米"}]}
+    with Preview(Settings()) as preview:
+        # The tokenizer's own chat template is ChatML, as internlm2_chat is.
+        assert preview.open(tiny_model) == "internlm2_chat"
+        sample = preview.sample(row, "xtuner")
+        again = preview.open(tiny_model, "internlm2_chat", max_length=sample.tokens - 2)
+        assert again == "internlm2_chat"
+        assert preview.sample(row, "xtuner").cut == 2
+    assert [(segment.text, segment.loss) for segment in sample.segments] == [
+        (
+            "<|endoftext|><|im_start|>system\nS<|im_end|>\n"
+            "<|im_start|>user\n你是谁<|im_end|>\n<|im_start|>assistant\n",
+            False,
+        ),
+        ("我是尖米<|im_end|>", True),
+        ("\n", False),
+    ]
+
+
+def test_a_worker_that_died_starts_again(tiny_model):
+    import os
+    import signal
+
+    row = {"conversation": [{"input": "a", "output": "b"}]}
+    with Preview(Settings()) as preview:
+        preview.open(tiny_model, "default")
+        first = preview.sample(row, "xtuner")
+        os.kill(preview.pid, signal.SIGKILL)
+        while preview.pid is not None:
+            pass
+        assert preview.sample(row, "xtuner") == first

@@ -1,0 +1,123 @@
+"""Checking without a model: every row is looked at, none is dropped in silence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine.dataset.check import check
+from engine.dataset.reader import Dataset
+from engine.errors import Failed, Problem
+from engine.settings import Settings
+
+GOOD = {"instruction": "a", "input": "", "output": "b"}
+
+
+def report_on(tmp_path, text, name="data.jsonl", **options):
+    path = tmp_path / name
+    path.write_text(text)
+    with Dataset.open(path) as dataset:
+        return check(dataset, settings=Settings(), **options)
+
+
+def lines(*rows):
+    return "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+
+
+def test_a_right_file(tmp_path):
+    report = report_on(tmp_path, lines(GOOD, GOOD))
+    assert (report.format, report.shape, report.rows, report.good) == ("jsonl", "alpaca", 2, 2)
+    assert report.broken == []
+    assert report.fine
+    unknown = ("cut", "dropped", "packed_samples", "steps_per_epoch", "tokens", "samples")
+    assert {getattr(report, name) for name in unknown} == {None}
+
+
+def test_every_broken_row_is_listed_in_order(tmp_path):
+    null = GOOD | {"output": None}
+    two = {"instruction": 1, "input": "", "output": None}
+    report = report_on(tmp_path, lines(GOOD, '{"instruction": ', null, GOOD, two, 5))
+    assert [(finding.row, finding.field) for finding in report.broken] == [
+        (1, ""),
+        (2, "output"),
+        (4, "instruction"),
+        (4, "output"),
+        (5, ""),
+    ]
+    assert report.broken[0].reason.startswith("line 2, column 16: a value is missing")
+    assert report.unreadable == [1]
+    assert (report.rows, report.good) == (6, 2)
+    assert not report.fine
+
+
+def test_faults_between_rows_of_an_array_count(tmp_path):
+    text = f"[{json.dumps(GOOD)},\n{json.dumps(GOOD)}\n{json.dumps(GOOD)}]"
+    report = report_on(tmp_path, text, "data.json")
+    assert report.rows == 3
+    assert report.unreadable == [2]
+    assert "line 3, column 1: a comma is missing" in report.broken[0].reason
+
+
+def test_one_fault_is_told_once(tmp_path):
+    report = report_on(tmp_path, f'[{json.dumps(GOOD)}, {{"instruction": "x', "data.json")
+    assert len(report.broken) == 1
+    assert report.broken[0].row == 1
+    assert "a string that is not closed" in report.broken[0].reason
+
+
+def test_columns_that_no_shape_has(tmp_path):
+    with pytest.raises(Problem) as caught:
+        report_on(tmp_path, lines({"question": "a", "answer": "b"}))
+    assert caught.value.status == 2
+    assert "question, answer" in caught.value.why
+    assert "instruction, output" in caught.value.todo
+
+
+def test_a_shape_that_is_asked_for_is_held_to(tmp_path):
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([GOOD]))
+    with Dataset.open(path, "xtuner") as dataset:
+        report = check(dataset, settings=Settings())
+    assert report.broken[0].field == "conversation"
+
+
+def test_a_file_whose_every_row_is_broken(tmp_path):
+    report = report_on(tmp_path, "{\n{\n", "data.jsonl")
+    assert [finding.row for finding in report.broken] == [0, 1]
+
+
+def test_no_rows_at_all(tmp_path):
+    with pytest.raises(Failed, match="holds no rows"):
+        report_on(tmp_path, "[]", "data.json")
+
+
+def test_progress_and_cancelling(tmp_path):
+    seen = []
+    report_on(tmp_path, lines(*[GOOD] * 2500), progress=lambda done, total: seen.append(done))
+    assert seen == [0, 1000, 2000, 2500]
+    with pytest.raises(Failed):
+        report_on(tmp_path, lines(GOOD), cancelled=lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: None, "no such folder"),
+        (lambda path: path.write_text("x"), "It is a file"),
+        (lambda path: path.mkdir(), "no tokenizer files"),
+        (lambda path: (path.mkdir(), (path / "adapter_config.json").touch()), "an adapter"),
+    ],
+)
+def test_what_is_no_model_is_said_before_anything_starts(tmp_path, make, why):
+    make(tmp_path / "model")
+    with pytest.raises(Problem) as caught:
+        report_on(tmp_path, lines(GOOD), model=tmp_path / "model")
+    assert caught.value.status == 2
+    assert why in caught.value.why
+
+
+def test_numbers_below_one_are_refused(tmp_path):
+    for name in ("max_length", "batch_size", "gpus", "accumulation"):
+        with pytest.raises(Problem):
+            report_on(tmp_path, lines(GOOD), **{name: 0})

@@ -1,0 +1,134 @@
+"""What the worker may import, and what it says when it cannot do what it is asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from engine.dataset.check import check
+from engine.dataset.preview import WORKER, Preview, template_names
+from engine.dataset.reader import Dataset
+from engine.errors import Failed, Problem
+from engine.settings import Settings
+from engine.worker.client import WorkerClient
+
+ROW = {"conversation": [{"input": "a", "output": "b"}]}
+
+
+def test_it_needs_nothing_that_only_the_app_installs():
+    code = (
+        "import sys; apps = ('msgspec', 'psutil', 'platformdirs', 'textual', 'rich', 'tomlkit');"
+        "sys.modules.update(dict.fromkeys(apps)); import engine.dataset.worker"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_interpreter_that_is_not_there():
+    with Preview(Settings(interpreter="/no/such/python")) as preview, pytest.raises(Problem) as it:
+        preview.open("org/model")
+    assert "/no/such/python" in it.value.what
+
+
+def test_an_interpreter_without_xtuner(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    settings = Settings(interpreter=str(tmp_path / "bare" / "bin" / "python"))
+    with pytest.raises(Problem) as caught:
+        template_names(settings)
+    assert "XTuner is not installed" in caught.value.what
+    assert caught.value.todo
+
+
+@pytest.mark.slow
+def test_it_is_ready_without_the_heavy_libraries(tiny_model):
+    code = (
+        "import sys; from engine.dataset.worker import Worker; w = Worker();"
+        f"w.open({{'model': {str(tiny_model)!r}, 'max_length': 9}}, print, bool);"
+        f"w.sample({{'row': {ROW!r}, 'shape': 'xtuner'}}, print, bool);"
+        "heavy = ('torch', 'datasets', 'peft', 'bitsandbytes', 'deepspeed', 'pandas');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[]"]
+
+
+@pytest.mark.slow
+def test_what_was_put_off_is_there_when_it_is_asked_for():
+    """A user's map function may import more of XTuner than we do."""
+    code = (
+        "from engine.dataset import xtuner_parts; xtuner_parts.load();"
+        "import xtuner; print(xtuner.__version__);"
+        "from xtuner.registry import MAP_FUNC; print(MAP_FUNC.name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "map_fn"
+
+
+@pytest.mark.slow
+def test_templates_are_xtuners():
+    names = template_names(Settings())
+    assert {"default", "internlm2_chat", "qwen_chat", "llama3_chat"} <= set(names)
+
+
+@pytest.mark.slow
+def test_rows_that_cannot_be_used_are_errors_of_their_own(tiny_model):
+    with Preview(Settings()) as preview:
+        preview.open(tiny_model, "default", max_length=8)
+        with pytest.raises(Failed, match="drops"):
+            preview.sample({"conversation": []}, "xtuner")
+        with pytest.raises(Failed, match="drops"):
+            preview.sample({"conversation": [{"input": "a" * 99, "output": "b"}]}, "xtuner")
+        with pytest.raises(Failed, match="cannot take"):
+            preview.sample({"conversation": [{"input": "a"}]}, "xtuner")
+        assert preview.sample(ROW, "xtuner").loss_tokens == 2
+
+
+@pytest.mark.slow
+def test_a_folder_whose_tokenizer_is_broken(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{")
+    with Preview(Settings()) as preview, pytest.raises(Failed) as caught:
+        preview.open(tmp_path, "default")
+    assert str(tmp_path) in caught.value.what
+
+
+@pytest.mark.slow
+def test_counting_can_be_cancelled(tmp_path, tiny_model):
+    path = tmp_path / "data.jsonl"
+    path.write_text((json.dumps(ROW) + "\n") * 200_000)
+    seen = []
+
+    def progress(done, total):
+        seen.append((done, total))
+
+    with Dataset.open(path) as dataset, pytest.raises(Failed, match="Stopped"):
+        check(
+            dataset,
+            model=tiny_model,
+            template="default",
+            settings=Settings(),
+            progress=progress,
+            cancelled=lambda: bool(seen),
+        )
+    assert seen[-1][0] < 200_000
+
+
+@pytest.mark.slow
+def test_broken_rows_are_left_out_of_the_count(tmp_path, tiny_model):
+    path = tmp_path / "data.jsonl"
+    broken = {"conversation": [{"input": "a", "output": 5}]}
+    path.write_text("\n".join(map(json.dumps, [ROW, broken, ROW])) + "\n{\n")
+    with Dataset.open(path) as dataset:
+        report = check(dataset, model=tiny_model, template="default", settings=Settings())
+    assert [finding.row for finding in report.broken] == [1, 3]
+    assert (report.rows, report.good, report.samples, report.steps_per_epoch) == (4, 2, 2, 2)
+
+
+@pytest.mark.slow
+def test_an_error_of_the_request_keeps_its_status(tiny_model):
+    with WorkerClient(WORKER, Settings()) as client, pytest.raises(Problem) as caught:
+        client.result("open", model=str(tiny_model), template="nope", max_length=9)
+    assert caught.value.status == 2
+    assert "internlm2_chat" in caught.value.todo
