@@ -118,7 +118,7 @@ async def test_new_copies_from_the_catalogue_and_points_at_the_open_dataset(
         text = screen(app)
         assert "configs/小助手.py" in text
         assert "internlm/internlm2-chat-1_8b" in text
-        await pilot.press("enter")
+        await pilot.press("enter", "enter")
         await opened(pilot, app)
         written = workspace.configs / "小助手.py"
         assert str(workspace.last().data) in written.read_text(encoding="utf-8")
@@ -140,7 +140,7 @@ async def test_new_refuses_a_name_that_is_taken_and_keeps_what_was_typed(
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.pause()
         await type_over(pilot, "configs/助手")
-        await pilot.press("enter")
+        await pilot.press("enter", "enter")
         await pilot.pause()
         assert isinstance(app.screen, Ask)
         assert "exists already" in screen(app)

@@ -118,9 +118,10 @@ class ConfigPane(Pane):
 
     def activate(self) -> None:
         """Open the workspace's config if it is another one; see what others did to it."""
-        wanted = self.workspace.last().config
-        if wanted and (self.config is None or self.config.path != Path(wanted)):
-            self._read(Path(wanted))
+        last = self.workspace.last().config
+        wanted = self.workspace.resolve(last) if last else None
+        if wanted is not None and (self.config is None or self.config.path != wanted):
+            self._read(wanted)
         else:
             self._look_sometimes()
         self._draw()
