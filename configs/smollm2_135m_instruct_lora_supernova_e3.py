@@ -63,14 +63,14 @@ accumulative_counts = 1
 dataloader_num_workers = 0
 max_epochs = 3
 optim_type = AdamW
-lr = 1e-3
+lr = 5e-4
 betas = (0.9, 0.999)
 weight_decay = 0
 max_norm = 1  # grad clip
-warmup_ratio = 0.1  # of 60 steps: 6
+warmup_ratio = 0.1  # of 90 steps: 9
 
 # Save
-save_steps = 20
+save_steps = 30
 save_total_limit = 2  # Maximum checkpoints to keep (-1 means unlimited)
 
 # Evaluate the generation performance during the training

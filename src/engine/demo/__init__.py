@@ -1,1 +1,1 @@
-""""""
+"""The demo: the whole journey, from a dataset to a chat, on a real small model."""
