@@ -45,6 +45,18 @@ class Workspace:
         self.runs = self.root / "runs"
         self.state = self.root / ".tunedeck"
 
+    @classmethod
+    def here(cls) -> Workspace:
+        """The workspace of the current folder. Raises `Problem` when that folder is gone."""
+        try:
+            return cls(Path.cwd())
+        except FileNotFoundError as error:
+            raise Problem(
+                _("The current folder does not exist any more"),
+                _("It was removed or replaced since this shell entered it."),
+                _("Enter it again with cd."),
+            ) from error
+
     def relative(self, path: Path) -> str:
         """`path` as a person writes it here: relative when it lies inside."""
         try:

@@ -359,7 +359,7 @@ def run(arguments: Sequence[str]) -> int:
         i18n.use(chosen.language)
         if len(arguments) > 1:
             raise Problem(_("Too many arguments"), "", _("Use: tunedeck [FOLDER]"))
-        workspace = Workspace(Path(arguments[0] if arguments else "."))
+        workspace = Workspace(Path(arguments[0])) if arguments else Workspace.here()
         _require_terminal()
     except Problem as problem:
         sys.stderr.write(clean("\n".join(problem.lines())) + "\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from engine.settings import Settings
@@ -25,7 +24,7 @@ class Output:
 
     def workspace(self) -> Workspace:
         """The workspace of the current folder."""
-        return Workspace(Path.cwd())
+        return Workspace.here()
 
     def result(self, value: Any, human: Callable[[], Iterable[str]]) -> None:
         """Print `value` as JSON when asked for, else the lines that `human` makes."""
