@@ -90,7 +90,7 @@ class Terminal:
         import resvg_py
 
         console = Console(width=self.columns, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-        captured = self._tmux("capture-pane", "-p", "-e").rstrip("\n").split("\n")
+        captured = self._tmux("capture-pane", "-p", "-e", "-N").rstrip("\n").split("\n")
         for line in captured + [""] * (self.rows - len(captured)):
             console.print(Text.from_ansi(line), no_wrap=True, crop=True, overflow="crop")
         svg = console.export_svg(title="", theme=THEME, code_format=_FORMAT)

@@ -361,6 +361,7 @@ def run(arguments: Sequence[str]) -> int:
             raise Problem(_("Too many arguments"), "", _("Use: tunedeck [FOLDER]"))
         workspace = Workspace(Path(arguments[0])) if arguments else Workspace.here()
         _require_terminal()
+        os.chdir(workspace.root)  # where relative paths in configs start from
     except Problem as problem:
         sys.stderr.write(clean("\n".join(problem.lines())) + "\n")
         return problem.status

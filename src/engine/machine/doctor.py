@@ -113,8 +113,9 @@ def _tools() -> Iterator[Check]:
 
 
 def install(target: Path) -> int:
-    """Build the training environment of the shipped lock in `target`; return 0, or the failing step's exit status.
+    """Build the training environment of the shipped lock in `target`.
 
+    Returns 0, or the exit status of the step that failed.
     uv is fetched into the new environment, so that nothing but Python is needed.
     """
     binaries = target.resolve() / "bin"

@@ -104,7 +104,7 @@ def _gpu(one: Gpu) -> Text:
 
 def run_line(run: RunSummary) -> Text:
     """One run in one line: mark, name, where it stands."""
-    text = Text(f" {MARKS[run.state]} ", style=STYLES.get(run.state, ""))
+    text = Text.assemble((f" {MARKS[run.state]} ", STYLES.get(run.state, "")))
     text.append(one_line(run.run) + "  ")
     if run.step is not None and run.steps:
         text.append(_("step {step}/{steps}").format(step=run.step, steps=run.steps) + "  ")
