@@ -26,7 +26,12 @@ TUNEDECK = Theme(
         "block-cursor-foreground": "#ffffff",
         "block-cursor-blurred-background": "#303030",
         "block-cursor-blurred-foreground": "#d0d0d0",
-        "footer-key-foreground": "#d7af5f",
+        "scrollbar": "#4e4e4e",
+        "scrollbar-hover": "#626262",
+        "scrollbar-active": "#5fafd7",
+        "scrollbar-background": "#1c1c1c",
+        "scrollbar-background-hover": "#1c1c1c",
+        "scrollbar-background-active": "#1c1c1c",
     },
 )
 """Made of the 256-colour cube's own colours, so that nothing shifts over SSH and tmux."""

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli.output import Output
 from engine.errors import Problem
-from engine.i18n import _, ngettext
+from engine.i18n import _
 
 if TYPE_CHECKING:
-    from engine.config.preflight import Report, Rows
+    from engine.config.preflight import Report
     from engine.config.source import ConfigSource, Field
-    from engine.settings import Settings
 
 
 def add(
@@ -85,35 +84,6 @@ def pair(text: str) -> tuple[str, str]:
             todo=_("Write for example lr=2e-4, with quotes around values that have spaces."),
         )
     return key.strip(), value
-
-
-def every_row(settings: Settings) -> Rows:
-    """The look at every row's structure, for `preflight`: by the dataset part."""
-    from engine.config.findings import ERROR, Finding
-    from engine.dataset.check import check
-    from engine.dataset.reader import Dataset
-
-    def rows(path: Path, shape: str | None) -> list[Finding]:
-        with Dataset.open(path, shape) as dataset:
-            report = check(dataset, settings=settings)
-        found = [
-            Finding(
-                ERROR,
-                "data-row" if one.field else "data-broken",
-                _("Row {row} of {path} is broken").format(row=one.row, path=path),
-                one.reason,
-                one.remedy,
-            )
-            for one in report.broken[:10]
-        ]
-        more = len(report.broken) - len(found)
-        if more > 0:
-            text = ngettext("And {n} more broken row", "And {n} more broken rows", more)
-            todo = _("`tunedeck data check` lists all.")
-            found.append(Finding(ERROR, "data-row", text.format(n=more), todo=todo))
-        return found
-
-    return rows
 
 
 def _list(args: argparse.Namespace, out: Output) -> int:
@@ -257,6 +227,7 @@ def _diff(args: argparse.Namespace, out: Output) -> int:
 
 def _preflight(args: argparse.Namespace, out: Output) -> int:
     from engine.config.preflight import preflight
+    from engine.joined import every_row
 
     report = preflight(
         args.file,

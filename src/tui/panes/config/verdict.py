@@ -155,8 +155,8 @@ class Verdict(Vertical):
 
     @work(thread=True, exclusive=True, group="preflight", exit_on_error=False)
     def _check(self, config: OpenConfig) -> None:
-        from engine.cli.config_verbs import every_row
         from engine.config.preflight import preflight
+        from engine.joined import every_row
 
         def progress(done: int, total: int) -> None:
             self.post_message(self._Stage(done, total))
