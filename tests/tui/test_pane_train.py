@@ -159,6 +159,8 @@ async def test_another_run_shows_its_own_log(workspace: Workspace) -> None:
         await screen.press("j")
         text = await screen.shows("words of one", "✓ one  finished")
         assert "words of two" not in text
+        await screen.press("k", "j", "k", "j", "k")  # faster than anything is read
+        await screen.shows("words of two", "✓ two  finished")
 
 
 async def test_marked_runs_are_overlaid(workspace: Workspace) -> None:

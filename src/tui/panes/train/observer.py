@@ -13,6 +13,7 @@ import threading
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from engine.errors import Problem
@@ -28,9 +29,9 @@ EVERY = 0.7
 """Seconds between two looks."""
 LOG_TAIL = 16_000_000
 """Bytes of a log that are shown; what came before is in the file."""
-_BATCH = 256 * 1024
-"""Bytes of log in one message: some 10 ms of the event loop's time."""
-_HANDED_OVER = 64
+_BATCH = 1 << 20
+"""Bytes of log in one message: some 30 ms of the event loop's time, and one repaint."""
+_HANDED_OVER = 16
 """Batches before the thread takes a breath, so that the screen keeps up."""
 
 
@@ -100,12 +101,12 @@ class Observer:
         self._ended = threading.Event()
         self._now = threading.Event()
         self._awake = True
-        self._shown = ""
+        self._wanted = ("", 0)
         self._compared: tuple[str, ...] = ()
         self._folders: dict[str, RunFolder] = {}
         self._settled: dict[str, tuple[tuple[int, int], Run]] = {}
         self._curves: dict[str, Curve] = {}
-        self._log: tuple[str, LogFollower] | None = None
+        self._log: tuple[int, LogFollower] | None = None
         self._config: tuple[str, int, str] = ("", 0, "")
         self._said: set[str] = set()
         self._thread = threading.Thread(target=self._work, daemon=True, name="runs")
@@ -132,7 +133,11 @@ class Observer:
 
     def show(self, folder: str, compared: Sequence[str] = ()) -> None:
         """Read the run in `folder` in full, and the curves of `compared` as well."""
-        self._shown, self._compared = folder, tuple(compared)
+        shown, choice = self._wanted
+        if folder != shown:
+            # A new number: left and come back in between, its log begins anew all the same.
+            self._wanted = (folder, choice + 1)
+        self._compared = tuple(compared)
         self.wake()
 
     # The thread
@@ -146,9 +151,9 @@ class Observer:
 
     def _try_look(self) -> None:
         try:
-            shown = self._shown
+            shown, choice = self._wanted
             self._seen(self._look(shown))
-            self._read_log(shown)
+            self._read_log(shown, choice)
         except Exception as error:  # whatever a broken folder does, the next look may go well
             from tui.panes.base import unexpected
 
@@ -227,20 +232,20 @@ class Observer:
             self._config = (name, changed, hashlib.sha256(path.read_bytes()).hexdigest())
         return "" if any(run.config_hash == self._config[2] for run in runs) else str(path)
 
-    def _read_log(self, shown: str) -> None:
+    def _read_log(self, shown: str, choice: int) -> None:
         if shown not in self._folders:
             return
-        first = self._log is None or self._log[0] != shown
+        first = self._log is None or self._log[0] != choice
         if self._log is None or first:
-            self._log = (shown, follow_log(self._folders[shown], LOG_TAIL))
+            self._log = (choice, follow_log(self._folders[shown], LOG_TAIL))
         follower = self._log[1]
-        for count in range(1, 1_000_000):
+        for number in count(1):
             lines = follower.lines(_BATCH)
-            if (not lines and not first) or shown != self._shown or self._ended.is_set():
+            if (not lines and not first) or choice != self._wanted[1] or self._ended.is_set():
                 return
             self._logged(shown, lines, first)
             first = False
-            if count % _HANDED_OVER == 0:
+            if number % _HANDED_OVER == 0:
                 self._ended.wait(0.2)
 
 

@@ -9,8 +9,9 @@ from rich.text import Text
 
 from engine.i18n import _
 from engine.run.folder import RunFolder
+from engine.run.state import spoken
 from engine.text import clean
-from tui.panes.train.words import STATES, clock
+from tui.panes.train.words import clock
 from tui.widgets.levels import level_at
 
 TAIL = 64 * 1024
@@ -22,7 +23,7 @@ def why_lines(folder: Path) -> Iterator[str | Text]:
     """Lines for a reading screen. Reads files."""
     run = RunFolder(folder)
     at, record = run.summary(), run.record
-    yield Text(_(STATES[at.state]) + (f": {clean(at.reason)}" if at.reason else ""), "bold")
+    yield Text(spoken(at.state) + (f": {clean(at.reason)}" if at.reason else ""), "bold")
     if at.todo:
         yield clean(at.todo)
     yield ""

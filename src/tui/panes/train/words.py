@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from engine.i18n import N_, _
+from engine.i18n import _
 from engine.machine.gpu import Gpu, Gpus
 from engine.run.folder import RunSummary
 from engine.run.progress import Progress
-from engine.run.state import RunRecord
+from engine.run.state import RunRecord, spoken
 from engine.text import duration, one_line, size
 from tui.panes.train.observer import Curve, Run
 from tui.widgets.gauge import bar
@@ -19,16 +19,6 @@ from tui.widgets.plot import number
 from tui.widgets.strips import MARKS, STYLES
 from tui.widgets.table import Kind
 
-STATES = {
-    "queued": N_("queued"),
-    "starting": N_("starting"),
-    "training": N_("training"),
-    "stopping": N_("stopping"),
-    "finished": N_("finished"),
-    "failed": N_("failed"),
-    "stopped": N_("stopped"),
-    "lost": N_("lost"),
-}
 KINDS: dict[str, Kind] = {
     "queued": "muted",
     "stopped": "muted",
@@ -51,7 +41,7 @@ def row(run: Run, compared: bool) -> list[str]:
 def result(run: Run) -> str:
     """What there is to say of a run in a few words."""
     at = run.summary
-    word = _(STATES[at.state])
+    word = spoken(at.state)
     if at.state == "training":
         parts = [percent(at) or word]
         parts += [_("{time} left").format(time=duration(at.eta))] if at.eta is not None else []
@@ -76,7 +66,7 @@ def head(run: Run) -> tuple[Text, str]:
     at = run.summary
     text = Text(f" {MARKS[at.state]} ", style=STYLES.get(at.state, ""))
     text.append(one_line(at.run), style="bold")
-    text.append(f"  {_(STATES[at.state])}")
+    text.append(f"  {spoken(at.state)}")
     if at.steps:
         text.append(f" {at.step}/{at.steps}  {percent(at)}")
     elif at.step:
