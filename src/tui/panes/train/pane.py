@@ -25,9 +25,9 @@ from tui.panes.base import Pane
 from tui.panes.train import words
 from tui.panes.train.detail import RunDetail
 from tui.panes.train.observer import Look, Observer, Run
-from tui.panes.train.step import Step, lost_by_kill, next_step, no_run, no_runs
+from tui.panes.train.step import Step, first_choice, lost_by_kill, next_step, no_run, no_runs
 from tui.widgets.chart import Chart
-from tui.widgets.table import Column, VirtualTable
+from tui.widgets.table import VirtualTable
 
 if TYPE_CHECKING:
     from tui.panes.train.launch import Order
@@ -110,7 +110,7 @@ class TrainPane(Pane):
 
     def compose(self) -> ComposeResult:
         """The list, the chosen run, and words for when there is none."""
-        yield VirtualTable(_columns(False), id="runs")
+        yield VirtualTable(words.columns(False), id="runs")
         yield RunDetail()
         yield Static("", id="empty", markup=False)
 
@@ -135,7 +135,7 @@ class TrainPane(Pane):
         wide = event.size.width >= _WIDE
         self.set_class(wide, "-wide")
         self._detail.set_class(event.size.height < _HIGH, "-short")
-        self._table.columns = tuple(_columns(wide))
+        self._table.columns = words.columns(wide)
         self._table.refresh()
 
     def activate(self) -> None:
@@ -167,7 +167,7 @@ class TrainPane(Pane):
             self._choose(self._new)
             self._new = ""
         elif self._run(self._chosen) is None:
-            self._choose(self._first_choice())
+            self._choose(first_choice(self._look.runs, self.workspace.last().run))
         self._set_empty(not self._look.runs)
         self._draw_list()
         if new is not None:
@@ -192,15 +192,6 @@ class TrainPane(Pane):
 
     def _run(self, folder: str) -> Run | None:
         return next((run for run in self._look.runs if run.summary.dir == folder), None)
-
-    def _first_choice(self) -> str:
-        """A run in progress, else the one opened last, else the newest."""
-        runs = self._look.runs
-        last = self.workspace.last().run
-        wanted = [run.summary.dir for run in runs if run.living]
-        wanted += [run.summary.dir for run in runs if run.summary.dir == last]
-        wanted += [run.summary.dir for run in runs]
-        return wanted[0] if wanted else ""
 
     def _choose(self, folder: str) -> None:
         if folder != self._chosen:
@@ -398,12 +389,3 @@ class TrainPane(Pane):
     def action_filter(self) -> None:
         """Show all lines of the log, or only the bad ones."""
         self._detail.next_filter()
-
-
-def _columns(wide: bool) -> list[Column]:
-    """The list has a line to itself, or a column of 36 cells beside the run."""
-    return [
-        Column("", 2),
-        Column(N_("run"), 15 if wide else 24),
-        Column(N_("result")),
-    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from engine.errors import Problem
@@ -16,6 +17,14 @@ class Step(NamedTuple):
 
     action: Literal["launch", "config", "export", "why", "wait"]
     hint: str
+
+
+def first_choice(runs: Sequence[Run], last: str) -> str:
+    """The folder of a run in progress, else of the one opened last, else of the newest."""
+    wanted = [run.summary.dir for run in runs if run.living]
+    wanted += [run.summary.dir for run in runs if run.summary.dir == last]
+    wanted += [run.summary.dir for run in runs]
+    return wanted[0] if wanted else ""
 
 
 def next_step(run: Run | None, config: str, untrained: str, moved: bool) -> Step:

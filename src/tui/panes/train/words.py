@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from engine.i18n import _
+from engine.i18n import N_, _
 from engine.machine.gpu import Gpu, Gpus
 from engine.run.folder import RunSummary
 from engine.run.progress import Progress
@@ -17,7 +17,7 @@ from tui.panes.train.observer import Curve, Run
 from tui.widgets.gauge import bar
 from tui.widgets.plot import number
 from tui.widgets.strips import MARKS, STYLES
-from tui.widgets.table import Kind
+from tui.widgets.table import Column, Kind
 
 KINDS: dict[str, Kind] = {
     "queued": "muted",
@@ -30,6 +30,12 @@ _PROCESSES = 3
 """Processes of a GPU that are named."""
 _TREND = 5
 """Points on either side that tell whether the loss falls."""
+
+
+def columns(wide: bool) -> tuple[Column, ...]:
+    """Of the list of runs, which has all the width, or a column beside the run."""
+    name = Column(N_("run"), 15 if wide else 24)
+    return Column("", 2), name, Column(N_("result"))
 
 
 def row(run: Run, compared: bool) -> list[str]:
