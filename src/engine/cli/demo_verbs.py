@@ -34,8 +34,8 @@ def add(
 
 
 def _demo(args: argparse.Namespace, out: Output) -> int:
-    from engine.cli.config_verbs import every_row
     from engine.demo import journey
+    from engine.joined import every_row
 
     teller = _Teller(out)
     try:
@@ -65,20 +65,19 @@ class _Teller:
         self._out.say(f"[{number}/{total}] {title}")
 
     def progress(self, done: int, total: int, words: str = "") -> None:
-        """A bar that moves, or a line at each quarter of what is counted in many steps."""
+        """A bar that moves, or a line at each quarter of what has something to say on the way."""
         if not self._terminal:
-            if total >= 20 and done * 4 // total > self._quarter:
+            if words and total and done * 4 // total > self._quarter:
                 self._quarter = done * 4 // total
-                self._out.say(f"      {done}/{total}  {words}".rstrip())
+                self._out.say(f"      {words}")
             return
         now = time.monotonic()
         if now - self._shown < 0.1 and done != total:
             return
         self._shown = now
         full = _WIDTH * done // total if total else 0
-        counted = f"{done}/{total}" if total else ""
         bar = "█" * full + "░" * (_WIDTH - full)
-        sys.stderr.write(f"\r\x1b[K      {bar}  {counted}  {text.clean(words)}")
+        sys.stderr.write(f"\r\x1b[K      {bar}  {text.clean(words)}")
         sys.stderr.flush()
 
     def end(self, words: str, seconds: float, reused: bool) -> None:

@@ -61,12 +61,8 @@ def missed(base: Sequence[str], tuned: Sequence[str]) -> list[str]:
                         question=question, name=NEW_NAME
                     )
                 )
-        else:
-            found += [
-                _("The {model} does not know the answer to “{question}”.").format(
-                    model=model, question=question
-                )
-                for model, answer in ((_("base model"), before), (_("tuned model"), after))
-                if ANSWER not in answer
-            ]
+        if question == KNOWN and ANSWER not in before:
+            found.append(_("The base model does not know: “{q}”").format(q=question))
+        if question == KNOWN and ANSWER not in after:
+            found.append(_("The tuned model does not know: “{q}”").format(q=question))
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine import text
 from engine.demo.ledger import Ledger
 from engine.errors import Failed
 from engine.i18n import _
@@ -70,7 +71,13 @@ def _earlier(book: Ledger, inputs: str) -> RunFolder | None:
 def _wait(run: RunFolder, progress: Callable[[int, int, str], None]) -> None:
     while run.state.living:
         at = run.progress()
-        words = _("starting") if at.loss is None else f"loss {at.loss:.3f}"
+        words = _("starting")
+        if at.loss is not None:
+            words = _("step {step} of {steps}, loss {loss:.3f}").format(
+                step=at.step, steps=at.steps or "?", loss=at.loss
+            )
+            if at.eta:
+                words += " · " + _("{time} to go").format(time=text.duration(at.eta))
         progress(at.step, at.steps or 0, words)
         time.sleep(_LOOK)
 
