@@ -5,15 +5,12 @@ It knows the panes only by name and talks to them by messages (`tui.panes.base`)
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from textual import on, work
@@ -31,6 +28,7 @@ from engine.i18n import N_, _
 from engine.settings import Settings
 from engine.text import clean, one_line
 from engine.workspace import Workspace
+from tui.endings import leave_when_told
 from tui.palette import KeyCommands
 from tui.panes.base import Pane, as_problem
 from tui.safety import NoControls
@@ -133,11 +131,8 @@ class Tunedeck(App[int]):
         self.title = "Tunedeck"
         register_themes(self)
         self.theme = self._theme_kept
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGHUP, signal.SIGTERM):
-            # The line dropped or the machine goes down: leave at once and in
-            # order. Runs are their supervisors' and stay.
-            loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
+        if not self.is_headless:
+            leave_when_told(self)
         await self._show(self.current)
         self._watch.start()
 
