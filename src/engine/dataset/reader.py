@@ -80,6 +80,10 @@ class Dataset:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def __del__(self) -> None:
+        # Who closes is not always known: threads may still read what was shown last.
+        self.close()
+
     def __enter__(self) -> Dataset:
         return self
 

@@ -21,6 +21,9 @@ from tui.widgets.field import Field
 SHOWN = 200
 """Options drawn at once; typing narrows the rest."""
 
+PATHS = ("/", "~", "./", "../")
+"""What is typed with one of these in front is a path and never means a listed choice."""
+
 
 class Choice(msgspec.Struct, frozen=True):
     """One thing to choose."""
@@ -109,8 +112,9 @@ class Choose(ModalScreen["str | None"]):
     @on(Input.Submitted)
     def _take(self, event: Input.Submitted) -> None:
         highlighted = self.query_one(OptionList).highlighted
-        looks_like_path = "/" in event.value or event.value.startswith("~")
-        if self._free and event.value and (looks_like_path or not self._shown):
-            self.dismiss(event.value)
+        typed = event.value.strip()
+        if self._free and typed and (typed.startswith(PATHS) or not self._shown):
+            self.dismiss(typed)
         elif self._shown and highlighted is not None:
-            self.dismiss(self._shown[highlighted].value)
+            exact = (choice for choice in self._shown if typed in (choice.label, choice.value))
+            self.dismiss(next(exact, self._shown[highlighted]).value)

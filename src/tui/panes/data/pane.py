@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Container, VerticalScroll
+from textual.containers import Container
 from textual.widget import Widget
 from textual.widgets import Static
-from textual.worker import get_current_worker
+from textual.worker import Worker, get_current_worker
 
 from engine.errors import Problem
-from engine.i18n import N_, _, ngettext
-from engine.text import clean, one_line
+from engine.i18n import N_, _
+from engine.text import one_line
 from tui.dialogs.choose import Choice, Choose
 from tui.dialogs.reading import Reading
 from tui.panes.base import Pane
-from tui.panes.data.segments import sample_figures, sample_text
+from tui.panes.data.sample import MAX_LENGTH, SampleView
 from tui.panes.data.substitute import Substitute
+from tui.panes.data.verdict import findings, marks, verdict
 from tui.widgets.strips import Line
 from tui.widgets.table import Cell, Column, Kind, VirtualTable
 
 if TYPE_CHECKING:
     from engine.dataset.check import CheckReport
-    from engine.dataset.preview import Preview
     from engine.dataset.reader import Dataset, Row
 
 PAGE = 200
 """Rows read at once."""
 SUFFIXES = (".json", ".jsonl")
-MAX_LENGTH = 2048
 OWN = "-"
 """Chosen in place of a template's name: whichever the tokenizer itself writes."""
 
@@ -70,27 +67,23 @@ class DataPane(Pane):
                 ],
                 id="rows",
             )
-            with VerticalScroll(id="sample"):
-                yield Static("", id="sample-text", markup=False)
-        yield Line(id="sample-figures")
+            yield SampleView(self.settings)
         yield Static("", id="verdict", markup=False)
 
     def on_mount(self) -> None:
         """Nothing is open yet."""
         self._dataset: Dataset | None = None
         self._pages: dict[int, list[Row]] = {}
-        self._preview: Preview | None = None
-        self._model = ""
-        self._template = ""
+        self._checking: Worker[None] | None = None
         self._report: CheckReport | None = None
         self._marks: dict[int, str] = {}
         self._history: list[Path] = []
         self._table = self.query_one("#rows", VirtualTable)
+        self._sample = self.query_one(SampleView)
 
     def on_unmount(self) -> None:
-        """The tokenizer's process ends with the pane."""
-        if self._preview is not None:
-            self._preview.close()
+        """A check ends with the pane."""
+        self._stop_checking()
 
     def home(self) -> Widget:
         """The rows."""
@@ -99,8 +92,8 @@ class DataPane(Pane):
     def activate(self) -> None:
         """Open what was open last; on an empty workspace say how to begin."""
         last = self.workspace.last()
-        self._model = self._model or last.base
-        self._template = self._template or last.template
+        if not self._sample.model:
+            self._sample.look_through(last.base, last.template)
         if self._dataset is None:
             if last.data and Path(last.data).exists():
                 self._open(Path(last.data))
@@ -108,7 +101,7 @@ class DataPane(Pane):
                 self._say_how_to_begin()
 
     def _say_how_to_begin(self) -> None:
-        self.query_one("#sample-text", Static).update(
+        self._sample.say(
             _(
                 "No dataset is open.\n\n"
                 "o  opens a JSON array or JSON Lines file: XTuner's `conversation` shape,\n"
@@ -126,6 +119,7 @@ class DataPane(Pane):
         choices = [Choice(str(path), self.workspace.relative(path)) for path in self._candidates()]
         chosen = await self.app.push_screen_wait(Choose(_("Open a dataset"), choices, free=True))
         if chosen:
+            self._history.clear()  # undo goes back over substitutions only
             self._open(self.workspace.resolve(chosen))
 
     def _candidates(self) -> Iterator[Path]:
@@ -147,13 +141,17 @@ class DataPane(Pane):
             self.app.call_from_thread(self._indexed, dataset)
 
     def _opened(self, dataset: Dataset, first: list[Row]) -> None:
+        self._stop_checking()
         self._dataset, self._pages = dataset, {0: first}
         self._report, self._marks = None, {}
         count = dataset.rows if dataset.rows is not None else len(first)
         self._table.set_source(count, self._cells, self._kind)
         self._draw_head()
-        self.query_one("#verdict", Static).update(_("Not checked yet: c checks every row."))
-        self._show_row(0)
+        self._say_verdict(_("Not checked yet: c checks every row."))
+        if first:
+            self._show_row(0)
+        else:
+            self._sample.say(_("This file holds no rows."))
         self.hint = _("Enter  use this dataset in a config")
         self.post_message(self.Opened(data=str(dataset.path)))
 
@@ -168,7 +166,8 @@ class DataPane(Pane):
             return
         rows = _("counting rows") if dataset.rows is None else f"{dataset.rows:,} {_('rows')}"
         parts = [self.workspace.relative(dataset.path), dataset.format, rows, dataset.shape or "?"]
-        right = " · ".join(part for part in (Path(self._model).name, self._template) if part)
+        eyes = (Path(self._sample.model).name, self._sample.template)
+        right = " · ".join(part for part in eyes if part)
         self.query_one("#data-head", Line).say(f" {one_line('  ·  '.join(parts))}", f"{right} ")
 
     # -- rows -----------------------------------------------------------------
@@ -222,50 +221,21 @@ class DataPane(Pane):
     def _moved(self, event: VirtualTable.Moved) -> None:
         self._show_row(event.index)
 
-    # -- one row as the model sees it -----------------------------------------
-
     def _show_row(self, index: int) -> None:
         row = self._row(index)
-        if row is None or self._dataset is None:
-            return
-        self.query_one("#sample", VerticalScroll).scroll_home(animate=False)
-        if row.problem is not None:
-            self._say_sample(Text(clean(row.problem), style="red"), "")
-        elif self._model:
-            self._sample(index, row.value)
-        else:
-            raw = json.dumps(row.value, ensure_ascii=False, indent=1)
-            self._say_sample(Text(clean(raw)), _("t  choose a model to see what it will see"))
+        if row is not None and self._dataset is not None:
+            self._sample.show(row, self._dataset.shape)
 
-    @work(thread=True, exclusive=True, group="sample", exit_on_error=False)
-    def _sample(self, index: int, value: Any) -> None:
-        from engine.dataset.preview import Preview
-
-        worker = get_current_worker()
-        if self._preview is None:
-            self._preview = Preview(self.settings)
-            self.app.call_from_thread(
-                self._say_sample, Text(_("Starting the tokenizer …"), style="dim"), ""
-            )
-        preview, dataset = self._preview, self._dataset
-        template = preview.open(self._model, self._template or None, MAX_LENGTH)
-        if worker.is_cancelled or dataset is None:
-            return
-        sample = preview.sample(value, dataset.shape)
-        if not worker.is_cancelled and self._table.cursor == index:
-            figures = f"{template} · {sample_figures(sample)}"
-            self.app.call_from_thread(self._say_sample, sample_text(sample), figures)
-
-    def _say_sample(self, text: Text, figures: str) -> None:
-        self.query_one("#sample-text", Static).update(text)
-        self.query_one("#sample-figures", Line).say(Text(f" {figures}", style="dim"))
+    @on(SampleView.Blind)
+    def _blind(self) -> None:
+        self._draw_head()
 
     # -- model and template ---------------------------------------------------
 
     @work(exit_on_error=False)
     async def action_template(self) -> None:
         """Choose whose tokenizer and which prompt template to look through."""
-        from engine.dataset.preview import template_names
+        from engine.dataset.preview import check_model, template_names
 
         models = sorted(self.workspace.models.glob("*/config.json"))
         choices = [Choice(str(one.parent), self.workspace.relative(one.parent)) for one in models]
@@ -274,6 +244,8 @@ class DataPane(Pane):
         )
         if not model:
             return
+        path = str(self.workspace.resolve(model))
+        check_model(path)
         hint, self.hint = self.hint, _("Reading XTuner's templates …")
         try:
             names = await asyncio.to_thread(template_names, self.settings)
@@ -284,50 +256,73 @@ class DataPane(Pane):
         note = _("XTuner's names; the run's must be the same.")
         template = await self.app.push_screen_wait(Choose(_("Prompt template"), choices, note=note))
         if template:
-            self._model = str(self.workspace.resolve(model))
-            self._template = "" if template == OWN else template
-            self.post_message(self.Opened(base=self._model, template=self._template))
+            template = "" if template == OWN else template
+            self._sample.look_through(path, template)
+            self.post_message(self.Opened(base=path, template=template))
             self._draw_head()
-            self._show_row(self._table.cursor or 0)
 
     # -- check ----------------------------------------------------------------
 
     def action_check(self) -> None:
         """Check every row in the background; again to cancel."""
-        if self._dataset is not None:
-            self._check()
+        if self._dataset is None:
+            self.trouble(_no_dataset())
+        elif self._checking is not None:
+            self._stop_checking()
+            self._say_verdict(_("The check was cancelled. c checks every row."))
+        else:
+            self._checking = self._check()
 
-    @work(thread=True, exclusive=True, group="check", exit_on_error=False)
+    def _stop_checking(self) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
+            self._checking = None
+
+    @work(thread=True, group="check", exit_on_error=False)
     def _check(self) -> None:
         from engine.dataset.check import check
 
-        worker, dataset = get_current_worker(), self._dataset
-        assert dataset is not None
-        say = partial(self.app.call_from_thread, self._say_checking)
+        worker, dataset = get_current_worker(), self._need_dataset()
+
+        def say(done: int, total: int) -> None:
+            if not worker.is_cancelled:
+                self.app.call_from_thread(self._say_checking, worker, done, total)
+
         say(0, 0)
-        report = check(
-            dataset,
-            model=self._model or None,
-            template=self._template or None,
-            max_length=MAX_LENGTH,
-            settings=self.settings,
-            progress=say,
-            cancelled=lambda: worker.is_cancelled,
-        )
-        if not worker.is_cancelled:
-            self.app.call_from_thread(self._checked, dataset, report)
+        report = None
+        try:
+            report = check(
+                dataset,
+                model=self._sample.model or None,
+                template=self._sample.template or None,
+                max_length=MAX_LENGTH,
+                settings=self.settings,
+                progress=say,
+                cancelled=lambda: worker.is_cancelled,
+            )
+        finally:
+            if not worker.is_cancelled:
+                self.app.call_from_thread(self._checked, worker, report)
 
-    def _say_checking(self, done: int, total: int) -> None:
+    def _say_checking(self, worker: Worker[None], done: int, total: int) -> None:
+        if worker is not self._checking:
+            return  # cancelled while these words were on their way
         share = f" {100 * done // total} %" if total else ""
-        self.query_one("#verdict", Static).update(_("Checking every row …") + share)
+        self._say_verdict(_("Checking every row …") + share)
 
-    def _checked(self, dataset: Dataset, report: CheckReport) -> None:
-        if dataset is not self._dataset:
+    def _say_verdict(self, words: str) -> None:
+        self.query_one("#verdict", Static).update(words)
+
+    def _checked(self, worker: Worker[None], report: CheckReport | None) -> None:
+        if worker is not self._checking:
+            return
+        self._checking = None
+        if report is None:  # the shell says why
+            self._say_verdict(_("The check could not be made. c checks every row."))
             return
         self._report = report
-        self._marks = dict.fromkeys(report.cut or (), "✂")
-        self._marks |= {finding.row: "✗" for finding in report.broken}
-        self.query_one("#verdict", Static).update("\n".join(verdict(report)))
+        self._marks = marks(report)
+        self._say_verdict("\n".join(verdict(report)))
         self._table.rows_ready()
 
     def action_next_finding(self) -> None:
@@ -340,20 +335,15 @@ class DataPane(Pane):
     def action_findings(self) -> None:
         """All findings with their remedies."""
         if self._report is not None:
-            lines = [
-                f"{finding.row:>7}  {one_line(finding.reason)}  {one_line(finding.remedy)}"
-                for finding in self._report.broken
-            ]
-            self.app.push_screen(Reading(_("Findings"), lines or [_("Every row is good.")]))
+            lines = findings(self._report) or [_("Every row is good.")]
+            self.app.push_screen(Reading(_("Findings"), lines))
 
     # -- substitute -----------------------------------------------------------
 
     @work(exit_on_error=False)
     async def action_substitute(self) -> None:
         """Rename in the data: a new file is written, the original stays."""
-        dataset = self._dataset
-        if dataset is None:
-            raise Problem(_("No dataset is open"), "", _("Press o to open one."))
+        dataset = self._need_dataset()
         written = await self.app.push_screen_wait(Substitute(dataset.path, self.workspace))
         if written is not None:
             self._history.append(dataset.path)
@@ -363,6 +353,13 @@ class DataPane(Pane):
         """Back to the file before the last substitution (the new one stays on disk)."""
         if self._history:
             self._open(self._history.pop())
+        else:
+            self.trouble(Problem(_("There is no substitution to undo")))
+
+    def _need_dataset(self) -> Dataset:
+        if self._dataset is None:
+            raise _no_dataset()
+        return self._dataset
 
     # -- on -------------------------------------------------------------------
 
@@ -373,27 +370,5 @@ class DataPane(Pane):
             self.post_message(self.Go("config"))
 
 
-def verdict(report: CheckReport) -> Iterable[str]:
-    """A check in two lines: the rows, then what training will make of them."""
-    parts = [_("{good:,} good").format(good=report.good)]
-    if report.broken:
-        first = report.broken[0]
-        parts.append(
-            ngettext("{count} broken", "{count} broken", len(report.broken)).format(
-                count=len(report.broken)
-            )
-            + f": {_('row')} {first.row} {one_line(first.reason)}"
-        )
-    if report.cut:
-        parts.append(
-            _("{count} cut at max_length (row {row})").format(
-                count=len(report.cut), row=report.cut[0]
-            )
-        )
-    yield " · ".join(parts)
-    if report.steps_per_epoch is not None:
-        yield _(
-            "{samples} samples · {steps} steps per epoch (batch 1 × 1 GPU × accumulation 1)"
-        ).format(samples=report.packed_samples, steps=report.steps_per_epoch)
-    else:
-        yield _("t chooses a model: then tokens and steps are counted too.")
+def _no_dataset() -> Problem:
+    return Problem(_("No dataset is open"), "", _("Press o to open one."))

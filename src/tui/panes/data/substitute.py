@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,13 @@ from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
-from textual.worker import get_current_worker
+from textual.worker import Worker, get_current_worker
 
 from engine.errors import Problem
 from engine.i18n import _
-from engine.text import one_line
+from engine.text import clean, one_line
 from engine.workspace import Workspace
+from tui.panes.base import as_problem
 from tui.widgets.field import Field
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class Substitute(ModalScreen["Path | None"]):
         self._source = source
         self._workspace = workspace
         self._regex = False
+        self._writing = False
 
     def compose(self) -> ComposeResult:
         """Three fields, the preview, the keys."""
@@ -80,7 +83,9 @@ class Substitute(ModalScreen["Path | None"]):
 
     @on(Input.Submitted)
     def _accept(self) -> None:
-        self._write()
+        if not self._writing:
+            self._writing = True
+            self._write()
 
     def _texts(self) -> tuple[str, str, str]:
         old, new, out = (self.query_one(f"#{name}", Field).value for name in ("old", "new", "out"))
@@ -94,13 +99,16 @@ class Substitute(ModalScreen["Path | None"]):
         if not old:
             self.app.call_from_thread(self._say, "", Text())
             return
+        alive = _while_wanted(get_current_worker())
         try:
-            found = replace(self._source, old, new, regex=self._regex, dry_run=True)
-        except Problem as problem:
-            self.app.call_from_thread(self._say, "\n".join(problem.lines()), Text())
+            found = replace(self._source, old, new, regex=self._regex, dry_run=True, progress=alive)
+            said, places = self._summary(found), _places(found)
+        except _Outdated:
             return
+        except Exception as error:
+            said, places = "\n".join(as_problem(error).lines()), Text()
         if not get_current_worker().is_cancelled:  # else more has been typed since
-            self.app.call_from_thread(self._say, self._summary(found), _places(found))
+            self.app.call_from_thread(self._say, said, places)
 
     def _summary(self, found: Replaced) -> str:
         kind = _("regular expression") if self._regex else _("literal")
@@ -109,7 +117,7 @@ class Substitute(ModalScreen["Path | None"]):
         )
 
     def _say(self, count: str, places: Text) -> None:
-        self.query_one("#count", Static).update(count)
+        self.query_one("#count", Static).update(clean(count))
         self.query_one("#places", Static).update(places)
 
     @work(thread=True, exclusive=True, group="substitute", exit_on_error=False)
@@ -124,10 +132,29 @@ class Substitute(ModalScreen["Path | None"]):
             if not replace(self._source, old, new, regex=self._regex, dry_run=True).replacements:
                 raise Problem(_("Nothing matches, so nothing was written"))
             replace(self._source, old, new, regex=self._regex, out=target)
-        except Problem as problem:
-            self.app.call_from_thread(self._say, "\n".join(problem.lines()), Text())
+        except Exception as error:
+            self.app.call_from_thread(self._refused, as_problem(error))
             return
         self.app.call_from_thread(self.dismiss, target)
+
+    def _refused(self, problem: Problem) -> None:
+        """Nothing was written: say why, and keep what was typed."""
+        self._writing = False
+        self._say("\n".join(problem.lines()), Text())
+
+
+class _Outdated(Exception):
+    """More has been typed: nobody waits for this preview."""
+
+
+def _while_wanted(worker: Worker[None]) -> Callable[[int, int], None]:
+    """A progress callback that ends the work once `worker` is cancelled."""
+
+    def progress(_done: int, _total: int) -> None:
+        if worker.is_cancelled:
+            raise _Outdated
+
+    return progress
 
 
 def _places(found: Replaced) -> Text:
