@@ -83,7 +83,8 @@ class _Teller:
     def end(self, words: str, seconds: float, reused: bool) -> None:
         """A stage is done."""
         self.interrupted()
-        when = _("done before") if reused else text.duration(seconds)
+        when = text.duration(seconds)
+        when = _("done before, in {time}").format(time=when) if reused else when
         self._out.say("      " + " · ".join(part for part in (words, when) if part))
 
     def interrupted(self) -> None:
@@ -97,8 +98,12 @@ def _lines(result: Result, folder: Path) -> Iterator[str]:
     yield from _table(result)
     yield ""
     yield from result.missed
-    words = _("The whole way took {time}.") if result.ok else _("It took {time}.")
-    yield words.format(time=text.duration(result.seconds))
+    took = sum(step.seconds for step in result.steps)
+    if all(step.reused for step in result.steps):
+        words = _("Everything was done before; it took {time} then.")
+    else:
+        words = _("The whole way took {time}.")
+    yield words.format(time=text.duration(took))
     yield _("Open the app on it:  tunedeck {folder}").format(folder=folder)
     yield _("Talk with it here:   tunedeck chat {model} --against {base}").format(
         model=folder / "models" / "supernova", base=folder / "models" / "smollm2-135m-instruct"

@@ -53,7 +53,10 @@ class Teller(Protocol):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A stage that is done; `reused` when an earlier journey had done it."""
+    """A stage that is done; `reused` when an earlier journey had done it.
+
+    `seconds` is what it took when it was done.
+    """
 
     step: str
     words: str
@@ -70,6 +73,7 @@ class Result(msgspec.Struct, frozen=True):
     base: list[str]
     tuned: list[str]
     seconds: float
+    """Of this time; see `Step` for what was done before."""
     device: str
     """"gpu" or "cpu"."""
     steps: list[Step]
@@ -156,10 +160,12 @@ class _Journey:
         reused = entry is not None
         if entry is None:
             made = work()
-            entry = book.note(name, inputs, made.outputs, words=made.words, **made.facts)
-        seconds = round(time.monotonic() - started, 2)
-        self.steps.append(Step(name, entry.facts["words"], seconds, reused))
-        self.teller.end(entry.facts["words"], seconds, reused)
+            seconds = round(time.monotonic() - started, 2)
+            facts = {"words": made.words, "seconds": seconds} | made.facts
+            entry = book.note(name, inputs, made.outputs, **facts)
+        step = Step(name, entry.facts["words"], entry.facts["seconds"], reused)
+        self.steps.append(step)
+        self.teller.end(step.words, step.seconds, reused)
         return entry
 
     def _config_inputs(self) -> str:
