@@ -51,6 +51,17 @@ def test_every_broken_row_is_listed_in_order(tmp_path):
     assert not report.fine
 
 
+def test_loss_marks_in_some_turns_only(tmp_path):
+    turn = {"input": "a", "output": "b"}
+    marked = turn | {"output_with_loss": True}
+    rows = [{"conversation": turns} for turns in ([turn], [marked], [marked, turn], [])]
+    report = report_on(tmp_path, lines(*rows))
+    assert [finding.row for finding in report.broken] == [0, 2]
+    assert "would not train" in report.broken[0].reason
+    assert report_on(tmp_path, lines(rows[0], rows[0])).fine
+    assert report_on(tmp_path, lines(rows[1], rows[1])).fine
+
+
 def test_faults_between_rows_of_an_array_count(tmp_path):
     text = f"[{json.dumps(GOOD)},\n{json.dumps(GOOD)}\n{json.dumps(GOOD)}]"
     report = report_on(tmp_path, text, "data.json")

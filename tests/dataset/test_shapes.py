@@ -74,6 +74,12 @@ def test_rows_that_xtuner_takes_are_right(row):
         ),
         ("xtuner", {"conversation": [TURN | {"system": 3}]}, "conversation[0].system", "a number"),
         ("xtuner", {"conversation": [{"output": "b"}]}, "conversation[0].input", "missing"),
+        (
+            "xtuner",
+            {"conversation": [TURN | {"output_with_loss": None}]},
+            "conversation[0].output_with_loss",
+            "null",
+        ),
         ("xtuner", 5, "", "a number, not an object"),
         ("alpaca", {"instruction": "a", "input": "", "response": "b"}, "output", "response"),
         ("alpaca", {"instruction": ["a"], "input": "", "output": "b"}, "instruction", "a list"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def check(
         format=dataset.format,
         shape=dataset.shape,
         rows=rows,
-        good=rows - len(bad) - len(counted["cut"]) - len(counted["dropped"]),
+        good=rows - len(bad.union(counted["cut"], counted["dropped"])),
         broken=broken,
         unreadable=unreadable,
         template=counted["template"],
@@ -151,6 +152,7 @@ def _structure(
     remedy = _("Correct the JSON there, or remove the row.")
     broken: list[Finding] = []
     unreadable: list[int] = []
+    marked, without = False, array("Q")
     rows = dataset.index(cancelled=cancelled)
     for row in dataset.records():
         if row.problem is not None:
@@ -158,6 +160,10 @@ def _structure(
             unreadable.append(row.index)
         elif shape is not None:
             broken += shape.check(row.index, row.value)
+            some, others = shapes.loss_marks(row.value)
+            marked = marked or some
+            if others:
+                without.append(row.index)
         if row.index % 1000 == 0:
             if progress is not None:
                 progress(row.index, rows)
@@ -165,6 +171,8 @@ def _structure(
                 raise Failed(_("Stopped before every row was checked"))
     if progress is not None:
         progress(rows, rows)
+    if marked:
+        broken += [shapes.unmarked(index) for index in without]
     for before, reason in dataset.faults():
         place = max(before, 0)
         if place not in unreadable:  # else the row's own message says where it goes wrong

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 _TOKEN = re.compile(r'"(?P<string>[^"\\]*(?:\\.[^"\\]*)*)"|[{}\[\],]', re.S)
 _COLON = re.compile(r"[ \t\r\n]*:")
-_UNIT = re.compile(
+_ESCAPE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair is one character
-    r"|\\u[0-9a-fA-F]{4}|\\.|[^\\]",
-    re.S,
+    r"|\\u[0-9a-fA-F]{4}|\\."
 )
 
 
@@ -85,31 +85,41 @@ def substitute(
     it replaces something written with ``\\u``. None when nothing is found.
     """
     text: str = json.loads(f'"{raw}"', strict=False) if "\\" in raw else raw
-    edges: list[int] | None = None
+    spelling = _Spelling(raw)
     pieces: list[str] = []
     after: list[str] = []
     done, count = 0, 0
     for match in pattern.finditer(text):
-        if edges is None:
-            edges = _edges(raw)
         put = new(match)
-        spelled = raw[edges[match.start()] : edges[match.end()]]
+        start, end = spelling.place(match.start()), spelling.place(match.end())
+        spelled = raw[start:end]
         ascii_only = "\\u" in spelled or (escape and spelled.isascii())
-        pieces += [raw[edges[done] : edges[match.start()]], _spell(put, ascii_only)]
+        pieces += [raw[spelling.place(done) : start], _spell(put, ascii_only)]
         after += [text[done : match.start()], put]
         done, count = match.end(), count + 1
-    if edges is None:
+    if count == 0:
         return None
-    pieces.append(raw[edges[done] :])
+    pieces.append(raw[spelling.place(done) :])
     after.append(text[done:])
     return Change("".join(pieces), text, "".join(after), count)
 
 
-def _edges(raw: str) -> list[int]:
-    """Where each character of the decoded text begins in `raw`, and its end."""
-    if "\\" not in raw:
-        return list(range(len(raw) + 1))
-    return [unit.start() for unit in _UNIT.finditer(raw)] + [len(raw)]
+class _Spelling:
+    """Where each character of a literal's decoded text stands in the literal."""
+
+    def __init__(self, raw: str) -> None:
+        self._behind: list[int] = []  # the decoded place behind each escape
+        self._extra: list[int] = []  # how much longer the literal is than the text up to there
+        extra = 0
+        for escape in _ESCAPE.finditer(raw) if "\\" in raw else ():
+            extra += escape.end() - escape.start() - 1
+            self._behind.append(escape.end() - extra)
+            self._extra.append(extra)
+
+    def place(self, index: int) -> int:
+        """The place in the literal of the decoded text's `index`."""
+        escapes = bisect_right(self._behind, index)
+        return index + (self._extra[escapes - 1] if escapes else 0)
 
 
 def _spell(text: str, ascii_only: bool) -> str:

@@ -39,6 +39,8 @@ class Finding:
 Found = tuple[str, str, str]
 """A finding before it has a row: field, reason, remedy."""
 
+LOSS_MARK = "output_with_loss"
+"""In a turn of XTuner's shape: false for an answer that is not to be trained on."""
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -139,7 +141,35 @@ def _xtuner_problems(row: dict[str, Any]) -> list[Found]:
                 continue
             problem = _text_problem(turn, key, f"{field}.{key}")
             found += [problem] if problem else []
+        if not isinstance(turn.get(LOSS_MARK, True), bool):
+            reason = _("'{key}' is {kind}, not true or false").format(
+                key=LOSS_MARK, kind=kind(turn[LOSS_MARK])
+            )
+            found.append((f"{field}.{LOSS_MARK}", reason, _("Write true or false.")))
     return found
+
+
+def loss_marks(row: Any) -> tuple[bool, bool]:
+    """Whether some turns of `row` say if their answer is trained on, and whether some do not.
+
+    A file must do the one or the other throughout: where only some turns say it,
+    the datasets library fills in null for the rest, and XTuner takes that for no.
+    """
+    turns = row.get("conversation") if isinstance(row, dict) else None
+    marks = [LOSS_MARK in turn for turn in turns or () if isinstance(turn, dict)]
+    return any(marks), not all(marks)
+
+
+def unmarked(row: int) -> Finding:
+    """The finding for a row without loss marks in a file that has them elsewhere."""
+    return Finding(
+        row,
+        f"conversation[].{LOSS_MARK}",
+        _("'{key}' is missing here but not elsewhere: XTuner would not train on the answer").format(
+            key=LOSS_MARK
+        ),
+        _("Write it in every turn, or in none."),
+    )
 
 
 def _alpaca_turns(row: dict[str, Any]) -> list[Turn]:

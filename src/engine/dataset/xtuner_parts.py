@@ -35,7 +35,7 @@ class _LaterPackage(ModuleType):
     """A package whose ``__init__`` runs when a name is asked for that it does not have yet."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") and name != "__version__":
             raise AttributeError(name)
         self.__class__ = ModuleType  # type: ignore[assignment]
         spec = self.__spec__
