@@ -92,13 +92,12 @@ def check(
         _need_shape(dataset)
     broken, unreadable = _structure(dataset, progress if model is None else None, cancelled)
     rows = dataset.index()
-    bad = {finding.row for finding in broken}
     if model is None or not dataset.shape:
         return CheckReport(
             format=dataset.format,
             shape=dataset.shape,
             rows=rows,
-            good=rows - len(bad),
+            good=rows - len({finding.row for finding in broken}),
             broken=broken,
             unreadable=unreadable,
         )
@@ -119,16 +118,23 @@ def check(
         seed=seed,
         trust_remote_code=trust_remote_code,
     )
-    for failed in counted["failed"]:
-        remedy = _("Correct the row, or remove it.")
-        broken.append(Finding(failed["row"], "", failed["reason"], remedy))
-        bad.add(failed["row"])
+    return _with_counts(dataset, broken, unreadable, counted)
+
+
+def _with_counts(
+    dataset: Dataset, broken: list[Finding], unreadable: list[int], counted: dict[str, Any]
+) -> CheckReport:
+    """The report with what the worker `counted`; rows that XTuner refuses are broken too."""
+    remedy = _("Correct the row, or remove it.")
+    broken += [Finding(failed["row"], "", failed["reason"], remedy) for failed in counted["failed"]]
     broken.sort(key=lambda finding: finding.row)
+    flawed = {finding.row for finding in broken}.union(counted["cut"], counted["dropped"])
+    rows = dataset.index()
     return CheckReport(
         format=dataset.format,
         shape=dataset.shape,
         rows=rows,
-        good=rows - len(bad.union(counted["cut"], counted["dropped"])),
+        good=rows - len(flawed),
         broken=broken,
         unreadable=unreadable,
         template=counted["template"],
