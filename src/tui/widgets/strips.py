@@ -17,9 +17,8 @@ from engine.text import duration, one_line, size
 from tui.widgets.gauge import bar
 
 if TYPE_CHECKING:
-    from engine.run.folder import RunSummary
-
     from engine.machine.gpu import Gpu
+    from engine.run.folder import RunSummary
     from tui.watch import Sight
 
 MARKS = {
@@ -59,9 +58,10 @@ class Line(Static):
 
     def _draw(self) -> None:
         left, right = (part.copy() for part in self._parts)
-        room = max(self.size.width - right.cell_len, 0)
+        gap = 1 if right else 0
+        room = max(self.size.width - right.cell_len - gap, 0)
         left.truncate(room, overflow="ellipsis", pad=True)
-        self.update(left + right, layout=False)
+        self.update(Text.assemble(left, " " * gap, right), layout=False)
 
     def on_resize(self, _event: events.Resize) -> None:
         """The far end has moved."""

@@ -213,18 +213,22 @@ class Launch(ModalScreen["str | Order"]):
     def _show_check(self, found: Check) -> None:
         self._check = found
         self.query_one("#check", Static).update(check_words(found))
+        if self._warned:  # Enter was pressed before the check had ended
+            self._warned = False
+            self._say_wrong("")
+            self.action_launch()
 
     # -- what the keys do -------------------------------------------------------------
 
     @on(Input.Submitted)
     def action_launch(self) -> None:
-        """Start; the first Enter warns where the check found errors or has not ended."""
+        """Start; the first Enter waits for the check, and warns where it found errors."""
         if self._starting:
             return
         if not self._warned and (self._check is None or self._check.errors):
             self._warned = True
             self._say_wrong(
-                _("The check has not ended. Enter again starts all the same.")
+                _("Starts as soon as the check is through. Enter again starts now.")
                 if self._check is None
                 else _("The check found errors. Enter again starts all the same.")
             )
