@@ -71,8 +71,8 @@ def one_run(folder: Path, name: str) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found[0]
 
 
 def first_run(folder: Path) -> str:
