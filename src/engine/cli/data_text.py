@@ -87,7 +87,7 @@ def checked(report: CheckReport, dataset: Dataset, args: argparse.Namespace) -> 
     yield from _some(_("dropped: no token would carry loss"), report.dropped_rows)
     if report.tokens is not None:
         yield _(
-            "tokens a row: half up to {p50}, 90 % up to {p90}, 99 % up to {p99}, all {max}"
+            "tokens a row: median {p50}, p90 {p90}, p99 {p99}, longest {max}"
         ).format(
             p50=report.tokens.p50,
             p90=report.tokens.p90,

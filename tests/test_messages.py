@@ -1,0 +1,71 @@
+"""Every text for people exists in every language, and the compiled catalogue is current."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_dir
+from babel.messages.mofile import read_mo
+from babel.messages.pofile import read_po
+
+from engine.i18n import LOCALE_DIR
+
+SOURCE = Path(LOCALE_DIR).parent.parent
+KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
+TODO = "run `make messages`, translate what is new in zh/LC_MESSAGES/tunedeck.po, run it again"
+
+
+def in_code() -> set[object]:
+    """The texts that the code marks."""
+    found = extract_from_dir(str(SOURCE), keywords=KEYWORDS)
+    return {tuple(m) if isinstance(m, (list, tuple)) else m for _file, _line, m, *_ in found}
+
+
+def chinese() -> Catalog:
+    """The catalogue that people edit."""
+    with (LOCALE_DIR / "zh/LC_MESSAGES/tunedeck.po").open("rb") as file:
+        return read_po(file, locale="zh")
+
+
+def as_tuple(texts: str | Sequence[str]) -> tuple[str, ...]:
+    """One text, or the forms of a plural."""
+    return (texts,) if isinstance(texts, str) else tuple(texts)
+
+
+def placeholders(text: str) -> set[str]:
+    """The names that `str.format` will fill in."""
+    return set(re.findall(r"{(\w+)", text))
+
+
+def test_every_text_is_translated() -> None:
+    translated = {
+        tuple(m.id) if isinstance(m.id, (list, tuple)) else m.id
+        for m in chinese()
+        if m.id and (m.string if isinstance(m.string, str) else all(m.string))
+    }
+    missing = in_code() - translated
+    assert not missing, (
+        f"{len(missing)} texts are not translated: {TODO}\n{sorted(map(str, missing))}"
+    )
+
+
+def test_translations_keep_what_is_filled_in() -> None:
+    for message in chinese():
+        if not message.id:
+            continue
+        wanted, given = " ".join(as_tuple(message.id)), " ".join(as_tuple(message.string))
+        assert placeholders(given) <= placeholders(wanted), message.id
+        assert placeholders(wanted) <= placeholders(given), message.id
+
+
+def test_the_compiled_catalogue_is_current() -> None:
+    compiled = read_mo(io.BytesIO((LOCALE_DIR / "zh/LC_MESSAGES/tunedeck.mo").read_bytes()))
+    for message in chinese():
+        if message.id:
+            known = compiled.get(message.id)
+            assert known is not None, f"{message.id!r}: {TODO}"
+            assert as_tuple(known.string) == as_tuple(message.string), f"{message.id!r}: {TODO}"

@@ -1,0 +1,82 @@
+"""The app may die at any time: the run goes on, and the app opened again shows all of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.run import control, launch
+from engine.run.folder import RunFolder
+from engine.settings import Settings
+from engine.workspace import Workspace
+from tests.support import tiny_config
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
+from terminal_picture import Terminal
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def running(tmp_path: Path, tiny_model: Path) -> RunFolder:
+    """A run of the real XTuner that is being started; ended with the test."""
+    workspace = Workspace(tmp_path)
+    workspace.configs.mkdir()
+    config = tiny_config.write(workspace.configs, tiny_model)
+    plan = launch.plan(config, workspace=workspace, settings=Settings(), gpus=[])
+    run = launch.start(plan, Settings())
+    yield run
+    if run.state.living:
+        control.kill(run)
+
+
+def app(workspace: Path) -> Terminal:
+    """The app on its Train pane."""
+    terminal = Terminal(f"exec {sys.executable} -m tui {workspace}", 80, 24)
+    terminal.wait("F1 keys")
+    terminal.keys("F4")
+    return terminal
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_a_run_outlives_the_app_and_its_terminal(running: RunFolder) -> None:
+    workspace = running.path.parent.parent
+    killed = app(workspace)
+    killed.wait(running.name)
+    os.kill(killed.pid(), signal.SIGKILL)
+    killed.close()
+
+    closed = app(workspace)
+    closed.wait("Iter(train)", seconds=180)  # in mid-training
+    pid = closed.pid()
+    closed.close()
+    end = time.monotonic() + 10
+    while not gone(pid):
+        assert time.monotonic() < end, "the app outlived its terminal"
+        time.sleep(0.1)
+
+    assert control.wait(running, 180).state == "finished"
+    again = app(workspace)
+    try:
+        shown = again.wait("finished 12/12")
+        assert "100%" in shown
+        assert "loss" in shown
+        assert any("\u2800" < character <= "\u28ff" for character in shown), "no curve"
+        assert "Iter(train) [12/12]" in running.log.read_text()
+        again.keys("Tab", "Home")
+        again.wait("INFO")  # the log from its first line on
+    finally:
+        again.close()
