@@ -59,9 +59,8 @@ def main() -> None:
     ratios = [ours / plain for plain, ours in pairs]
     print(f"ten-line Textual app   {statistics.median(pair[0] for pair in pairs):.3f} s")
     print(f"tunedeck               {statistics.median(pair[1] for pair in pairs):.3f} s")
-    print(
-        f"ratio, median of pairs {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
-    )
+    spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
+    print(f"ratio, median of pairs {statistics.median(ratios):.2f} ({spread})")
 
 
 if __name__ == "__main__":

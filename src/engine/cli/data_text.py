@@ -86,9 +86,7 @@ def checked(report: CheckReport, dataset: Dataset, args: argparse.Namespace) -> 
     yield from _some(_("cut"), report.cut)
     yield from _some(_("dropped: no token would carry loss"), report.dropped_rows)
     if report.tokens is not None:
-        yield _(
-            "tokens a row: median {p50}, p90 {p90}, p99 {p99}, longest {max}"
-        ).format(
+        yield _("tokens a row: median {p50}, p90 {p90}, p99 {p99}, longest {max}").format(
             p50=report.tokens.p50,
             p90=report.tokens.p90,
             p99=report.tokens.p99,
