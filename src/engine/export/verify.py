@@ -68,6 +68,7 @@ def verify(
     settings: Settings,
     prompts: Sequence[str] | None = None,
     progress: Progress | None = None,
+    worker: WorkerClient | None = None,
 ) -> Verified:
     """Compare `adapter` on `base` with `merged`, in a worker of the training interpreter.
 
@@ -78,6 +79,8 @@ def verify(
         settings: says which interpreter.
         prompts: what to ask; by default the config's evaluation questions and some more.
         progress: told answers done and answers in all.
+        worker: a client of `WORKER` that the caller wants to be able to close
+            meanwhile; it is closed at the end in any case.
 
     Raises `Problem` for paths that are something else, `Failed` when the
     models cannot be run.
@@ -101,12 +104,14 @@ def verify(
             "new_tokens": NEW_TOKENS,
             "trust": _trust(base, config),
         }
-        return _judge(_ask(request, settings, progress))
+        return _judge(_ask(request, worker or WorkerClient(WORKER, settings), progress))
 
 
-def _ask(request: dict[str, Any], settings: Settings, progress: Progress | None) -> dict[str, Any]:
+def _ask(
+    request: dict[str, Any], worker: WorkerClient, progress: Progress | None
+) -> dict[str, Any]:
     message: dict[str, Any] = {}
-    with WorkerClient(WORKER, settings) as worker:
+    with worker:
         for message in worker.ask("compare", **request):
             if message["event"] == "progress" and progress:
                 progress(message["done"], message["total"])
@@ -121,8 +126,9 @@ def _judge(found: dict[str, Any]) -> Verified:
             _("Their answers are not numbers (NaN or infinity)."),
             _("Try an earlier checkpoint."),
         )
-    coarsest = max(_ROUNDING.get(found[name], 2**-7) for name in ("stored", "computed"))
-    tolerance = max(_ROOM * coarsest * scale, _LEAST)
+    # Weights are rounded as they are stored, and sums as they are computed.
+    rounding = sum(_ROUNDING.get(found[name], 2**-7) for name in ("stored", "computed"))
+    tolerance = max(_ROOM * rounding * scale, _LEAST)
     prompts = msgspec.convert(found["prompts"], list[Compared])
     same = all(one.adapter == one.merged for one in prompts)
     # Same texts allow for more than rounding; but a merged model nearer to the

@@ -38,7 +38,10 @@ def _plain(result: Any) -> Mapping[str, Any]:
 
 def _convert(request: Mapping[str, Any], emit: Emit, _cancelled: Cancelled) -> Mapping[str, Any]:
     made = convert(
-        Path(request["checkpoint"]), Path(request["out"]), force=True, progress=_progress(emit)
+        Path(request["checkpoint"]),
+        Path(request["out"]),
+        force=request["force"],
+        progress=_progress(emit),
     )
     return _plain(made)
 
@@ -48,7 +51,7 @@ def _merge(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> Mapp
         Path(request["base"]),
         Path(request["adapter"]),
         Path(request["out"]),
-        force=True,
+        force=request["force"],
         progress=_progress(emit),
         cancelled=cancelled,
     )

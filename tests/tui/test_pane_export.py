@@ -1,0 +1,223 @@
+"""The Export pane by keys, on a run of the real XTuner."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.run.folder import RunFolder
+from engine.workspace import Workspace
+from tests.export.conftest import load, save
+from tests.support.driver import Driver, opened
+from tests.support.run_files import write_run
+from tui.panes.export.pane import ExportPane
+
+RUN = "assistant-01"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    made = Workspace(tmp_path)
+    made.remember(tab="export")
+    return made
+
+
+@pytest.fixture
+def with_run(workspace: Workspace, trained_run: RunFolder) -> Path:
+    """The trained run in a workspace of its own; returns its folder."""
+    folder = workspace.runs / RUN
+    shutil.copytree(trained_run.path, folder)
+    return folder
+
+
+def joined(text: str) -> str:
+    """`text` without spaces and line breaks: a long path may break the line anywhere."""
+    return re.sub(r"[\s█]", "", text)
+
+
+def busy(screen: Driver) -> bool:
+    return screen.app.screen_stack[0].query_one(ExportPane)._busy is not None
+
+
+async def test_an_empty_workspace_says_how_to_begin(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        await screen.shows(
+            "no run with a checkpoint yet", "Train something first", "▸ c  choose a checkpoint"
+        )
+        for step in ("Checkpoint", "Adapter", "Merge", "Verify", "Hand over"):
+            assert step in screen.text()
+        await screen.press("a", "escape", "r", "x", "down")  # nothing to do, and nothing happens
+        await screen.shows("Train something first")
+
+
+async def test_wrong_paths_are_named_for_what_they_are(workspace: Workspace) -> None:
+    run = write_run(workspace, "run-01", "finished", step=4, saved=(4,))
+    adapter = workspace.root / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    (workspace.root / "config.py").write_text("lr = 1")
+    wrong = {
+        "./none.pth": ["does not exist"],
+        str(run): ["It is the folder of a training run.", "iter_4.pth"],
+        "./adapter": ["It is an adapter (PEFT)."],
+        "./config.py": ["probably a config"],
+        "/etc/hostname": ["It is nothing that export knows."],
+    }
+    async with opened(workspace) as screen:
+        await screen.shows("run-01 / iter_4.pth")
+        for path, words in wrong.items():
+            await screen.press("c")
+            await screen.shows("type to narrow, or a path")
+            await screen.type(path)
+            await screen.press("enter")
+            await screen.until(
+                lambda text, words=words: all(joined(word) in joined(text) for word in words)
+            )
+            await screen.press("escape")
+            await screen.shows("run-01 / iter_4.pth")  # what was chosen stays
+
+
+async def test_a_torn_checkpoint_leaves_no_adapter(workspace: Workspace) -> None:
+    run = write_run(workspace, "run-01", "finished", step=4, saved=(4,))
+    (run / "iter_4.pth").write_bytes((run / "iter_4.pth").read_bytes()[:-30])
+    async with opened(workspace) as screen:
+        await screen.press("c")
+        await screen.type(str(run / "iter_4.pth"))
+        await screen.press("enter")
+        await screen.shows("Enter  convert to an adapter")
+        await screen.press("enter")
+        await screen.until(lambda _: bool(screen.app.notices) and not busy(screen))
+        assert "iter_4.pth" in str(screen.app.notices[0][1])
+        await screen.shows("Enter  convert to an adapter")
+    assert not (run / "iter_4-adapter").exists()
+
+
+@pytest.mark.slow
+async def test_from_checkpoint_to_a_verified_model(
+    workspace: Workspace, with_run: Path, tiny_model: Path
+) -> None:
+    async with opened(workspace) as screen:
+        await screen.shows(f"{RUN} / iter_12.pth", "seconds, no base model")
+        await screen.shows(f"onto {tiny_model.name} · its own dtype", "▸ Enter  convert")
+        await screen.press("enter")
+        await screen.shows(f"✓  Adapter      runs/{RUN}/iter_12-adapter", "▸ Enter  merge")
+        adapter = with_run / "iter_12-adapter"
+        assert (adapter / "adapter_model.safetensors").exists()
+        assert workspace.last().adapter == str(adapter)
+
+        await screen.press("enter")
+        await screen.shows(f"✓  Merge        models/{RUN}-iter_12", "▸ Enter  verify")
+        merged = workspace.models / f"{RUN}-iter_12"
+        assert (merged / "tokenizer.json").exists()
+
+        await screen.press("enter")
+        await screen.shows("◐  Verify", "x  cancel")
+        await screen.shows("they agree on", "▸ Enter  chat with the model", seconds=120)
+        await screen.until(lambda text: joined(f"tunedeck chat {merged}") in joined(text))
+        await screen.press("tab", "end")  # what does not fit can be scrolled to
+        command = f"lmdeploy serve api_server {merged}"
+        await screen.until(lambda text: joined(command) in joined(text))
+        await screen.press("tab", "up")
+        await screen.shows("Largest logit difference", "? 你是谁")
+
+    # A new window reads the same from the disk, and Enter goes on to the chat.
+    workspace.remember(merged="")
+    async with opened(workspace) as screen:
+        await screen.shows("they agree on", "▸ Enter  chat with the model")
+        await screen.press("enter")
+        await screen.until(lambda _: screen.app.current == "chat")
+    assert workspace.last().merged == str(merged)
+
+
+@pytest.mark.slow
+async def test_another_checkpoint_and_all_steps_in_one_go(
+    workspace: Workspace, with_run: Path
+) -> None:
+    async with opened(workspace) as screen:
+        await screen.shows("iter_12.pth")
+        await screen.press("c")
+        await screen.shows(f"{RUN} / iter_4.pth", "loss")
+        await screen.type("iter_4")
+        await screen.press("enter")
+        await screen.shows(f"{RUN} / iter_4.pth")
+        await screen.press("a", "a", "enter")  # once more changes nothing
+        await screen.shows("◐  Verify", seconds=60)
+        # A cancelled check leaves the model unchecked, and no word of a worker that died.
+        await screen.press("x")
+        await screen.shows("Verify was cancelled", "▸ Enter  verify")
+        assert not screen.app.notices
+    assert (workspace.models / f"{RUN}-iter_4" / "config.json").exists()
+    assert not (workspace.models / f"{RUN}-iter_4" / "verified.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["x", "ctrl+q"])
+async def test_a_cancelled_merge_leaves_nothing(
+    workspace: Workspace, with_run: Path, tiny_model: Path, end: str
+) -> None:
+    base = shutil.copytree(tiny_model, workspace.models / "base")
+    big(base)
+    async with opened(workspace) as screen:
+        await screen.shows("iter_12.pth")
+        await screen.press("b")
+        await screen.shows("models/base")
+        await screen.press("enter")
+        await screen.shows("onto base")
+        await screen.press("enter")
+        await screen.shows("▸ Enter  merge")
+        await screen.press("enter")
+        await screen.shows("◐  Merge", "x  cancel")
+        parts = workspace.models
+        await screen.until(lambda _: any(one.name.endswith(".part") for one in parts.iterdir()))
+        await screen.press(end)
+        if end == "x":
+            await screen.shows("Merge was cancelled", "▸ Enter  merge")
+            assert not screen.app.notices
+    until = time.monotonic() + 20  # the process tidies up, and the app waits for it
+    while len(list(parts.iterdir())) > 1 and time.monotonic() < until:
+        await asyncio.sleep(0.05)
+    assert [one.name for one in parts.iterdir()] == ["base"]
+
+
+def big(model: Path) -> None:
+    """Give `model` so much weight beside what is trained that merging takes seconds."""
+    weights = load(model / "model.safetensors")
+    for number in range(40):
+        weights[f"extra.{number}"] = np.zeros(1 << 23, dtype="f4")
+    save(model / "model.safetensors", weights)
+
+
+async def test_the_base_model_must_be_one(workspace: Workspace) -> None:
+    write_run(workspace, "run-01", "finished", step=4, saved=(4,))
+    async with opened(workspace) as screen:
+        await screen.shows("run-01 / iter_4.pth")
+        await screen.press("b")
+        await screen.type("./runs")
+        await screen.press("enter")
+        await screen.shows("It is nothing that export knows.")
+
+
+@pytest.mark.slow
+async def test_a_base_that_is_not_here_is_asked_for(
+    workspace: Workspace, with_run: Path, tiny_model: Path
+) -> None:
+    async with opened(workspace) as screen:
+        await screen.shows("iter_12.pth")
+        await screen.press("enter")
+        await screen.shows("▸ Enter  merge")
+        described = with_run / "iter_12-adapter" / "adapter_config.json"
+        described.write_text(described.read_text().replace("/tiny-llama", "/gone"))
+        await screen.press("1", "4")
+        await screen.shows("press b: the base model")
+        await screen.press("enter")
+        await screen.shows("The base model is not here", "Press b")
+        await screen.press("escape", "b")
+        await screen.type(str(tiny_model))
+        await screen.press("enter")
+        await screen.shows("onto tiny-llama")
