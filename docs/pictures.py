@@ -2,14 +2,13 @@
 
     python docs/pictures.py [DEMO]
 
-The pictures are of a copy of the workspace; nothing in it is trained anew.
+Nothing in the workspace is made anew.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -30,9 +29,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             # The settings of whoever runs this must not show.
             settings = shlex.quote(f"XDG_CONFIG_HOME={folder}/config")
-            workspace = Path(folder) / "assistant"
-            shutil.copytree(demo, workspace, symlinks=True)
-            command = f"env {settings} {shlex.quote(sys.executable)} -m tui {workspace}"
+            command = (
+                f"env {settings} {shlex.quote(sys.executable)} -m tui {shlex.quote(str(demo))}"
+            )
             with Terminal(command, columns, rows) as terminal:
                 walk(terminal, suffix)
 
@@ -41,21 +40,24 @@ def walk(terminal: Terminal, suffix: str) -> None:
     """Visit every pane and take its picture."""
     terminal.wait("F1 keys")
     terminal.keys("F2", pause=1)
-    terminal.wait("xtuner")
+    terminal.wait(" rows")
     terminal.keys("Down", "Down", pause=0.5)
     terminal.wait("carry loss", seconds=90)
     terminal.keys("c")
     terminal.wait("steps per epoch", "good ·", seconds=90)
     terminal.picture(OUT / f"data{suffix}.png")
     terminal.keys("F3", pause=1)
+    terminal.wait("pretrained_model")
     terminal.keys("p")
-    terminal.wait("steps", seconds=90)
+    terminal.wait("samples →", seconds=90)
     terminal.picture(OUT / f"config{suffix}.png")
     terminal.keys("F4", pause=2)
     terminal.wait("loss")
     terminal.picture(OUT / f"train{suffix}.png")
     terminal.keys("F5", pause=1.5)
-    terminal.wait("agree")
+    if "verify the merged model" in terminal.text():
+        terminal.keys("Enter")
+    terminal.wait("they agree", seconds=120)
     terminal.picture(OUT / f"export{suffix}.png")
     terminal.keys("F6", pause=1)
     terminal.type("Who are you?")

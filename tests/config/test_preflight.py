@@ -48,9 +48,9 @@ def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 FAULTS = [
-    ("config-syntax", "never closed", ("lr = 5e-4", "lr = (")),
+    ("config-syntax", "never closed", ("lr = 1e-3", "lr = (")),
     ("config-load", "max_lenght", ("max_length = 128", "max_lenght = 128")),
-    ("config-load", "ZeroDivisionError", ("lr = 5e-4", "lr = 1 / 0")),
+    ("config-load", "ZeroDivisionError", ("lr = 1e-3", "lr = 1 / 0")),
     ("unknown-key", "lora_alpha", ("lora_alpha=", "lora_alhpa=")),
     ("unknown-key", "max_keep_ckpts", ("max_keep_ckpts=", "max_keep_ckpt=")),
     ("unknown-key", "betas", ("betas=betas", "beta=betas")),
@@ -201,9 +201,9 @@ def test_a_config_that_hangs_or_eats_memory_is_stopped(
 ) -> None:
     started = time.monotonic()
     with pytest.raises(loaded.TimedOut):
-        loaded.load(demo(("lr = 5e-4", "while True: pass")), settings, timeout=1, worker=warm)
+        loaded.load(demo(("lr = 1e-3", "while True: pass")), settings, timeout=1, worker=warm)
     assert time.monotonic() - started < 20
-    config = loaded.load(demo(("lr = 5e-4", "lr = bytearray(1 << 40)")), settings, worker=warm)
+    config = loaded.load(demo(("lr = 1e-3", "lr = bytearray(1 << 40)")), settings, worker=warm)
     assert config.error is not None
     assert config.error["kind"] == "MemoryError"
 
@@ -211,7 +211,7 @@ def test_a_config_that_hangs_or_eats_memory_is_stopped(
 def test_a_config_that_ends_the_process_is_a_finding(
     demo: Demo, check: Check, settings: Settings
 ) -> None:
-    report = check(demo(("lr = 5e-4", "import os; os._exit(3)")))
+    report = check(demo(("lr = 1e-3", "import os; os._exit(3)")))
     assert codes(report) == {"config-load"}
 
 

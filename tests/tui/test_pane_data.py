@@ -94,7 +94,7 @@ async def test_a_part_of_a_listed_path_means_the_one_shown(workspace: Workspace)
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("./none.json", ["none.json", "There is no such file."]),
+        ("./none.json", ["Cannot read", "There is no such file."]),
         ("./data", ["Cannot read", "It is a folder."]),
         ("./data/words.json", ["Line 1, column 1"]),
         ("./data/empty.json", ["The file is empty."]),

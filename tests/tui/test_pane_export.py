@@ -153,7 +153,7 @@ async def test_another_checkpoint_and_all_steps_in_one_go(
         await screen.shows("Verify was cancelled", "▸ Enter  verify")
         assert not screen.app.notices
     assert (workspace.models / f"{RUN}-iter_4" / "config.json").exists()
-    assert not (workspace.models / f"{RUN}-iter_4" / "verified.json").exists()
+    assert not (workspace.models / f"{RUN}-iter_4.verified.json").exists()
 
 
 @pytest.mark.slow

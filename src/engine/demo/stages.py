@@ -172,6 +172,7 @@ class Stages:
 
     def verify(self, adapter: Path) -> Done:
         """Whether merged model and adapter agree."""
+        from engine.export import plan
         from engine.export.verify import verify
 
         found = verify(
@@ -183,6 +184,7 @@ class Stages:
                 _("Largest logit difference {diff:.4g}.").format(diff=found.max_logit_diff),
                 _("`tunedeck verify` shows the answers."),
             )
+        plan.keep(self.merged, found)
         same = sum(one.adapter == one.merged for one in found.prompts)
         words = _("{same} of {n} answers equal, largest logit difference {diff:.3g}").format(
             same=same, n=len(found.prompts), diff=found.max_logit_diff

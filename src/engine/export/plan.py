@@ -17,8 +17,8 @@ from engine.export.verify import Verified
 from engine.i18n import _
 from engine.workspace import Workspace
 
-VERIFIED = "verified.json"
-"""In the merged folder: what `verify` found."""
+VERIFIED = ".verified.json"
+"""Ends the name of the file beside the merged folder that says what `verify` found."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -67,6 +67,9 @@ def plan(checkpoint: Path, workspace: Workspace, base: Path | None = None) -> Pl
     name = _base_name(found, adapter)
     local = base or (workspace.resolve(name) if name else None)
     merged = workspace.models / f"{found.parent.name}-{found.name.removesuffix('.pth')}"
+    last = workspace.last()
+    if last.merged and last.adapter == str(adapter):
+        merged = Path(last.merged)  # it was merged under a name of its own
     return Plan(
         checkpoint=found,
         adapter=adapter,
@@ -79,12 +82,16 @@ def plan(checkpoint: Path, workspace: Workspace, base: Path | None = None) -> Pl
 
 def keep(merged: Path, found: Verified) -> None:
     """Note beside the merged model what `verify` found."""
-    files.write_json(merged / VERIFIED, found)
+    files.write_json(merged.with_name(merged.name + VERIFIED), found)
 
 
 def _verified(merged: Path) -> Verified | None:
+    """What `verify` found of this very folder; None when it was made again since."""
+    note = merged.with_name(merged.name + VERIFIED)
     try:
-        return msgspec.json.decode((merged / VERIFIED).read_bytes(), type=Verified)
+        if note.stat().st_mtime < merged.stat().st_mtime:
+            return None
+        return msgspec.json.decode(note.read_bytes(), type=Verified)
     except (OSError, msgspec.MsgspecError):
         return None
 
