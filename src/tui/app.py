@@ -31,7 +31,7 @@ from engine.workspace import Workspace
 from tui.endings import leave_when_told
 from tui.palette import KeyCommands
 from tui.panes.base import Pane, as_problem
-from tui.safety import NoControls
+from tui.safety import NoColours, NoControls
 from tui.theme import choose_theme, register_themes
 from tui.watch import Sight, Watch, look_at_runs
 from tui.widgets.strips import ACTIVE, MARKS, Line, machine_line, run_line, tabs_line
@@ -141,7 +141,9 @@ class Tunedeck(App[int]):
         self._watch.stop()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's own filters and our last fence against control characters."""
+        """Textual's own filters (NO_COLOR: ours) and the fence against control characters."""
+        if os.environ.get("NO_COLOR"):
+            return [NoColours(), NoControls()]
         return [*super().get_line_filters(), NoControls()]
 
     def get_key_display(self, binding: Binding) -> str:

@@ -26,3 +26,20 @@ class NoControls(LineFilter):
             else segment
             for segment in segments
         ]
+
+
+class NoColours(LineFilter):
+    """Leaves attributes (bold, dim, reverse) and the terminal's own two colours.
+
+    For NO_COLOR. Textual's own answer to it turns colours into greys, and the
+    terminal's default colours, which it cannot know, into black on black.
+    """
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The same segments without any colour."""
+        return [
+            Segment(segment.text, segment.style.without_color if segment.style else None)
+            if segment.control is None
+            else segment
+            for segment in segments
+        ]

@@ -44,7 +44,7 @@ def register_themes(app: App[int]) -> None:
 
 def choose_theme(wanted: str) -> str:
     """The theme to use: the user's, else ours; the terminal's own colours where they are few."""
-    if os.environ.get("NO_COLOR") is not None:
+    if os.environ.get("NO_COLOR"):
         return "ansi-dark"
     if wanted:
         return wanted
