@@ -85,6 +85,7 @@ def config(terminal: Terminal) -> None:
     terminal.wait("rounds to 1 of 18 steps", seconds=120)
     terminal.keys("Tab", "Enter")
     terminal.wait("this config will run", seconds=120)
+    terminal.wait("t train")
     terminal.keys("t")
     terminal.wait("train with configs/")
 

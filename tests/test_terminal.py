@@ -44,8 +44,9 @@ def tunedeck(
     """The app in a terminal, which says afterwards how it left and in what state."""
     values = " ".join(f"{name}={value}" for name, value in environment.items())
     after = 'echo "status $?"; stty -a | grep -qw -- "-echo" || echo "echo is on"'
-    script = f"env {values} {sys.executable} -m tui '{folder}'; {after}; exec sleep 60"
-    with Terminal(f"sh -c {shlex.quote(script)}", *size) as terminal:
+    program = shlex.join([sys.executable, "-m", "tui", str(folder)])
+    script = f"env {values} {program}; {after}; exec sleep 60"
+    with Terminal(shlex.join(["sh", "-c", script]), *size) as terminal:
         yield terminal
 
 
@@ -158,5 +159,5 @@ def test_leaving_does_not_wait_for_work(workspace: Path, tiny_model: Path, busy:
         assert workers
         terminal.keys("q")
         left_with(terminal, 0, seconds=10)
-        _gone, alive = psutil.wait_procs(workers, 15)
+        __gone, alive = psutil.wait_procs(workers, 15)
         assert not alive
