@@ -216,10 +216,6 @@ class Tunedeck(App[int]):
         at = list(TABS).index(self.current)
         self.query_one("#tabs", Line).say(tabs_line(titles, at, width))
         pane = self._panes.get(self.current)
-        if pane and pane.keeps_focus and self.focused is None and len(self.screen_stack) == 1:
-            home = pane.home()
-            if home is not None:
-                home.focus()
         self.query_one("#next", Line).say(f" ▸ {pane.hint}" if pane and pane.hint else "")
         self._draw_status()
         self._draw_keys()

@@ -54,9 +54,6 @@ class Pane(Vertical):
     class HintChanged(Message):
         """The line that names the next step has changed."""
 
-    keeps_focus: ClassVar[bool] = True
-    """Whether focus that was lost (its widget went away) returns to `home`."""
-
     hint: reactive[str] = reactive("")
     """The next step and its key, as a sentence ("Enter  use this dataset in a config")."""
 

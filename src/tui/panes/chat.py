@@ -59,7 +59,6 @@ class ChatPane(Pane):
     """Talks with the tuned model, and with the base model beside it."""
 
     TAB = "chat"
-    keeps_focus = False  # Esc leaves the field on purpose, so that digits change tabs
     DEFAULT_CSS = """
     ChatPane #models { color: $secondary; }
     ChatPane #talks { height: 1fr; }

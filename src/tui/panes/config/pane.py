@@ -358,7 +358,12 @@ class ConfigPane(Pane):
         self._draw_hint()
 
     def _draw_form(self, config: OpenConfig) -> None:
+        was_read = self.verdict.read
         self.verdict.show(config.source.text)
+        if was_read and not self.verdict.read:
+            # The last finding is put right and its list hidden: at once, or the
+            # next key would go nowhere.
+            self.screen.set_focus(self.form.home())
         names = [row.field.name for row in config.rows if row.field]
         self.form.show(config, marks(names, self.verdict.levels))
         finding = self.verdict.finding

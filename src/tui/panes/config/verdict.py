@@ -104,6 +104,11 @@ class Verdict(Vertical):
         return self._findings[at]
 
     @property
+    def read(self) -> bool:
+        """Whether the list of findings has the focus and something in it."""
+        return bool(self._findings) and self.query_one(Findings).has_focus
+
+    @property
     def levels(self) -> dict[str, str]:
         """The worst level found for each setting that findings speak of."""
         levels: dict[str, str] = {}
