@@ -55,20 +55,17 @@ def gone(pid: int) -> bool:
 
 def test_a_run_outlives_the_app_and_its_terminal(running: RunFolder) -> None:
     workspace = running.path.parent.parent
-    killed = app(workspace)
-    killed.wait(running.name)
-    os.kill(killed.pid(), signal.SIGKILL)
-    killed.close()
-
-    closed = app(workspace)
+    killed, closed = app(workspace), app(workspace)  # two windows on one run
     closed.wait("training", seconds=180)
     end = time.monotonic() + 60
     while running.progress().step < 2:
         assert time.monotonic() < end and running.state.living
         time.sleep(0.05)
     pid = closed.pid()
+    os.kill(killed.pid(), signal.SIGKILL)
     closed.close()
-    assert running.progress().step < 120, "it was not closed in mid-training"
+    assert running.progress().step < 120, "it was not left in mid-training"
+    killed.close()
     end = time.monotonic() + 10
     while not gone(pid):
         assert time.monotonic() < end, "the app outlived its terminal"
