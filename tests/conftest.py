@@ -60,3 +60,21 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> R
         control.kill(run)
     assert state.state == "finished", run.log.read_text(errors="replace")[-3000:]
     return run
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With two workers, all that trains runs on one of them; the other takes the rest by file.
+
+    Two trainings at once would fight for the cores. They come first, since
+    they are the longest group.
+    """
+
+    def trains(item: pytest.Item) -> bool:
+        fixtures: list[str] = getattr(item, "fixturenames", [])
+        return "trained_run" in fixtures or item.get_closest_marker("trains") is not None
+
+    for item in items:
+        group = "training" if trains(item) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: not trains(item))

@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
 from terminal_picture import Terminal
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.trains
 
 ROWS = [
     {

@@ -19,7 +19,7 @@ from tests.support import tiny_config
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
 from terminal_picture import Terminal
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.trains
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def run_verb(*arguments: str) -> int:
     return main(["demo", *arguments])
 
 
-@pytest.mark.slow
+@pytest.mark.trains
 def test_the_whole_journey_and_then_nothing_is_done_twice(
     tiny_model: Path,
     tmp_path: Path,

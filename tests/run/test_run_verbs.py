@@ -111,7 +111,7 @@ def test_what_it_cannot_do_is_refused(workspace: Path, option: list[str]) -> Non
     assert end.value.code == 2
 
 
-@pytest.mark.slow
+@pytest.mark.trains
 def test_a_run_that_fails_says_why(tmp_path: Path, tiny_model: Path) -> None:
     """The warm-up trap, for real: XTuner loads the model, then gives up."""
     config = tiny_config.write(tmp_path, tiny_model)

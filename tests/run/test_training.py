@@ -15,7 +15,7 @@ from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.support import tiny_config
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.trains
 
 
 def begin(folder: Path, model: Path, **wishes: object) -> RunFolder:
