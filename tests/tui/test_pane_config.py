@@ -59,6 +59,12 @@ def screen(app: Tunedeck) -> str:
     return "\n".join(screen_lines(app))
 
 
+def shows(app: Tunedeck, *texts: str) -> bool:
+    """Whether one frame holds them all: what one look found, a later one may not."""
+    frame = screen(app)
+    return all(text in frame for text in texts)
+
+
 def pane(app: Tunedeck) -> ConfigPane:
     return app.screen_stack[0].query_one(ConfigPane)
 
@@ -196,8 +202,8 @@ async def test_a_wrong_value_stays_and_says_why(workspace: Workspace, config: Pa
         await pilot.press("enter")
         await type_over(pilot, "lang [/x]")
         await pilot.press("enter")
-        await until(pilot, lambda: "text cannot stand here" in screen(app))
-        assert pane(app).form.editing and "lang [/x]" in screen(app)
+        await until(pilot, lambda: shows(app, "text cannot stand here", "lang [/x]"))
+        assert pane(app).form.editing
         await pilot.press("escape")
         assert not pane(app).form.editing
         assert "Typed, not taken: lang [/x]" in screen(app)
@@ -235,8 +241,8 @@ async def test_a_config_broken_elsewhere_is_told_with_its_line_and_left_alone(
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)
         config.write_text("lr = 2e-4\nbroken = (\n", encoding="utf-8")
-        await until(pilot, lambda: "is not valid Python" in screen(app))
-        assert "line " in screen(app) and "Traceback" not in screen(app)
+        await until(pilot, lambda: shows(app, "is not valid Python", "line "))
+        assert "Traceback" not in screen(app)
         await pilot.press("escape")
         await go_to(pilot, app, "lr")
         await pilot.press("enter")
@@ -397,8 +403,8 @@ async def test_opening_another_config_by_its_path(workspace: Workspace, config: 
         lines = screen(app)
         assert lines.index("configs/助手.py") < lines.index("外面.py")
         await pilot.press(*"外面", "enter")
-        await until(pilot, lambda: workspace.last().config == str(other))
-        assert isinstance(pane(app).form, Form) and "1e-5" in screen(app)
+        await until(pilot, lambda: workspace.last().config == str(other) and shows(app, "1e-5"))
+        assert isinstance(pane(app).form, Form)
 
 
 def on_a_cpu(config: Path, model: Path, rows: int) -> None:
@@ -456,8 +462,7 @@ async def test_preflight_puts_the_warmup_right_and_leads_to_training(
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("p")
-        await until(pilot, lambda: "12 samples → 36 steps" in screen(app))
-        assert "▸ Tab  to the findings" in screen(app), screen(app)
+        await until(pilot, lambda: shows(app, "12 samples → 36 steps", "▸ Tab  to the findings"))
         await pilot.press("tab")
         await pilot.pause()
         assert "Enter: warmup_ratio = " in screen(app)
@@ -473,8 +478,7 @@ async def test_preflight_puts_the_warmup_right_and_leads_to_training(
         await pilot.press("enter")
         await type_over(pilot, "1e-4")
         await pilot.press("enter")
-        await until(pilot, lambda: "▸ p  preflight" in screen(app))
-        assert "before the last edit" in screen(app)
+        await until(pilot, lambda: shows(app, "▸ p  preflight", "before the last edit"))
 
 
 async def test_a_broken_dataset_is_a_finding(workspace: Workspace, config: Path) -> None:
@@ -483,5 +487,5 @@ async def test_a_broken_dataset_is_a_finding(workspace: Workspace, config: Path)
     async with app.run_test(size=LARGE, notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("p")
-        await until(pilot, lambda: "error" in screen(app))
-        assert "小助手.json" in screen(app) and "Traceback" not in screen(app)
+        await until(pilot, lambda: shows(app, "error", "小助手.json"))
+        assert "Traceback" not in screen(app)
