@@ -24,7 +24,7 @@ from tui.dialogs.choose import Choose
 from tui.dialogs.reading import Reading
 from tui.panes.base import Pane, unexpected
 from tui.panes.config import verdict_words, words
-from tui.panes.config.editor import open_editor
+from tui.editor import open_editor
 from tui.panes.config.form import Form
 from tui.panes.config.rows import marks
 from tui.panes.config.verdict import Verdict

@@ -40,12 +40,15 @@ def editor_command(path: Path, line: int) -> list[str]:
     return [*command, *at, str(path)]
 
 
-def open_editor(app: App[Any], path: Path, line: int) -> None:
-    """Edit `path` in the user's editor; returns when it was closed. Raises `Problem`."""
+def open_editor(app: App[Any], path: Path, line: int = 1) -> int:
+    """Edit `path` in the user's editor; return its exit status when it was closed.
+
+    Raises `Problem` when it cannot be started.
+    """
     command = editor_command(path, line)
     try:
         with app.suspend():
-            subprocess.run(command, check=False)
+            return subprocess.run(command, check=False).returncode
     except SuspendNotSupported as error:
         raise Problem(
             _("An editor cannot be opened from here"),
