@@ -22,9 +22,9 @@ from engine.workspace import Workspace
 from tui.dialogs.ask import Ask
 from tui.dialogs.choose import Choose
 from tui.dialogs.reading import Reading
+from tui.editor import open_editor
 from tui.panes.base import Pane, unexpected
 from tui.panes.config import verdict_words, words
-from tui.editor import open_editor
 from tui.panes.config.form import Form
 from tui.panes.config.rows import marks
 from tui.panes.config.verdict import Verdict
