@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -38,9 +39,20 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny random Llama (bf16 safetensors) and a ChatML tokenizer."""
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    subprocess.run([sys.executable, ROOT / "tests/support/tiny.py", folder], check=True)
+    folder = shared_between_workers(tmp_path_factory) / "tiny-llama"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first to come makes it
+        if not folder.exists():
+            unfinished = folder.with_suffix(".part")
+            subprocess.run([sys.executable, ROOT / "tests/support/tiny.py", unfinished], check=True)
+            unfinished.rename(folder)
     return folder
+
+
+def shared_between_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all of pytest-xdist's workers see, new in every session."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
