@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.cli import catalogue_verbs
+from engine.cli.catalogue_verbs import pair
 from engine.cli.output import Output
 from engine.errors import Problem
 from engine.i18n import _
@@ -22,18 +24,7 @@ def add(
     """Add this module's verbs."""
     config = verbs.add_parser("config", help=_("training configs: find, copy, look, change"))
     actions = config.add_subparsers(dest="action", metavar=_("ACTION"), required=True)
-    one = actions.add_parser("list", parents=[common], help=_("the catalogue"))
-    one.add_argument("query", nargs="*", metavar="QUERY", help=_("words that must occur"))
-    one.set_defaults(run=_list)
-    one = actions.add_parser("copy", parents=[common], help=_("a config of your own"))
-    one.add_argument("name", metavar="NAME", help=_("a name of the catalogue, or a path"))
-    one.add_argument("dest", metavar="DEST", nargs="?", type=Path, help=_("a file or folder"))
-    one.add_argument("--data", metavar="FILE", type=Path, help=_("train on this file"))
-    one.add_argument("--model", metavar="M", help=_("the base model: a folder or a hub name"))
-    one.add_argument("--template", metavar="T", help=_("the prompt template"))
-    one.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[])
-    one.add_argument("--force", action="store_true", help=_("replace an existing file"))
-    one.set_defaults(run=_copy)
+    catalogue_verbs.add(actions, common)
     one = _on_file(actions, common, "show", _("its settings"), _show)
     one = _on_file(actions, common, "get", _("one value"), _get)
     one.add_argument("key", metavar="KEY")
@@ -73,64 +64,6 @@ def gpu_numbers(text: str) -> list[int]:
     if not numbers or min(numbers) < 0:
         raise argparse.ArgumentTypeError(_("give numbers such as 0 or 0,1"))
     return numbers
-
-
-def pair(text: str) -> tuple[str, str]:
-    """``KEY=VALUE`` split. Raises `Problem` for anything else."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise Problem(
-            _("{text} is not KEY=VALUE").format(text=text),
-            todo=_("Write for example lr=2e-4, with quotes around values that have spaces."),
-        )
-    return key.strip(), value
-
-
-def _list(args: argparse.Namespace, out: Output) -> int:
-    from engine.config import catalogue
-
-    entries = catalogue.load(out.settings, Path.cwd())
-    found = catalogue.search(entries, " ".join(args.query))
-
-    def lines() -> Iterator[str]:
-        width = max((len(entry.name) for entry in found), default=0)
-        for entry in found:
-            details = "  ".join(one for one in (entry.method, entry.model, entry.dataset) if one)
-            yield f"{entry.name:{width}}  {details}"
-
-    out.result(found, lines)
-    if not found:
-        out.say(
-            _("No config matches. Without a query all are listed.")
-            if entries
-            else _("There is no catalogue: XTuner is not installed. Run `tunedeck doctor`.")
-        )
-    return 0 if found else 1
-
-
-def _copy(args: argparse.Namespace, out: Output) -> int:
-    from engine.config import copy
-
-    workspace = out.workspace()
-    done = copy.copy(
-        args.name,
-        args.dest or workspace.configs / f"{Path(args.name).stem}.py",
-        settings=out.settings,
-        workspace_root=workspace.root,
-        data=args.data,
-        model=args.model,
-        template=args.template,
-        values=dict(pair(one) for one in args.set),
-        force=args.force,
-    )
-
-    def lines() -> Iterator[str]:
-        yield str(done.path)
-        for change in done.changes:
-            yield f"  {change.name}: {change.before or '-'} → {change.after or '-'}"
-
-    out.result(done, lines)
-    return 0
 
 
 def _field(source: ConfigSource, key: str) -> Field:

@@ -1,127 +1,141 @@
-"""The configs that ship with XTuner and with Tunedeck, read without importing them."""
+"""The configs that ship with XTuner and with Tunedeck, and the workspace's own.
+
+For a dialog: `load` gives the entries, `searching.search` ranks them for what
+was typed, `searching.facets` counts what they can be narrowed by, and
+`searching.preview` says what a person wants to know of one.
+"""
 
 from __future__ import annotations
 
 import ast
 import difflib
-import re
+import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
+import platformdirs
 
-from engine import resources
+from engine import files, resources
 from engine.config import packages
+from engine.config.entry import OWN, TUNEDECK, XTUNER, Entry
 from engine.errors import Problem
 from engine.i18n import _
 from engine.settings import Settings
 
-METHODS = ("full", "lora", "qlora", "dpo", "orpo", "reward", "pretrain")
+_READERS = ("reading.py", "families.py", "outline.py", "entry.py")
+"""The modules that decide what is told of a config: when one changes, all is read anew."""
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """A config of the catalogue. What its text does not tell is ""."""
+class _Seen(msgspec.Struct):
+    """What was read of a file, while it is `size` bytes and of the time `changed` (ns)."""
 
-    name: str
-    """As XTuner's ``copy-cfg`` knows it: the file's name without ``.py``."""
-    model: str
-    """The base model's hub name or folder."""
-    method: str
-    """One of `METHODS`; a llava or internvl config adds " vision" ("qlora vision")."""
-    size: str
-    """Parameters as the name writes them: "7b", "0.5b", "8x7b"."""
-    dataset: str
-    path: Path
+    changed: int
+    size: int
+    entry: Entry | None
 
 
-_MODEL = re.compile(
-    r"^(?:pretrained_model_name_or_path|llm_name_or_path|path)\s*=\s*\(?\s*[\"']([^\"']+)[\"']",
-    re.M,
-)
-_DATA = re.compile(
-    r"^(?!pretrained|llm|visual)(?:\w*(?:data|alpaca|oasst|moss|dataset|_path|_files)\w*)\s*=\s*"
-    r"[\[(]?\s*[\"']([^\"']+)[\"']",
-    re.M,
-)
-_SIZE = re.compile(r"(?:^|_)((?:\d+x)?\d+(?:_\d+)?[bm])(?=_|$)")
-_VISION = ("llava", "internvl")
+class _Cache(msgspec.Struct):
+    readers: list[int]
+    files: dict[str, _Seen]
+
+
+class _Shelf(NamedTuple):
+    """A folder of configs; `label` names its cache file, "" keeps none."""
+
+    folder: Path
+    source: str
+    label: str
 
 
 def load(settings: Settings, workspace_root: Path | None = None) -> list[Entry]:
     """All configs, by name: the workspace's own, Tunedeck's, XTuner's; the first of a name wins.
 
-    Without XTuner in the training interpreter only the first two are there.
+    Without XTuner in the training interpreter only the first two are there. What
+    was read of a file is kept in the user's cache folder: the first call with a
+    release of XTuner takes about two seconds, later ones some ten milliseconds.
     """
     found: dict[str, Entry] = {}
-    for folder in _folders(settings, workspace_root):
-        for path in _configs(folder):
-            if path.stem not in found:
-                entry = _entry(path)
-                if entry is not None:
-                    found[path.stem] = entry
+    for shelf in _shelves(settings, workspace_root):
+        for entry in _entries(shelf):
+            found.setdefault(entry.name, entry)
     return sorted(found.values(), key=lambda entry: entry.name)
 
 
-def _folders(settings: Settings, workspace_root: Path | None) -> Iterator[Path]:
+def _shelves(settings: Settings, workspace_root: Path | None) -> Iterator[_Shelf]:
     if workspace_root is not None:
-        yield workspace_root / "configs"
-    yield resources.configs()
+        yield _Shelf(workspace_root / "configs", OWN, "")
+    yield _Shelf(resources.configs(), TUNEDECK, "tunedeck")
     xtuner = packages.folder("xtuner", settings)
     if xtuner is not None:
-        yield xtuner / "configs"
+        version = packages.version("xtuner", settings)
+        yield _Shelf(xtuner / "configs", XTUNER, f"xtuner-{version}")
 
 
-def _configs(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        for path in sorted(folder.rglob("*.py")):
-            if not path.name.startswith(("_", ".")):
-                yield path
-
-
-def _entry(path: Path) -> Entry | None:
+def _configs(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Every Python file below `folder` but hidden and private ones, in a fixed order."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        inside = sorted(os.scandir(folder), key=lambda one: one.name)
+    except OSError:
+        return
+    for one in inside:
+        if one.name.startswith(("_", ".")):
+            continue
+        if one.is_dir():
+            yield from _configs(Path(one.path))
+        elif one.name.endswith(".py"):
+            yield one
+
+
+def _entries(shelf: _Shelf) -> Iterator[Entry]:
+    store = _store(shelf)
+    readers = [(Path(__file__).with_name(name)).stat().st_mtime_ns for name in _READERS]
+    known = _kept(store, readers) if store else {}
+    seen: dict[str, _Seen] = {}
+    for one in _configs(shelf.folder):
+        try:
+            now = one.stat()
+        except OSError:
+            continue
+        before = known.get(one.path)
+        if before is None or (before.changed, before.size) != (now.st_mtime_ns, now.st_size):
+            from engine.config.reading import read  # only for what is new
+
+            before = _Seen(now.st_mtime_ns, now.st_size, read(Path(one.path), shelf.source))
+        seen[one.path] = before
+    if store and seen != known:
+        _keep(store, _Cache(readers, seen))
+    yield from (one.entry for one in seen.values() if one.entry is not None)
+
+
+def _store(shelf: _Shelf) -> Path | None:
+    """The cache file of a shelf: two environments may hold the same release."""
+    if not shelf.label:
         return None
-    model = _MODEL.search(text)
-    if model is None:
-        return None  # XTuner keeps a few programs among its configs
-    data = _DATA.search(text, model.end())
-    size = _SIZE.search(path.stem.lower())
-    return Entry(
-        name=path.stem,
-        model=model[1],
-        method=_method(path, text),
-        size=size[1].replace("_", ".") if size else "",
-        dataset=data[1] if data else "",
-        path=path,
-    )
+    mark = hashlib.sha256(os.fsencode(shelf.folder)).hexdigest()[:8]
+    return platformdirs.user_cache_path("tunedeck") / "catalogue" / f"{shelf.label}-{mark}.json"
 
 
-def _method(path: Path, text: str) -> str:
-    name = path.stem.lower()
-    for method in ("orpo", "dpo", "reward", "pretrain"):
-        if method in name or f"/{method}" in str(path.parent).lower():
-            break
-    else:
-        lora = "LoraConfig" in text
-        quantised = re.search(r"load_in_[48]bit\s*=\s*True", text) is not None
-        method = "qlora" if lora and quantised else "lora" if lora else "full"
-    return f"{method} vision" if any(one in str(path).lower() for one in _VISION) else method
+def _kept(store: Path, readers: list[int]) -> dict[str, _Seen]:
+    try:
+        cache = msgspec.json.decode(store.read_bytes(), type=_Cache, dec_hook=_path)
+    except (OSError, msgspec.MsgspecError):
+        return {}
+    return cache.files if cache.readers == readers else {}
 
 
-def search(entries: list[Entry], query: str) -> list[Entry]:
-    """The entries in which every word of `query` stands somewhere, in their order."""
-    words = query.lower().split()
-    return [
-        entry
-        for entry in entries
-        if all(
-            word
-            in f"{entry.name} {entry.model} {entry.method} {entry.size} {entry.dataset}".lower()
-            for word in words
-        )
-    ]
+def _path(kind: type, value: str) -> Path:
+    return Path(value)
+
+
+def _keep(store: Path, cache: _Cache) -> None:
+    try:
+        with files.replacing(store) as file:
+            file.write(msgspec.json.encode(cache, enc_hook=str))
+    except (OSError, Problem):
+        pass  # a home that cannot be written to costs time, nothing else
 
 
 def find(name: str, settings: Settings, workspace_root: Path | None = None) -> Path:
@@ -135,11 +149,13 @@ def find(name: str, settings: Settings, workspace_root: Path | None = None) -> P
             _("It is a folder.") if path.is_dir() else _("There is no such file."),
             _("`tunedeck config list` shows the names of the catalogue."),
         )
-    entries = load(settings, workspace_root)
-    for entry in entries:
-        if entry.name == name:
-            return entry.path
-    near = difflib.get_close_matches(name, [entry.name for entry in entries], n=3, cutoff=0.7)
+    names = []
+    for shelf in _shelves(settings, workspace_root):
+        for one in _configs(shelf.folder):
+            if one.name == f"{name}.py":
+                return Path(one.path)
+            names.append(one.name.removesuffix(".py"))
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.7)
     raise Problem(
         _("The catalogue has no config {name}").format(name=name),
         _("Did you mean {name}?").format(name=", ".join(near)) if near else "",
