@@ -48,18 +48,32 @@ class Feed:
 
         Raises whatever XTuner raises for a row that it cannot take.
         """
-        example: dict[str, Any] = copy.deepcopy(row)
+        example = self.prepare(copy.deepcopy(row), shape)
+        return None if example is None else self.tokenize(example)
+
+    def prepare(self, row: Any, shape: str) -> dict[str, Any] | None:
+        """`row`, which is changed, behind the map function and the prompt template.
+
+        None and errors as of `encode`.
+        """
+        example: dict[str, Any] = row
         map_fn = shapes.by_name(shape).map_fn
         if map_fn is not None:
             example.update(self._parts.map_fns[map_fn](example))
         example.update(self._add_template(example))
-        if len(example["conversation"]) == 0:
-            return None
+        return None if len(example["conversation"]) == 0 else example
+
+    def tokenize(self, example: dict[str, Any], tokenizer: Any = None) -> Encoded:
+        """The sample made of what `prepare` returned.
+
+        `tokenizer` may stand in for the feed's own (see `engine.dataset.batching`).
+        """
         encode = self._parts.encode_fn
-        whole = encode(example, tokenizer=self._tokenizer, max_length=sys.maxsize)
+        tokenizer = tokenizer or self._tokenizer
+        whole = encode(example, tokenizer=tokenizer, max_length=sys.maxsize)
         length = len(whole["input_ids"])
         if length > self.max_length:
-            whole = encode(example, tokenizer=self._tokenizer, max_length=self.max_length)
+            whole = encode(example, tokenizer=tokenizer, max_length=self.max_length)
         return Encoded(whole["input_ids"], whole["labels"], length)
 
     def show(self, sample: Encoded) -> dict[str, Any]:
