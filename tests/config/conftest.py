@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def fake_model(tmp_path: Path) -> Path:
             }
         )
     )
-    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
     (folder / "tokenizer.json").write_text("{}")
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"bos_token": "<s>", "chat_template": "<|im_start|>user<|im_end|>"})

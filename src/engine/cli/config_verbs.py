@@ -1,4 +1,4 @@
-"""The verbs about configs: ``config list|copy|show|get|set|diff`` and ``preflight``."""
+"""The verbs about configs: ``config list|copy|show|get|set|diff``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from engine.errors import Problem
 from engine.i18n import _
 
 if TYPE_CHECKING:
-    from engine.config.preflight import Report
     from engine.config.source import ConfigSource, Field
 
 
@@ -32,14 +31,6 @@ def add(
     one.add_argument("pairs", metavar="KEY=VALUE", nargs="+")
     one = _on_file(actions, common, "diff", _("what differs from its origin"), _diff)
     one.add_argument("--against", metavar="NAME", help=_("another config, by name or path"))
-    flight = verbs.add_parser(
-        "preflight", parents=[common], help=_("check everything before a GPU is touched")
-    )
-    flight.add_argument("file", metavar="FILE", type=Path)
-    flight.add_argument("--gpus", metavar="0,1", type=gpu_numbers, help=_("the GPUs to use"))
-    flight.add_argument("--deepspeed", metavar="STAGE", help=_("deepspeed_zero2, or a JSON file"))
-    flight.add_argument("--work-dir", metavar="D", type=Path, help=_("where the run writes"))
-    flight.set_defaults(run=_preflight)
 
 
 def _on_file(
@@ -53,17 +44,6 @@ def _on_file(
     parser.add_argument("file", metavar="FILE", type=Path)
     parser.set_defaults(run=run)
     return parser
-
-
-def gpu_numbers(text: str) -> list[int]:
-    """``0,1`` as a list; for argparse."""
-    try:
-        numbers = [int(one) for one in text.split(",") if one.strip()]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 0:
-        raise argparse.ArgumentTypeError(_("give numbers such as 0 or 0,1"))
-    return numbers
 
 
 def _field(source: ConfigSource, key: str) -> Field:
@@ -156,44 +136,3 @@ def _diff(args: argparse.Namespace, out: Output) -> int:
         lambda: source.diff(other, name, origin),
     )
     return 0
-
-
-def _preflight(args: argparse.Namespace, out: Output) -> int:
-    from engine.config.preflight import preflight
-    from engine.joined import every_row
-
-    report = preflight(
-        args.file,
-        settings=out.settings,
-        gpus=args.gpus,
-        deepspeed=args.deepspeed,
-        work_dir=args.work_dir,
-        progress=out.progress(_("Preflight")),
-        rows=every_row(out.settings),
-    )
-    out.result(report, lambda: report_lines(report))
-    return 0 if report.ok else 1
-
-
-def report_lines(report: Report) -> Iterator[str]:
-    """A preflight report for a plain terminal."""
-    from engine import text
-
-    marks = {"error": "✗", "warning": "!", "info": "·"}
-    for one in report.findings:
-        yield f"{marks[one.level]} {one.what}  [{one.code}]"
-        yield from (f"  {line}" for line in (one.why, one.todo) if line)
-    if report.steps is not None:
-        yield _("{samples} samples, {steps} steps").format(
-            samples=report.samples, steps=report.steps
-        )
-    if report.estimate is not None:
-        parts = ", ".join(
-            f"{name} {text.size(size)}" for name, size in report.estimate.parts.items() if size
-        )
-        yield _("GPU memory about {size} ({parts})").format(
-            size=text.size(report.estimate.gpu_bytes), parts=parts
-        )
-    if report.disk_bytes is not None:
-        yield _("disk {size}").format(size=text.size(report.disk_bytes))
-    yield _("Ready to train.") if report.ok else _("Not ready: see the lines with ✗.")

@@ -19,7 +19,7 @@ from engine.text import clean
 VERBS = {
     "data": "data",
     "config": "config",
-    "preflight": "config",
+    "preflight": "preflight",
     "train": "run",
     "runs": "run",
     "logs": "run",

@@ -32,9 +32,14 @@ class Output:
             import msgspec
 
             sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+            sys.stdout.flush()
         else:
-            for line in human():
-                sys.stdout.write(clean(line, keep="\n\t") + "\n")
+            self.lines(human())
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Print results for a person as they come."""
+        for line in lines:
+            sys.stdout.write(clean(line, keep="\n\t") + "\n")
         sys.stdout.flush()
 
     def say(self, text: str) -> None:

@@ -132,7 +132,7 @@ def _train(args: argparse.Namespace, out: Output) -> int:
 
 def _preflight(plan: LaunchPlan, out: Output) -> bool:
     """Check config and data as the run would use them; say what was found."""
-    from engine.cli.config_verbs import report_lines
+    from engine.cli.preflight_verbs import report_lines
     from engine.config.preflight import preflight
     from engine.joined import every_row
 

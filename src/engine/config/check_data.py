@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.config import peek
 from engine.config.findings import ERROR, INFO, Finding, Fix
 from engine.config.loaded import Loaded
+from engine.config.start import Start
 from engine.errors import Problem
 from engine.i18n import _
 
-DATASET = "train_dataloader.dataset"
 _BUILDERS = ("json", "csv", "parquet", "text", "arrow")
 _SHAPES = {"alpaca_map_fn": "alpaca", "openai_map_fn": "openai", "pretrain_map_fn": "text"}
 
 
-def base(config: Loaded) -> str:
-    """The key of the dataset: mmengine's place, or that of the Hugging Face trainer."""
-    return DATASET if config.get(DATASET) is not None else "train_dataset"
+def parts(start: Start) -> list[str]:
+    """The keys of the datasets that are joined into one; most configs have a single one."""
+    several = start.config.get(f"{start.dataset}.datasets")
+    if isinstance(several, list):
+        return [f"{start.dataset}.datasets.{index}" for index in range(len(several))]
+    return [start.dataset]
 
 
-def files(config: Loaded) -> list[Path]:
-    """The local files that the config trains on; empty for hub datasets and other kinds."""
-    inner = f"{base(config)}.dataset"
+def files(start: Start, part: str = "") -> list[Path]:
+    """The local files of a part (by default the only one); empty for hub datasets and others."""
+    inner = f"{part or start.dataset}.dataset"
+    config = start.config
     if config.name(f"{inner}.type") != "load_dataset":
         return []
     if config.get(f"{inner}.path") not in _BUILDERS:
@@ -43,27 +48,26 @@ def _strings(value: Any) -> list[str]:
     return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
-def shape(config: Loaded) -> str | None:
+def shape(start: Start) -> str | None:
     """The shape of rows that the config's map function takes; None for one we do not name."""
-    function = config.get(f"{base(config)}.dataset_map_fn")
-    if function is None:
+    key = f"{start.dataset}.dataset_map_fn"
+    if start.config.get(key) is None:
         return "xtuner"
-    return _SHAPES.get(config.name(f"{base(config)}.dataset_map_fn"))
+    return _SHAPES.get(start.config.name(key))
 
 
-def check(config: Loaded) -> list[Finding]:
+def check(start: Start) -> Iterator[Finding]:
     """Findings about the data's files and their first rows."""
-    found: list[Finding] = []
-    paths = files(config)
-    if not paths:
-        return _hub(config)
-    for path in paths:
-        found += _file(config, path)
-    return found
+    for part in parts(start):
+        paths = files(start, part)
+        if not paths:
+            yield from _hub(start.config, part)
+        for path in paths:
+            yield from _file(start, part, path)
 
 
-def _hub(config: Loaded) -> list[Finding]:
-    inner = f"{base(config)}.dataset"
+def _hub(config: Loaded, part: str) -> list[Finding]:
+    inner = f"{part}.dataset"
     name = config.get(f"{inner}.path")
     if config.name(f"{inner}.type") != "load_dataset" or not isinstance(name, str):
         return []
@@ -81,7 +85,7 @@ def _hub(config: Loaded) -> list[Finding]:
                 else _("The data {path} is given as a hub name").format(path=name),
                 "" if missing else _("load_dataset takes a file only with path='json'."),
                 _("Point the config at your data: tunedeck config copy NAME --data FILE"),
-                field=f"{inner}.path",
+                field=config.setting(f"{inner}.path"),
             )
         ]
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
@@ -92,21 +96,22 @@ def _hub(config: Loaded) -> list[Finding]:
                 _("The data {name} comes from the hub").format(name=name),
                 _("Its rows cannot be checked before it is fetched."),
                 _("To train on your own: tunedeck config copy NAME --data FILE"),
-                field=f"{inner}.path",
+                field=config.setting(f"{inner}.path"),
             )
         ]
     return []
 
 
-def _field(config: Loaded, path: Path) -> str:
-    for name, value in config.values.items():
-        if isinstance(value, str | list) and str(path) in _strings(value):
-            return str(name)
-    return f"{base(config)}.dataset.data_files"
+def _field(config: Loaded, part: str) -> str:
+    inner = f"{part}.dataset.data_files"
+    return next(
+        (config.setting(key) for key in (f"{inner}.train", inner) if config.setting(key) != key),
+        inner,
+    )
 
 
-def _file(config: Loaded, path: Path) -> list[Finding]:
-    field = _field(config, path)
+def _file(start: Start, part: str, path: Path) -> list[Finding]:
+    config, field = start.config, _field(start.config, part)
     if any(mark in str(path) for mark in "*?["):
         return []
     if not path.is_file():
@@ -127,7 +132,18 @@ def _file(config: Loaded, path: Path) -> list[Finding]:
                 field=field,
             )
         ]
-    if config.get(f"{base(config)}.dataset.path") != "json":
+    if not os.access(path, os.R_OK):
+        return [
+            Finding(
+                ERROR,
+                "data-unreadable",
+                _("{path} may not be read").format(path=path),
+                _("Its permissions do not let you."),
+                _("Correct its permissions, or copy it to a place of your own."),
+                field=field,
+            )
+        ]
+    if config.get(f"{part}.dataset.path") != "json":
         return []
     try:
         first = peek.head(path)
@@ -142,12 +158,12 @@ def _file(config: Loaded, path: Path) -> list[Finding]:
                 field=field,
             )
         ]
-    return _columns(config, path, first.rows)
+    return _columns(config, part, path, first.rows) if part == start.dataset else []
 
 
-def _columns(config: Loaded, path: Path, rows: list[Any]) -> list[Finding]:
+def _columns(config: Loaded, part: str, path: Path, rows: list[Any]) -> list[Finding]:
     """The columns that the map function needs, in the first rows."""
-    field = f"{base(config)}.dataset_map_fn"
+    field = f"{part}.dataset_map_fn"
     there = {str(key) for row in rows if isinstance(row, dict) for key in row}
     missing = [one for one in config.columns or [] if one not in there]
     if not missing:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import difflib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from engine.config.field_table import RUNNER_KEYS
-from engine.config.findings import ERROR, WARNING, Finding, Fix
-from engine.config.loaded import Loaded, TimedOut
+from engine.config.findings import ERROR, INFO, WARNING, Finding, Fix
+from engine.config.loaded import Died, Loaded, TimedOut
 from engine.config.values import syntax_error
 from engine.errors import Failed
 from engine.i18n import _
@@ -45,7 +47,35 @@ def load_error(config: Loaded) -> list[Finding]:
         why = _("line {line}: {reason}").format(line=error["line"], reason=why)
     near = error["near"]
     todo = _("Did you mean {name}?").format(name=near) if near else _("Correct that line.")
+    kind = error["kind"]
+    if kind == "MemoryError":
+        return [_greedy(why)]
+    if kind in ("SystemExit", "KeyboardInterrupt"):
+        return [_ends(why)]
+    if kind in ("ImportError", "ModuleNotFoundError"):
+        todo = _("Install it in the training environment, or choose another config.")
+        return [Finding(ERROR, "module-missing", _("The config does not load"), why, todo)]
     return [Finding(ERROR, "config-load", _("The config does not load"), why, todo)]
+
+
+def _greedy(why: str) -> Finding:
+    return Finding(
+        ERROR,
+        "config-memory",
+        _("The config takes too much memory"),
+        why,
+        _("A config should only give values: take what fills the memory out of it."),
+    )
+
+
+def _ends(why: str) -> Finding:
+    return Finding(
+        ERROR,
+        "config-exit",
+        _("The config ends the process that loads it"),
+        why,
+        _("A config should only give values: take what ends the process out of it."),
+    )
 
 
 def lost(failed: Failed) -> Finding:
@@ -58,9 +88,72 @@ def lost(failed: Failed) -> Finding:
             _("It runs code when it is loaded, and that code was stopped."),
             _("A config should only give values: take the loop or the download out of it."),
         )
+    if isinstance(failed, Died):
+        return _ends(failed.why)
     return Finding(
-        ERROR, "config-load", failed.what, failed.why, failed.todo or _("Run `tunedeck doctor`.")
+        ERROR, "no-loader", failed.what, failed.why, failed.todo or _("Run `tunedeck doctor`.")
     )
+
+
+_RUNS = frozenset(
+    ("open", "exec", "eval", "compile", "__import__", "input", "print", "exit", "quit")
+)
+_QUIET = frozenset(("collections", "copy", "datetime", "functools", "math", "itertools", "typing"))
+"""Modules of the standard library whose functions only make values."""
+
+
+def runs_code(config: Loaded) -> list[Finding]:
+    """What the config does when it is loaded, beside giving values: worth a look before trust."""
+    found = []
+    for line, call in _calls(config.wiring.tree):
+        found.append(
+            Finding(
+                INFO,
+                "config-code",
+                _("The config runs {call} each time it is loaded").format(call=call),
+                _("line {line}").format(line=line),
+                _("Make sure that you trust it."),
+            )
+        )
+    return found[:3]
+
+
+def _calls(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Calls into the standard library at the top level; those of other libraries only name."""
+    outside = {
+        alias.asname or alias.name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if _really_imported(node, alias.name)
+    }
+    for node in _top_level(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        root: ast.expr = node.func
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if isinstance(root, ast.Name) and (root.id in outside or root.id in _RUNS):
+            shown = ast.unparse(node.func)
+            if shown not in ("os.getenv", "os.environ.get") and ".path." not in shown:
+                yield node.lineno, shown
+
+
+def _really_imported(node: ast.Import | ast.ImportFrom, name: str) -> bool:
+    """mmengine imports the standard library alone; of the rest it keeps names."""
+    module = node.module or "" if isinstance(node, ast.ImportFrom) else name
+    top = module.partition(".")[0]
+    return top in sys.stdlib_module_names and top not in _QUIET
+
+
+def _top_level(tree: ast.Module) -> Iterator[ast.AST]:
+    """All nodes that run when the module does: not the insides of functions."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting.extend(ast.iter_child_nodes(node))
 
 
 def names(config: Loaded) -> list[Finding]:
@@ -114,10 +207,9 @@ def _wrong(one: dict[str, Any]) -> Finding:
     )
 
 
-def unused(text: str, config: Loaded) -> list[Finding]:
+def unused(config: Loaded) -> list[Finding]:
     """Top-level names that nobody reads and that look like one that the trainer reads."""
-    tree = ast.parse(text)
-    stored, read = _uses(tree)
+    stored, read = _uses(config.wiring.tree)
     found = []
     for name in stored:
         if name in read or name in RUNNER_KEYS or name not in config.values:

@@ -8,7 +8,9 @@ and what came out goes back as plain data. Needs mmengine, nothing heavier.
 from __future__ import annotations
 
 import difflib
+import os
 import resource
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from types import FunctionType
@@ -17,8 +19,12 @@ from typing import Any
 from engine.config import references
 from engine.worker.serve import Cancelled, Emit, serve
 
-_MEMORY = 8 << 30
+_MEMORY = 4 << 30
 """Bytes of address space that a config may take while it loads."""
+_PACKAGES = (
+    "accelerate", "bitsandbytes", "datasets", "deepspeed", "flash_attn", "huggingface_hub",
+    "mmengine", "peft", "torch", "transformers", "xtuner",
+)  # fmt: skip
 
 # Keys that the builders take away before the class sees them.
 _BUILDER_KEYS = frozenset(
@@ -27,7 +33,8 @@ _BUILDER_KEYS = frozenset(
 
 
 def load(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> dict[str, Any]:
-    """``load {path}`` → ``values`` (a tree), ``imported``, ``references`` (findings) or ``error``.
+    """``load {path}`` → ``values`` (a tree), ``wrong`` (names and keys),
+    ``versions`` of the libraries, …; or ``error``.
 
     In the tree an object that a config only names is ``{"$ref": "module:name"}``,
     a function of the config's own ``{"$function": name, "columns": […]}``, a
@@ -35,12 +42,13 @@ def load(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> dict[s
     """
     from mmengine.config import Config
 
-    emit("loading")
     path = request["path"]
+    sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115 (requests come there: input() must not)
+    emit("loading")
     try:
         config = Config.fromfile(path, format_python_code=False)
         values = config._to_lazy_dict() if hasattr(config, "_to_lazy_dict") else config.to_dict()
-    except Exception as error:
+    except BaseException as error:  # sys.exit and the like are the config's doing too
         return {"error": _explain(error, path)}
     imported = sorted(getattr(config, "_imported_names", ()))
     tree = {key: _plain(value) for key, value in values.items() if key not in imported}
@@ -50,11 +58,26 @@ def load(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> dict[s
         "wrong": [*_wrong_names(values, imported), *_wrong_keys(tree, ())],
         "columns": _map_columns(tree),
         "template": _template(tree),
+        "versions": _versions(),
         "templates": references.members("xtuner.utils.templates", "PROMPT_TEMPLATE") or [],
     }
 
 
-def _explain(error: Exception, path: str) -> dict[str, Any]:
+def _versions() -> dict[str, str | None]:
+    """The installed versions of the packages that a training stands on."""
+    return {name: _version(name) for name in _PACKAGES}
+
+
+def _version(name: str) -> str | None:
+    import importlib.metadata as metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _explain(error: BaseException, path: str) -> dict[str, Any]:
     """The error in the config, with the line of the config that raised it."""
     line = None
     if isinstance(error, SyntaxError):

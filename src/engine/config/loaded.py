@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.config.wiring import Wiring
 from engine.errors import Failed
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
@@ -16,16 +17,22 @@ from engine.worker.client import WorkerClient
 MODULE = "engine.config.load_worker"
 TIMEOUT = 10.0
 """Seconds of a config's own running after which it is called hung."""
+_ALONE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""Threads reserve address space, of which the worker has little."""
 
 
 class TimedOut(Failed):
     """The config did not finish loading in `TIMEOUT` seconds."""
 
 
+class Died(Failed):
+    """The config ended the process that loaded it."""
+
+
 class Loaded:
     """A config's values. An object that it only names is ``{"$ref": "module:name"}``."""
 
-    def __init__(self, answer: Mapping[str, Any]) -> None:
+    def __init__(self, answer: Mapping[str, Any], text: str = "") -> None:
         self.error: Mapping[str, Any] | None = answer.get("error")
         """``kind``, ``text``, ``line``, ``near``, ``details`` when it did not load."""
         self.values: Mapping[str, Any] = answer.get("values", {})
@@ -33,6 +40,9 @@ class Loaded:
         """Names and keys that the libraries do not know (see `load_worker`)."""
         self.columns: list[str] | None = answer.get("columns")
         self.template: Mapping[str, Any] | None = answer.get("template")
+        self.versions: Mapping[str, str | None] = answer.get("versions", {})
+        """Packages of the training interpreter; None for one that is not there."""
+        self.wiring = Wiring(text)
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value at a dotted key; list members by number."""
@@ -45,6 +55,10 @@ class Loaded:
             else:
                 return default
         return value
+
+    def setting(self, key: str) -> str:
+        """The name under which a person sets the value at `key` (see `Wiring.setting`)."""
+        return self.wiring.setting(key)
 
     def number(self, key: str, default: float) -> float:
         """The number at `key`; `default` where there is none."""
@@ -69,7 +83,8 @@ def load(
 
     With a warm `worker` (see `warm`) 20 to 50 ms. What is wrong inside the
     config is in the result's ``error``. Raises `TimedOut` for one that hangs,
-    `Failed` for a worker that cannot run (no mmengine) or that the config killed.
+    `Died` for one
+    that ends its process, `Failed` for a worker that cannot run (no mmengine).
     """
     if worker is not None:
         return _ask(worker, path, timeout)
@@ -79,7 +94,7 @@ def load(
 
 def warm(settings: Settings) -> WorkerClient:
     """A worker to keep for `load`; close it in the end. It starts at the first use."""
-    return WorkerClient(MODULE, settings)
+    return WorkerClient(MODULE, settings, _ALONE)
 
 
 def _ask(worker: WorkerClient, path: Path, timeout: float) -> Loaded:
@@ -88,11 +103,12 @@ def _ask(worker: WorkerClient, path: Path, timeout: float) -> Loaded:
         for event in worker.ask("load", path=str(path.resolve())):
             if event["event"] == "loading":
                 clock = _kill_after(worker, timeout)
-        return Loaded(event)
+        return Loaded(event, path.read_text(encoding="utf-8"))
     except Failed as failed:
-        if clock is not None and not clock.is_alive():
-            raise TimedOut(failed.what, failed.why, failed.todo, failed.details) from failed
-        raise
+        if clock is None:  # the config had not begun
+            raise
+        kind = Died if clock.is_alive() else TimedOut
+        raise kind(failed.what, failed.why, failed.todo, failed.details) from failed
     finally:
         if clock is not None:
             clock.cancel()
@@ -103,7 +119,8 @@ def _kill_after(worker: WorkerClient, seconds: float) -> threading.Timer:
 
     def kill() -> None:
         if pid is not None and worker.pid == pid:
-            os.kill(pid, signal.SIGKILL)
+            # Its group: what a config starts goes with it.
+            os.killpg(pid, signal.SIGKILL)
 
     clock = threading.Timer(seconds, kill)
     clock.daemon = True

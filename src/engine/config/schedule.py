@@ -8,11 +8,12 @@ micro-batch: gradient accumulation does not change the count.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from engine.config.findings import ERROR, WARNING, Finding, Fix
+from engine.config.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.loaded import Loaded
 from engine.i18n import _
 
@@ -40,22 +41,90 @@ def plan(config: Loaded, samples: int, processes: int) -> Plan:
 
 def check(config: Loaded, size: Plan) -> list[Finding]:
     """Findings about steps, warm-up and the rest of the schedule."""
-    if size.per_epoch < 1:
-        return [
-            Finding(
-                ERROR,
-                "no-steps",
-                _("There is nothing to train on: 0 steps"),
-                _("No sample is left after tokenising and packing, or the batch is too big."),
-                _("Look at `tunedeck data check`; try pack_to_max_length = False."),
-                field="pack_to_max_length",
-            )
-        ]
-    found = []
+    if size.total < 1:
+        return [_no_steps(config, size)]
+    found = [*_fraction(config, size)]
     schedulers = config.get("param_scheduler") or []
     for index, one in enumerate(schedulers if isinstance(schedulers, list) else [schedulers]):
         if isinstance(one, dict):
             found += _scheduler(config, size, index, one)
+    return found
+
+
+def _no_steps(config: Loaded, size: Plan) -> Finding:
+    batch = "train_dataloader.batch_size"
+    dropped = config.get("train_dataloader.drop_last") is True and size.per_epoch < 1
+    return Finding(
+        ERROR,
+        "no-steps",
+        _("There is nothing to train on: 0 steps"),
+        _("drop_last leaves out the last batch, and there is no full one.")
+        if dropped
+        else _("The training is shorter than one step."),
+        _("Set {field} lower, or train_dataloader.drop_last = False.").format(
+            field=config.setting(batch)
+        )
+        if dropped
+        else _("Train longer: more epochs."),
+        Fix("train_dataloader.drop_last", False) if dropped else None,
+        config.setting(batch if dropped else "train_cfg.max_epochs"),
+    )
+
+
+def _fraction(config: Loaded, size: Plan) -> Iterator[Finding]:
+    """XTuner asserts that epochs times batches is a whole number."""
+    epochs = config.get("train_cfg.max_epochs")
+    if not isinstance(epochs, int | float) or float(epochs * size.per_epoch).is_integer():
+        return
+    field = config.setting("train_cfg.max_epochs")
+    yield Finding(
+        ERROR,
+        "epochs-fraction",
+        _("{epochs} epochs of {steps} steps are no whole number of steps").format(
+            epochs=epochs, steps=size.per_epoch
+        ),
+        _("XTuner breaks off with an AssertionError after it has loaded the model."),
+        _("Set {field} to a whole number.").format(field=field),
+        Fix(field, math.ceil(epochs)),
+        field,
+    )
+
+
+def load(config: Loaded, size: Plan, samples: int, processes: int) -> list[Finding]:
+    """Findings about batches against the number of samples."""
+    batch = int(config.number("train_dataloader.batch_size", 1))
+    steps = int(config.number("optim_wrapper.accumulative_counts", 1))
+    found = []
+    if 0 < samples < batch * processes:
+        field = config.setting("train_dataloader.batch_size")
+        found.append(
+            Finding(
+                WARNING,
+                "batch-beyond-data",
+                _("One batch takes more samples than there are"),
+                _("{batch} × {gpus} GPUs at once, of {samples} samples: some are repeated.").format(
+                    batch=batch, gpus=processes, samples=samples
+                ),
+                _("Set {field} lower, or use fewer GPUs.").format(field=field),
+                field=field,
+            )
+        )
+    if steps > 1 and size.total and size.total // steps < 2:
+        field = config.setting("optim_wrapper.accumulative_counts")
+        found.append(
+            Finding(
+                WARNING,
+                "few-updates",
+                _("The weights would move {n} time(s) in all").format(
+                    n=max(1, size.total // steps)
+                ),
+                _("{steps} steps are gathered for each update, of {total}.").format(
+                    steps=steps, total=size.total
+                ),
+                _("Set {field} lower, or train longer.").format(field=field),
+                field=field,
+            )
+        )
     return found
 
 
@@ -156,32 +225,38 @@ def warmup_ratio(config: Loaded, size: Plan) -> float | None:
 def saving(config: Loaded, size: Plan) -> list[Finding]:
     """Findings about checkpoints."""
     found = []
-    interval = config.number("default_hooks.checkpoint.interval", 0)
-    kept = config.number("default_hooks.checkpoint.max_keep_ckpts", -1)
-    last = config.get("default_hooks.checkpoint.save_last", True)
-    if interval > size.total and last is False:
+    key = "default_hooks.checkpoint"
+    interval = config.number(f"{key}.interval", 0)
+    kept = config.number(f"{key}.max_keep_ckpts", -1)
+    last = config.get(f"{key}.save_last", True)
+    field = config.setting(f"{key}.interval")
+    if interval > size.total:
         found.append(
             Finding(
-                ERROR,
-                "never-saved",
-                _("No checkpoint would be saved"),
+                ERROR if last is False else INFO,
+                "never-saved" if last is False else "save-beyond-end",
+                _("No checkpoint would be saved")
+                if last is False
+                else _("A checkpoint is saved at the end only"),
                 _("The training has {total} steps; it saves every {n}.").format(
                     total=size.total, n=int(interval)
                 ),
-                _("Save more often, or leave save_last on."),
-                field="save_steps",
+                _("Set {field} = {value}.").format(field=field, value=max(1, size.total // 3)),
+                Fix(field, max(1, size.total // 3)),
+                field,
             )
         )
     if kept == 1 and interval <= size.total:
+        field = config.setting(f"{key}.max_keep_ckpts")
         found.append(
             Finding(
                 WARNING,
                 "keep-one",
                 _("Only one checkpoint is kept"),
                 _("It is deleted before the next is written: a crash while saving leaves none."),
-                _("Keep 2."),
-                Fix("default_hooks.checkpoint.max_keep_ckpts", 2),
-                "save_total_limit",
+                _("Set {field} = {value}.").format(field=field, value=2),
+                Fix(field, 2),
+                field,
             )
         )
     return found

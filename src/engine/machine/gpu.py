@@ -44,6 +44,8 @@ class Gpu(msgspec.Struct, frozen=True):
     """Watts."""
     processes: list[GpuProcess] | None
     """None where processes may not be listed."""
+    capability: tuple[int, int] | None = None
+    """CUDA's compute capability: what the card can do ((8, 0) and up: bfloat16)."""
 
 
 class Gpus(msgspec.Struct, frozen=True):
@@ -150,6 +152,7 @@ def _read_one(pynvml: Any, index: int) -> Gpu:
     rates = ask("nvmlDeviceGetUtilizationRates")
     milliwatts = ask("nvmlDeviceGetPowerUsage")
     running = ask("nvmlDeviceGetComputeRunningProcesses")
+    capability = ask("nvmlDeviceGetCudaComputeCapability")
     return Gpu(
         index=index,
         name=_text(ask("nvmlDeviceGetName") or "GPU"),
@@ -159,6 +162,7 @@ def _read_one(pynvml: Any, index: int) -> Gpu:
         temperature=ask("nvmlDeviceGetTemperature", pynvml.NVML_TEMPERATURE_GPU),
         power=None if milliwatts is None else milliwatts / 1000,
         processes=None if running is None else [_process(entry) for entry in running],
+        capability=None if capability is None else (int(capability[0]), int(capability[1])),
     )
 
 

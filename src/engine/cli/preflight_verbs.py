@@ -1,0 +1,113 @@
+"""The verb ``preflight``: everything that can be known before a GPU is touched."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.cli.output import Output
+from engine.i18n import _
+
+if TYPE_CHECKING:
+    from engine.config.findings import Finding
+    from engine.config.preflight import Report
+
+_MARKS = {"error": "✗", "warning": "!", "info": "·"}
+
+
+def add(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add this module's verb."""
+    flight = verbs.add_parser(
+        "preflight", parents=[common], help=_("check everything before a GPU is touched")
+    )
+    flight.add_argument("file", metavar="FILE", type=Path)
+    flight.add_argument("--gpus", metavar="0,1", type=gpu_numbers, help=_("the GPUs to use"))
+    flight.add_argument("--deepspeed", metavar="STAGE", help=_("deepspeed_zero2, or a JSON file"))
+    flight.add_argument("--work-dir", metavar="D", type=Path, help=_("where the run writes"))
+    flight.add_argument(
+        "--quick", action="store_true", help=_("only what needs no tokenizer: a second or two")
+    )
+    flight.set_defaults(run=_preflight)
+
+
+def gpu_numbers(text: str) -> list[int]:
+    """``0,1`` as a list; for argparse."""
+    try:
+        numbers = [int(one) for one in text.split(",") if one.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0:
+        raise argparse.ArgumentTypeError(_("give numbers such as 0 or 0,1"))
+    return numbers
+
+
+def _preflight(args: argparse.Namespace, out: Output) -> int:
+    from engine.config import loaded
+
+    with loaded.warm(out.settings) as worker:
+        worker.start()  # it imports what it needs while we do
+        from engine.config.preflight import preflight
+
+        report = preflight(
+            args.file,
+            settings=out.settings,
+            gpus=args.gpus,
+            deepspeed=args.deepspeed,
+            work_dir=args.work_dir,
+            quick=args.quick,
+            progress=out.progress(_("Preflight")),
+            found=lambda one: _tell(one, out),
+            rows=lambda path, shape: _every_row(path, shape, out),
+            worker=worker,
+        )
+    out.result(report, lambda: facts(report))
+    return 0 if report.ok else 1
+
+
+def _every_row(path: Path, shape: str | None, out: Output) -> list[Finding]:
+    from engine.joined import every_row
+
+    return every_row(out.settings)(path, shape)
+
+
+def _tell(finding: Finding, out: Output) -> None:
+    """A finding is shown the moment it is made: what is cheap to see comes first."""
+    if not out.json:
+        out.lines(finding_lines(finding))
+
+
+def finding_lines(one: Finding) -> Iterator[str]:
+    """A finding for a plain terminal."""
+    yield f"{_MARKS[one.level]} {one.what}  [{one.code}]"
+    yield from (f"  {line}" for line in (one.why, one.todo) if line)
+
+
+def report_lines(report: Report) -> Iterator[str]:
+    """A whole report for a plain terminal."""
+    for one in report.findings:
+        yield from finding_lines(one)
+    yield from facts(report)
+
+
+def facts(report: Report) -> Iterator[str]:
+    """What the run will take, and the verdict."""
+    from engine import text
+
+    if report.steps is not None:
+        yield _("{samples} samples, {steps} steps").format(
+            samples=report.samples, steps=report.steps
+        )
+    if report.estimate is not None:
+        parts = ", ".join(
+            f"{name} {text.size(size)}" for name, size in report.estimate.parts.items() if size
+        )
+        yield _("GPU memory about {size} ({parts})").format(
+            size=text.size(report.estimate.gpu_bytes), parts=parts
+        )
+    if report.disk_bytes is not None:
+        yield _("disk {size}").format(size=text.size(report.disk_bytes))
+    yield _("Ready to train.") if report.ok else _("Not ready: see the lines with ✗.")
