@@ -8,6 +8,10 @@ from engine.dataset import shapes
 from engine.errors import Problem
 
 TURN = {"input": "a", "output": "b"}
+ASK, SAY = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+TOLD = {"role": "system", "content": "s"}
+HUMAN, GPT = {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}
+PARTS = {"role": "user", "content": [{"type": "text", "text": "q"}]}
 
 
 @pytest.mark.parametrize(
@@ -16,8 +20,18 @@ TURN = {"input": "a", "output": "b"}
         ({"conversation": [TURN, TURN]}, "xtuner", 2, "a"),
         ({"conversation": []}, "xtuner", 0, '{"conversation": []}'),
         ({"instruction": " 你是谁", "input": "", "output": "b"}, "alpaca", 1, "你是谁"),
-        ({"instruction": "a", "output": "b", "text": "all"}, "alpaca", 1, "a"),
-        ({"question": "a", "answer": "b"}, "", None, '{"question": "a", "answer": "b"}'),
+        ({"instruction": "a", "input": "x", "output": "b", "text": "all"}, "alpaca", 1, "a\nx"),
+        ({"instruction": "a", "output": "b"}, "alpaca_own", 1, "a"),
+        ({"instruction": "a", "input": "", "output": "b", "system": "s"}, "alpaca_own", 1, "a"),
+        ({"messages": [TOLD, ASK, SAY, ASK, SAY]}, "openai", 2, "q"),
+        ({"messages": [PARTS, SAY]}, "openai_own", 1, "q"),
+        ({"messages": "a"}, "openai", 0, '{"messages": "a"}'),
+        ({"conversations": [HUMAN, GPT, HUMAN]}, "sharegpt", 1, "q"),
+        ({"text": " 从前 "}, "text", 1, "从前"),
+        ({"text": "a", "url": "b", "meta": {}}, "text", 1, "a"),
+        ({"question": "a", "answer": "b", "text": "c"}, "", None, '{"question": "a", "answer'),
+        ({"conversation": [ASK, SAY]}, "", None, '{"conversation": [{"role'),
+        ({"conversations": [ASK, SAY]}, "", None, '{"conversations": [{"role'),
         ([1, 2], "", None, "[1, 2]"),
         (None, "", None, "null"),
     ],
@@ -25,17 +39,27 @@ TURN = {"input": "a", "output": "b"}
 def test_a_row_tells_its_shape(row, shape, turns, words):
     assert shapes.detect(row) == shape
     assert shapes.turns(row) == turns
-    assert shapes.first_words(row) == words
+    assert shapes.first_words(row).startswith(words)
 
 
-def test_the_shape_is_that_of_most_rows():
-    alpaca, xtuner = {"instruction": "a", "output": "b"}, {"conversation": [TURN]}
+def test_the_shape_is_that_of_most_rows_or_one_that_takes_them_all():
+    alpaca, xtuner = {"instruction": "a", "input": "", "output": "b"}, {"conversation": [TURN]}
     assert shapes.detect_all([alpaca, xtuner, 3, alpaca]) == "alpaca"
+    assert shapes.detect_all([alpaca, alpaca, {"instruction": "a", "output": "b"}]) == "alpaca_own"
     assert shapes.detect_all([{}, None]) == ""
-    assert shapes.by_name("xtuner").map_fn is None
-    assert shapes.by_name("alpaca").map_fn == "alpaca_map_fn"
-    with pytest.raises(Problem, match="no shape called sharegpt"):
-        shapes.by_name("sharegpt")
+
+
+def test_each_shape_has_what_makes_it_right_for_xtuner():
+    made = {shape.name: shape.map_fn or shape.mapping for shape in shapes.SHAPES}
+    assert made["xtuner"] is None
+    assert made["alpaca"] == "alpaca_map_fn"
+    assert made["openai"] == "openai_map_fn"
+    assert made["text"] == "pretrain_map_fn"
+    assert made["sharegpt"].messages == "conversations"
+    assert [shape.name for shape in shapes.SHAPES if not shape.templated] == ["text"]
+    with pytest.raises(Problem, match="no shape called nope") as caught:
+        shapes.by_name("nope")
+    assert "sharegpt" in caught.value.todo
 
 
 def test_turns_hold_question_answer_and_system():
@@ -43,6 +67,10 @@ def test_turns_hold_question_answer_and_system():
     assert turn == ("a", "b", "s")
     (turn,) = shapes.conversation({"instruction": "i", "input": "x", "output": "o"})
     assert turn == ("i\nx", "o", "")
+    (turn,) = shapes.conversation({"messages": [TOLD, ASK, SAY, 3, {"role": "tool"}]})
+    assert turn == ("q", "a", "s")
+    (turn,) = shapes.conversation({"system": "s", "conversations": [GPT, HUMAN, GPT, GPT]})
+    assert turn == ("q", "a\na", "s")
 
 
 @pytest.mark.parametrize(
@@ -50,9 +78,13 @@ def test_turns_hold_question_answer_and_system():
     [
         {"conversation": [TURN]},
         {"conversation": [TURN | {"system": None}, TURN | {"system": "s", "input": None}]},
-        {"conversation": [TURN | {"output": "", "more": 1}]},
-        {"conversation": []},
-        {"instruction": "", "input": "", "output": ""},
+        {"conversation": [TURN | {"more": 1}]},
+        {"instruction": "", "input": "", "output": "b"},
+        {"instruction": "a", "output": "b", "input": None, "system": "s"},
+        {"messages": [TOLD, ASK, SAY, TOLD, ASK, SAY | {"loss": False}]},
+        {"messages": [PARTS, SAY, {"role": "developer", "content": "s"}, PARTS, SAY]},
+        {"conversations": [HUMAN, GPT, {"from": "user", "value": "q"}, GPT]},
+        {"text": "a"},
     ],
 )
 def test_rows_that_xtuner_takes_are_right(row):
@@ -85,10 +117,93 @@ def test_rows_that_xtuner_takes_are_right(row):
         ("alpaca", {"instruction": ["a"], "input": "", "output": "b"}, "instruction", "a list"),
         ("alpaca", {"instruction": "a", "output": "b"}, "input", "missing"),
         ("alpaca", {"instruction": "a", "input": "", "output": "\ud83d"}, "output", "half a"),
+        ("alpaca_own", {"instruction": "a", "text": "b"}, "output", "missing"),
+        ("alpaca_own", {"instruction": "a", "input": {}, "output": "b"}, "input", "an object"),
+        ("openai", {"messages": {}}, "messages", "an object, not a list"),
+        ("openai", {"messages": [ASK, "a"]}, "messages[1]", "a text, not an object"),
+        ("openai", {"messages": [ASK, {"content": "a"}]}, "messages[1].role", "missing"),
+        ("openai", {"messages": [ASK, {"role": "assistant"}]}, "messages[1].content", "missing"),
+        (
+            "openai",
+            {"messages": [ASK, {"role": "tool", "content": "7"}, SAY]},
+            "messages[1].role",
+            "'tool', which the map function does not take",
+        ),
+        ("openai", {"messages": [ASK, SAY | {"role": ["a"]}]}, "messages[1].role", "a list"),
+        ("openai", {"messages": [PARTS, SAY]}, "messages[0].content", "in parts"),
+        ("openai", {"messages": [ASK, SAY | {"content": None}]}, "messages[1].content", "null"),
+        ("openai", {"messages": [ASK, SAY | {"loss": 1}]}, "messages[1].loss", "a number"),
+        ("openai", {"messages": [ASK, SAY | {"content": "\udc00"}]}, "messages[1].content", "half"),
+        (
+            "openai_own",
+            {"messages": [ASK | {"content": [{"type": "image_url", "image_url": {}}]}, SAY]},
+            "messages[0].content[0]",
+            "part 0 is not text (image_url)",
+        ),
+        ("openai_own", {"messages": [ASK | {"content": ["q"]}, SAY]}, "messages[0].content[0]", ""),
+        (
+            "sharegpt",
+            {"conversations": [HUMAN, GPT | {"from": "observation"}]},
+            None,
+            "observation",
+        ),
+        (
+            "sharegpt",
+            {"conversations": [HUMAN, {"from": "gpt"}]},
+            "conversations[1].value",
+            "value",
+        ),
+        ("text", {"text": ["a"]}, "text", "a list, not a text"),
+        ("text", {"content": "a"}, "text", "missing"),
     ],
 )
 def test_a_broken_row_names_field_reason_and_remedy(shape, row, field, reason):
     (finding,) = shapes.by_name(shape).check(7, row)
-    assert (finding.row, finding.field) == (7, field)
+    assert (finding.row, finding.level) == (7, shapes.ERROR)
+    assert finding.field == (field or finding.field)
     assert reason in finding.reason
     assert finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("shape", "row", "field", "reason"),
+    [
+        ("xtuner", {"conversation": []}, "conversation", "drops"),
+        ("xtuner", {"conversation": [TURN | {"output": ""}]}, "conversation[0].output", "empty"),
+        ("alpaca", {"instruction": "a", "input": "", "output": ""}, "output", "empty"),
+        ("alpaca", {"instruction": "a", "input": "", "output": "<nooutput>"}, "output", "drops"),
+        ("alpaca", {"instruction": "a", "input": "", "output": "b", "system": "s"}, "system", ""),
+        ("alpaca_own", {"instruction": "a", "output": None}, "output", "drops"),
+        ("openai", {"messages": []}, "messages", "drops"),
+        ("openai", {"messages": [TOLD, ASK]}, "messages", "drops"),
+        ("openai", {"messages": [SAY, ASK, SAY]}, "messages[0]", "left out"),
+        ("openai", {"messages": [TOLD, SAY, ASK, SAY]}, "messages[1]", "an empty one"),
+        ("openai", {"messages": [ASK, SAY, SAY]}, "messages[2]", "an empty one"),
+        ("openai", {"messages": [ASK, ASK, SAY]}, "messages[1]", "without a space"),
+        ("openai", {"messages": [TOLD, TOLD, ASK, SAY]}, "messages[1]", "forgets"),
+        ("openai", {"messages": [ASK, SAY, ASK]}, "messages[2]", "left out"),
+        ("openai", {"messages": [ASK, SAY | {"content": ""}]}, "messages[1].content", "empty"),
+        ("openai_own", {"messages": [PARTS, PARTS, SAY]}, "messages[1]", "line break"),
+        ("sharegpt", {"conversations": [GPT, HUMAN, GPT]}, "conversations[0]", "left out"),
+        ("sharegpt", {"conversations": [HUMAN, GPT, GPT]}, "conversations[2]", "line break"),
+        ("text", {"text": " \n"}, "text", "drops"),
+    ],
+)
+def test_what_is_dropped_or_joined_in_silence_is_a_warning(shape, row, field, reason):
+    (finding,) = shapes.by_name(shape).check(7, row)
+    assert (finding.row, finding.field, finding.level) == (7, field, shapes.WARNING)
+    assert reason in finding.reason
+    assert finding.remedy
+    assert shapes.errors([finding]) == []
+
+
+def test_loss_marks_are_given_by_all_answers_or_by_none():
+    marked = {"messages": [ASK, SAY | {"loss": True}, ASK, SAY]}
+    assert shapes.loss_marks(marked, "openai") == (True, True)
+    assert shapes.loss_marks({"messages": [ASK, SAY]}, "openai") == (False, True)
+    assert shapes.loss_marks({"conversation": [TURN | {"output_with_loss": False}]}) == (
+        True,
+        False,
+    )
+    assert shapes.loss_marks({"instruction": "a"}, "alpaca") == (False, False)
+    assert shapes.unmarked(4, "openai").field == "messages[].loss"
