@@ -29,7 +29,8 @@ class Finding:
     """What is wrong with a field of a row, and what to do about it.
 
     `level` is `ERROR` for what ends XTuner's run or is trained on wrongly, `WARNING`
-    for what it drops or joins in silence.
+    for what it drops or joins in silence. (What is odd about a text whatever the
+    shape, an empty answer too, is `engine.dataset.suspects`' to say.)
     """
 
     row: int
@@ -151,12 +152,6 @@ def list_problem(row: dict[str, Any], column: str, example: str) -> Found | None
         return None
     reason = _("'{key}' is {kind}, not a list").format(key=column, kind=kind(row[column]))
     return Found(column, reason, _("Write it as a list: {example}.").format(example=example))
-
-
-def empty_answer(field: str) -> Found:
-    """The finding for an answer without a word."""
-    reason = _("the answer is empty: the model learns to say nothing")
-    return Found(field, reason, _("Write the answer, or remove the turn."), WARNING)
 
 
 def nothing_to_train_on(field: str) -> Found:

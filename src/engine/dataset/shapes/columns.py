@@ -11,7 +11,6 @@ from engine.dataset.shapes.base import (
     Shape,
     Turn,
     as_text,
-    empty_answer,
     half_character,
     kind,
     missing,
@@ -62,8 +61,6 @@ def _alpaca_problems(row: dict[str, Any]) -> list[Found]:
         found.append(problem)
     if row.get("output") == NO_OUTPUT:
         found.append(nothing_to_train_on("output"))
-    elif row.get("output") == "":
-        found.append(empty_answer("output"))
     if as_text(row.get("system")):
         reason = _("XTuner's alpaca_map_fn leaves 'system' out")
         remedy = _("Choose the shape {shape}, which keeps it.").format(shape=ALPACA_OWN.name)

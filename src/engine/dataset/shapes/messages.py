@@ -12,7 +12,6 @@ from engine.dataset.shapes.base import (
     Found,
     Shape,
     Turn,
-    empty_answer,
     half_character,
     kind,
     list_problem,
@@ -94,8 +93,7 @@ def _message(message: Any, field: str, mapping: Mapping, xtuners: bool) -> Itera
     if mapping.text not in message:
         yield missing(message, mapping.text, f"{field}.{mapping.text}")
     else:
-        is_answer = sides.get(_hashable(role) or "") == "answer"
-        yield from _content(message[mapping.text], field, mapping.text, is_answer, xtuners)
+        yield from _content(message[mapping.text], field, mapping.text, xtuners)
     if mapping.loss and str(message.get(mapping.loss, True)).lower() not in ("true", "false"):
         value = message[mapping.loss]
         if value is not None or xtuners:
@@ -105,7 +103,7 @@ def _message(message: Any, field: str, mapping: Mapping, xtuners: bool) -> Itera
             yield Found(f"{field}.{mapping.loss}", reason, _("Write true or false."))
 
 
-def _content(value: Any, field: str, key: str, is_answer: bool, xtuners: bool) -> Iterator[Found]:
+def _content(value: Any, field: str, key: str, xtuners: bool) -> Iterator[Found]:
     """What is wrong with what a message says."""
     place = f"{field}.{key}"
     if isinstance(value, list) and xtuners:
@@ -127,11 +125,8 @@ def _content(value: Any, field: str, key: str, is_answer: bool, xtuners: bool) -
             remedy = _("Write a text there (a call of a tool is not trained on), or remove it.")
         yield Found(place, reason, remedy)
         return
-    text = message_text(value)
-    if half := half_character(text, key, place):
+    if half := half_character(message_text(value), key, place):
         yield half
-    if is_answer and not text:
-        yield empty_answer(place)
 
 
 def _order(order: list[str], column: str, xtuners: bool) -> Iterator[Found]:

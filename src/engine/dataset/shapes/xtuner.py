@@ -12,7 +12,6 @@ from engine.dataset.shapes.base import (
     Shape,
     Turn,
     as_text,
-    empty_answer,
     kind,
     list_problem,
     nothing_to_train_on,
@@ -59,8 +58,6 @@ def _turn(turn: Any, number: int, field: str) -> Iterator[Found]:
             continue
         if problem := text_problem(turn, key, f"{field}.{key}"):
             yield problem
-    if turn.get("output") == "":
-        yield empty_answer(f"{field}.output")
     if not isinstance(turn.get(LOSS_MARK, True), bool):
         reason = _("'{key}' is {kind}, not true or false").format(
             key=LOSS_MARK, kind=kind(turn[LOSS_MARK])
