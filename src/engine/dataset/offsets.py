@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
 from engine.dataset.scan import Fault, Scanner
+from engine.dataset.source import Source
 
 CHUNK = 1 << 20
 MARK = 1024
@@ -16,15 +16,14 @@ MARK = 1024
 
 
 class Offsets:
-    """Row starts of the file behind `descriptor`, found as far as they are asked for.
+    """Row starts of the text in `source`, found as far as they are asked for.
 
     Safe to use from several threads: one may page while another indexes.
     """
 
-    def __init__(self, descriptor: int, size: int, scanner: Scanner, start: int) -> None:
-        self.size = size
+    def __init__(self, source: Source, scanner: Scanner, start: int) -> None:
         self.faults: list[Fault] = scanner.faults
-        self._descriptor = descriptor
+        self._source = source
         self._scanner = scanner
         self._read = start
         self._line = 1 + (self._newlines(0, start) if start else 0)
@@ -45,7 +44,7 @@ class Offsets:
 
     @property
     def done(self) -> int:
-        """Bytes looked through so far."""
+        """Bytes of text looked through so far: all of it once `complete`."""
         return self._read
 
     def reach(self, row: int) -> bool:
@@ -59,7 +58,7 @@ class Offsets:
         with self._lock:
             if self.complete:
                 return False
-            chunk = os.pread(self._descriptor, CHUNK, self._read)
+            chunk = self._source.read(self._read, self._read + CHUNK)
             if not chunk:
                 self._end = self._scanner.finish()
                 return False
@@ -75,25 +74,29 @@ class Offsets:
         start = self._starts[row]
         if row + 1 < len(self._starts):
             return start, self._starts[row + 1]
-        return start, self._end if self._end is not None else self.size
+        return start, self._end if self._end is not None else self._read
 
     def read(self, start: int, end: int) -> bytes:
-        """The file's bytes from `start` to `end`."""
-        parts = []
-        while start < end and (part := os.pread(self._descriptor, end - start, start)):
-            parts.append(part)
-            start += len(part)
-        return b"".join(parts)
+        """The text's bytes from `start` to `end`."""
+        return self._source.read(start, end)
 
-    def spans(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, bytes]]:
-        """Rows from `first` up to `last` with their separators, read in large pieces."""
+    def spans(
+        self, first: int = 0, last: int | None = None, longest: int | None = None
+    ) -> Iterator[tuple[int, bytes]]:
+        """Rows from `first` up to `last` with their separators, read in large pieces.
+
+        Of a row of more than `longest` bytes only so many are given.
+        """
         row = first
         while (last is None or row < last) and self.reach(row):
             begin = self._starts[row]
             until = self.known if self.complete else self.known - 1
             until = min(until, self._near(begin + CHUNK, row) + 1)
             until = until if last is None else min(until, last)
-            block = self.read(begin, self.span(until - 1)[1])
+            end = self.span(until - 1)[1]
+            if longest is not None and until == row + 1:
+                end = min(end, begin + longest)
+            block = self.read(begin, end)
             for index in range(row, until):
                 start, end = self.span(index)
                 yield index, block[start - begin : end - begin]

@@ -1,84 +1,93 @@
-"""Open a dataset file of any size and read its rows.
+"""Open a dataset of any size and read its rows.
 
-Only the standard library and numpy are used: the dataset worker reads the same
-file with this module under the training interpreter.
+The text formats need only the standard library and numpy: the dataset worker
+reads the same files with this module under the training interpreter. The
+columnar ones (Parquet, Arrow) need pyarrow, imported when such a file is opened.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from engine.dataset import shapes, sniff
-from engine.dataset.decode import BadRow, Place, decode
-from engine.dataset.offsets import CHUNK, Cancelled, Offsets, Progress
+from engine.dataset import shapes
+from engine.dataset.find import Found, find
+from engine.dataset.offsets import Cancelled, Progress
+from engine.dataset.rows import Part, Row
+from engine.dataset.text_part import TextPart
 from engine.errors import Failed, Problem
 from engine.i18n import _
 
-_SPACE = b" \t\r\n"
-LONGEST_ROW = 1 << 29
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row: its value, or what is wrong with it ("line 3, column 7: a comma is missing")."""
-
-    index: int
-    line: int
-    value: Any | None
-    problem: str | None
+__all__ = ["Dataset", "Row"]
 
 
 class Dataset:
-    """A JSON array or a JSON Lines file, its rows numbered from 0.
+    """The rows of one file, of several, or of a folder of them, numbered from 0.
 
-    Made by `open`. Nothing is held of the file but where its rows begin, and
-    that only as far as somebody looked.
+    Made by `open`. Nothing is held of a file but where its rows begin, and that
+    only as far as somebody looked. Every reading method raises `Problem` when a
+    file was written to meanwhile (`changed` asks beforehand).
     """
 
-    def __init__(self, path: Path, format: str, offsets: Offsets, descriptor: int) -> None:
+    def __init__(self, path: Path, found: Found) -> None:
         self.path = path
-        self.format = format
-        """"json" (an array) or "jsonl"."""
+        """What was opened: a file or a folder (the first of several)."""
+        self.paths = found.paths
+        """The files, in the order of their rows."""
+        self.format = found.format
+        """"json" (an array), "jsonl", "csv", "tsv", "text" (plain lines), "parquet",
+        "arrow", or "disk" (a folder that `datasets` wrote with save_to_disk)."""
+        self.compression = found.compression
+        """"", "gz" or "zst"."""
+        self.notes = found.notes
+        """What a person should know about how it was opened."""
+        self.size = found.size
+        """The files' bytes on disk."""
         self.shape = ""
         """A name in `shapes.SHAPES`, or "" when the first rows have none of them."""
-        self._offsets = offsets
-        self._descriptor = descriptor
+        self._found = found
+        self._parts: list[Part] = []
+        self._lock = threading.Lock()
+        self._closed = False
 
     @classmethod
-    def open(cls, path: Path | str, shape: str | None = None) -> Dataset:
-        """Open `path`; its shape is told from the first rows unless `shape` names it.
+    def open(
+        cls,
+        path: Path | str | Sequence[Path | str],
+        shape: str | None = None,
+        cache: Path | None = None,
+    ) -> Dataset:
+        """Open a file, several files, or a folder: all its files of one format, by name.
 
-        Returns after the first page has been read, however large the file is.
-        Raises `Problem` when it is no such file.
+        Args:
+            path: the file or folder, or a list of files of one format.
+            shape: a name in `shapes.SHAPES`; told from the first rows without it.
+            cache: a folder that keeps the index of large files for the next time.
+
+        Returns after the first page has been read, however large the files are.
+        Raises `Problem` when there is nothing that can be read.
         """
-        path = Path(path)
         if shape is not None:
             shapes.by_name(shape)
-        descriptor = _open(path)
+        paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
+        dataset = cls(paths[0], find(paths, cache))
         try:
-            size = os.fstat(descriptor).st_size
-            found = sniff.sniff(path, os.pread(descriptor, sniff.HEAD, 0))
-            offsets = Offsets(descriptor, size, found.scanner, found.start)
-            dataset = cls(path, found.format, offsets, descriptor)
             values = [row.value for row in dataset.page(0, 20) if row.problem is None]
             dataset.shape = shape or shapes.detect_all(values)
         except BaseException:
-            os.close(descriptor)
+            dataset.close()
             raise
         return dataset
 
     def close(self) -> None:
-        """Close the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Close the files."""
+        self._closed = True
+        for part in self._parts:
+            part.close()
 
     def __del__(self) -> None:
         # Who closes is not always known: threads may still read what was shown last.
@@ -95,54 +104,51 @@ class Dataset:
     ) -> None:
         self.close()
 
+    # -- how many -------------------------------------------------------------
+
     @property
     def rows(self) -> int | None:
-        """The number of rows; None until the whole file has been looked through."""
-        return self._offsets.known if self._offsets.complete else None
+        """The number of rows; None until everything has been looked through."""
+        opened = self._parts
+        complete = len(opened) == len(self.paths) and opened[-1].complete
+        return self.known if complete else None
 
     @property
     def known(self) -> int:
         """The number of rows found so far."""
-        return self._offsets.known
-
-    @property
-    def size(self) -> int:
-        """The file's bytes when it was opened."""
-        return self._offsets.size
+        return self._parts[-1].first + self._parts[-1].known if self._parts else 0
 
     def index(self, progress: Progress | None = None, cancelled: Cancelled | None = None) -> int:
-        """Look through the rest of the file; return the number of rows.
+        """Look through the rest; return the number of rows.
 
         `progress` gets bytes done and in all. Raises `Failed` when cancelled.
         """
-        while self._offsets.advance():
-            if progress is not None:
-                progress(self._offsets.done, self._offsets.size)
-            if cancelled is not None and cancelled():
-                raise Failed(
-                    _("Stopped before the whole of {path} was read").format(path=self.path)
-                )
-        return self._offsets.known
+        before = 0
+        for part in self._opened():
+            while part.advance():
+                if progress is not None:
+                    progress(min(before + part.done, self.size), self.size)
+                if cancelled is not None and cancelled():
+                    raise Failed(
+                        _("Stopped before the whole of {path} was read").format(path=self.path)
+                    )
+            before += part.size
+        return self.known
+
+    # -- rows -----------------------------------------------------------------
 
     def page(self, start: int, count: int) -> list[Row]:
-        """Up to `count` rows from `start` on; fewer at the end of the file."""
+        """Up to `count` rows from `start` on; fewer at the end."""
         return list(self.records(start, start + count))
 
     def records(self, start: int = 0, end: int | None = None) -> Iterator[Row]:
         """Rows from `start` up to `end`, one after the other, broken ones flagged."""
-        line = 0
-        for index, raw in self._offsets.spans(start, end):
-            line = line or self._offsets.line(index)
-            try:
-                yield Row(index, line, self._decode(raw), None)
-            except BadRow as bad:
-                place = self._place(index, raw, bad.offset)
-                yield Row(index, line, None, f"{place}: {bad.reason}")
-            line += raw.count(b"\n")
-
-    def spans(self) -> Iterator[tuple[int, bytes]]:
-        """Every row with the separator behind it, as they stand in the file."""
-        return self._offsets.spans()
+        for part in self._opened():
+            first = part.first
+            if not part.complete or first + part.known > start:
+                yield from part.records(max(0, start - first), None if end is None else end - first)
+            if end is not None and first + part.known >= end:
+                return
 
     def row(self, index: int) -> Any:
         """The value of one row. Raises `Problem` for a broken one and for one that is not there."""
@@ -158,99 +164,140 @@ class Dataset:
             raise self.unreadable(page[0].problem)
         return page[0].value
 
-    def raw(self, index: int) -> bytes:
-        """The bytes of one row, without what separates it from the next."""
-        if index < 0 or not self._offsets.reach(index):
-            raise IndexError(index)
-        return self.content(self._offsets.read(*self._offsets.span(index)))
+    def line(self, index: int) -> int | None:
+        """The line (from 1) of its file on which a row begins; None where there are no lines."""
+        part, row = self._place(index)
+        return part.line(row)
 
-    def head(self) -> bytes:
-        """The file's bytes before its first row."""
-        self._offsets.reach(0)
-        end = self._offsets.span(0)[0] if self._offsets.known else self._offsets.size
-        return self._offsets.read(0, end)
+    def file(self, index: int) -> Path:
+        """The file that a row is in."""
+        return self._place(index)[0].path
 
-    def tail(self) -> bytes:
-        """The file's bytes behind its last row and what `spans` gives with it."""
-        count = self.index()
-        return self._offsets.read(self._offsets.span(count - 1)[1], self.size) if count else b""
-
-    def content(self, span: bytes) -> bytes:
-        """A row's own bytes in what `spans` gives."""
-        content = span.rstrip(_SPACE)
-        if self.format == "json" and content.endswith(b","):
-            content = content[:-1].rstrip(_SPACE)
-        return content
-
-    def line(self, index: int) -> int:
-        """The line of the file, from 1, on which a row begins."""
-        if index < 0 or not self._offsets.reach(index):
-            raise IndexError(index)
-        return self._offsets.line(index)
+    def columns(self) -> list[str]:
+        """The names of the columns, as far as the first rows tell them."""
+        return next((part.columns() for part in self._opened()), [])
 
     def faults(self) -> list[tuple[int, str]]:
         """What is wrong between the rows: (the row before it, "line 3, column 7: …").
 
-        Complete once the file is indexed; always empty for JSON Lines.
+        Complete once everything is indexed.
         """
-        found = []
-        for offset, reason in self._offsets.faults:
-            place = self._place_at(offset)
-            found.append((self._offsets.row_at(offset), f"{place}: {_(reason)}"))
-        return found
+        return [
+            (part.first + row, reason)
+            for part in list(self._parts)
+            for row, reason in part.faults()
+        ]
 
     def unreadable(self, why: str) -> Problem:
-        """The error for a file that is not right JSON; `why` names the place."""
-        return Problem(
-            _("{path} is not right JSON").format(path=self.path),
-            why,
-            _("Correct that place, then try again."),
-        )
+        """The error for a row that cannot be read; `why` names the place."""
+        todo = _("Correct that place, then try again.")
+        if self.format in ("json", "jsonl"):
+            return Problem(_("{path} is not right JSON").format(path=self.path), why, todo)
+        return Problem(_("{path} holds a broken row").format(path=self.path), why, todo)
+
+    # -- the text itself (not of Parquet and Arrow, which have none) -------------
+
+    def spans(self) -> Iterator[tuple[int, bytes]]:
+        """Every row with the separator behind it, as they stand in the files."""
+        for part in self._opened():
+            text = self._text(part)
+            for index, span in text.spans():
+                yield text.first + index, span
+
+    def raw(self, index: int) -> bytes:
+        """The bytes of one row, without what separates it from the next. Raises `IndexError`."""
+        part, row = self._place(index)
+        return self._text(part).raw(row)
+
+    def content(self, span: bytes) -> bytes:
+        """A row's own bytes in what `spans` gives."""
+        return self._text(self._only()).layout.content(span)
+
+    def head(self) -> bytes:
+        """The text before the first row (of one file)."""
+        return self._text(self._only()).head()
+
+    def tail(self) -> bytes:
+        """The text behind the last row and what `spans` gives with it (of one file)."""
+        self.index()
+        return self._text(self._only()).tail()
+
+    # -- the files ------------------------------------------------------------
 
     def fingerprint(self) -> str:
-        """Changes when the file's size, time or beginning or end change."""
-        status = os.fstat(self._descriptor)
-        digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode())
-        digest.update(os.pread(self._descriptor, CHUNK, 0))
-        digest.update(os.pread(self._descriptor, CHUNK, max(0, status.st_size - CHUNK)))
-        return digest.hexdigest()
+        """Changes when a file's size, time or beginning or end change."""
+        prints = [part.fingerprint() for part in self._opened()]
+        if len(prints) == 1:
+            return prints[0]
+        return hashlib.sha256("".join(prints).encode()).hexdigest()
 
-    def _decode(self, span: bytes) -> Any:
-        if len(span) > LONGEST_ROW:
-            raise BadRow(_("the row is longer than {size} MB").format(size=LONGEST_ROW >> 20), 0)
-        return decode(self.content(span))
+    def changed(self) -> bool:
+        """Whether a file on disk is no longer the one that was opened."""
+        return any(part.changed() for part in list(self._parts))
 
-    def _place(self, index: int, raw: bytes, offset: int) -> Place:
-        before = raw[:offset]
-        if b"\n" not in before:
-            return self._place_at(self._offsets.span(index)[0] + offset)
-        line = self._offsets.line(index) + before.count(b"\n")
-        return Place(line, _width(before[before.rfind(b"\n") + 1 :]) + 1)
+    def load_args(self) -> dict[str, Any]:
+        """The keyword arguments with which XTuner reads the same rows.
 
-    def _place_at(self, offset: int) -> Place:
-        start = max(0, offset - CHUNK)
-        before = self._offsets.read(start, offset)
-        begin = before.rfind(b"\n") + 1
-        return Place(self._offsets.line_at(offset), _width(before[begin:]) + 1)
+        Of ``datasets.load_from_disk`` for the format "disk", of
+        ``datasets.load_dataset`` (split "train") for all others.
+        """
+        return self._found.load_args()
 
+    # -- parts ----------------------------------------------------------------
 
-def _width(raw: bytes) -> int:
-    """Characters in `raw`; a byte order mark is none."""
-    return len(raw.removeprefix(sniff.BOM).decode("utf-8", "replace"))
+    def _opened(self) -> Iterator[Part]:
+        """The parts in order, each opened when it is reached.
 
+        A part's first row has a number only when the parts before it are
+        complete: who goes on to the next one has this one looked through.
+        """
+        for number in range(len(self.paths)):
+            if number == len(self._parts):
+                self._open_part(number)
+            yield self._parts[number]
 
-def _open(path: Path) -> int:
-    what = _("Cannot read {path}").format(path=path)
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError as error:
-        todo = _("Check the name; relative names count from the current folder.")
-        raise Problem(what, _("There is no such file."), todo) from error
-    except OSError as error:
-        raise Problem(what, error.strerror or str(error), _("Check its permissions.")) from error
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        why = _("It is a folder.") if stat.S_ISDIR(mode) else _("It is not a regular file.")
-        raise Problem(what, why, _("Give a JSON or JSON Lines file."))
-    return descriptor
+    def _open_part(self, number: int) -> None:
+        first = 0
+        if number:
+            before = self._parts[number - 1]
+            while before.advance():
+                pass
+            first = before.first + before.known
+        with self._lock:
+            if self._closed:
+                raise Failed(_("{path} has been closed").format(path=self.path))
+            if number == len(self._parts):  # else another thread was quicker
+                part = self._found.open(number)
+                part.first = first
+                part.named = len(self.paths) > 1
+                self._parts.append(part)
+
+    def _place(self, index: int) -> tuple[Part, int]:
+        """The part that holds a row, and its number there. Raises `IndexError`."""
+        if index >= 0:
+            for part in self._opened():
+                if part.reach(index - part.first):
+                    return part, index - part.first
+        raise IndexError(index)
+
+    def _only(self) -> Part:
+        if len(self.paths) > 1:
+            raise Problem(
+                _("{path} is not one file but {count}").format(
+                    path=self.path, count=len(self.paths)
+                ),
+                _("This works on one file at a time."),
+                _("Give each file by itself."),
+            )
+        return next(self._opened())
+
+    def _text(self, part: Part) -> TextPart:
+        if not isinstance(part, TextPart):
+            raise Problem(
+                _("{path} is no text file").format(path=part.path),
+                _("Its format ({format}) has no text to show or change.").format(
+                    format=self.format
+                ),
+                _("Convert it to JSON Lines first."),
+            )
+        return part

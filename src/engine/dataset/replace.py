@@ -148,7 +148,7 @@ def _run(
             places += [
                 Place(
                     index,
-                    dataset.line(index),
+                    dataset.line(index) or 0,
                     whole(where.field),
                     whole(it.before),
                     whole(it.after),

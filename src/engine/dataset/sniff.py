@@ -1,70 +1,111 @@
-"""Tell a file's format from its first bytes."""
+"""Tell a file's format from its name and its first bytes."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
 
-from engine.dataset.scan import ArrayScanner, LinesScanner, Scanner
+from engine.dataset.layouts import BOM, JsonArray, JsonLines, Layout
 from engine.errors import Problem
 from engine.i18n import N_, _
 
 HEAD = 1 << 16
-BOM = b"\xef\xbb\xbf"
+PARQUET, ARROW_FILE, ARROW_STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 _SPACE = b" \t\r\n"
-_OTHERS = {
-    b"\x1f\x8b": N_("It is compressed (gzip)."),
-    b"\x28\xb5\x2f\xfd": N_("It is compressed (zstd)."),
-    b"PK\x03\x04": N_("It is a zip file."),
-    b"PAR1": N_("It is a Parquet file."),
-    b"ARROW1": N_("It is an Arrow file."),
-    b"\xff\xfe": N_("It is written in UTF-16."),
-    b"\xfe\xff": N_("It is written in UTF-16."),
+_FAMILIES = {
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
 }
+_PACKED = (".gz", ".zst", ".zstd")
+_OTHERS = {
+    b"PK\x03\x04": N_("It is a zip file."),
+    b"BZh": N_("It is compressed (bzip2)."),
+    b"\xfd7zXZ": N_("It is compressed (xz)."),
+}
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 
 
-class Found(NamedTuple):
-    """A format's name, the scanner for it, and the offset of the first byte it wants."""
+def suffix(path: Path) -> str:
+    """The ending that tells the format, in small letters: ".csv" of ``a.CSV.gz``."""
+    while path.suffix.lower() in _PACKED:
+        path = path.with_suffix("")
+    return path.suffix.lower()
 
-    format: str
-    scanner: Scanner
-    start: int
+
+def family(path: Path) -> str:
+    """What `datasets` calls the format that the name promises; "" when it promises none."""
+    return _FAMILIES.get(suffix(path), "")
 
 
-def sniff(path: Path, head: bytes) -> Found:
-    """The format of the file that begins with `head` (`HEAD` bytes of it).
+def columnar(head: bytes) -> str:
+    """ "parquet" or "arrow" for a file that begins with `head`, else ""."""
+    if head.startswith(PARQUET):
+        return "parquet"
+    return "arrow" if head.startswith((ARROW_FILE, ARROW_STREAM)) else ""
+
+
+def sniff(path: Path, head: bytes) -> Layout:
+    """The layout of the text file that begins with `head` (`HEAD` bytes of it).
 
     Raises `Problem` when it is none that can be read.
     """
-    what = _("Cannot read {path}").format(path=path)
-    todo = _("Give a JSON array or JSON Lines file in UTF-8.")
-    for magic, why in _OTHERS.items():
-        if head.startswith(magic):
-            raise Problem(what, _(why), todo)
+    _refuse_others(path, head)
     start = len(BOM) if head.startswith(BOM) else 0
     text = head[start:].lstrip(_SPACE)
     begin = len(head) - len(text)
     if not text:
-        if len(head) < HEAD:
-            raise Problem(what, _("The file is empty."), todo)
-        raise Problem(what, _("It begins with nothing but spaces."), todo)
-    lines = path.suffix.lower() in (".jsonl", ".ndjson")
+        empty = len(head) < HEAD
+        why = _("The file is empty.") if empty else _("It begins with nothing but spaces.")
+        raise _unknown(path, why)
+    return _json(path, head, start, begin)
+
+
+def _json(path: Path, head: bytes, start: int, begin: int) -> Layout:
+    """JSON whose text begins at `begin`, spaces before it from `start` on."""
+    text = head[begin:]
+    lines = suffix(path) in (".jsonl", ".ndjson")
     if text.startswith(b"[") and not (lines and _array_lines(text)):
-        return Found("json", ArrayScanner(begin), begin)
+        return JsonArray(begin)
     if not text.startswith(b"{") and not lines:
         line = head.count(b"\n", 0, begin) + 1
         why = _("Line {line}, column {column}: neither [ nor {{ stands there.").format(
             line=line, column=begin - max(head.rfind(b"\n", 0, begin) + 1, start) + 1
         )
-        raise Problem(what, why, todo)
+        raise _unknown(path, why)
     if text.startswith(b"{") and _one_object(text):
         raise Problem(
-            what,
+            _("Cannot read {path}").format(path=path),
             _("It holds one object that goes over several lines, not rows."),
             _("Give an array of objects, or one object on each line."),
         )
-    return Found("jsonl", LinesScanner(start), start)
+    return JsonLines(start)
+
+
+def _refuse_others(path: Path, head: bytes) -> None:
+    """Raise `Problem` for what is no text in UTF-8."""
+    for magic, why in _OTHERS.items():
+        if head.startswith(magic):
+            raise _unknown(path, _(why))
+    sample = head[:4096]
+    zeros = sample.count(0)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or 4 * zeros > len(sample):
+        raise Problem(
+            _("Cannot read {path}").format(path=path),
+            _("It is written in UTF-16."),
+            _("Make it UTF-8: iconv -f UTF-16 -t UTF-8 {name} > NEW").format(name=path.name),
+        )
+    if 20 * (len(sample) - len(sample.translate(None, _CONTROLS))) > len(sample):
+        raise _unknown(path, _("It is no text: most of it cannot be read."))
+
+
+def _unknown(path: Path, why: str) -> Problem:
+    todo = _("Give JSON, JSON Lines, CSV, TSV or plain text in UTF-8, Parquet or Arrow.")
+    return Problem(_("Cannot read {path}").format(path=path), why, todo)
 
 
 def _array_lines(text: bytes) -> bool:
@@ -72,7 +113,7 @@ def _array_lines(text: bytes) -> bool:
     line, _newline, rest = text.partition(b"\n")
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return bool(rest.strip(_SPACE))
 
@@ -85,7 +126,7 @@ def _one_object(text: bytes) -> bool:
     try:
         json.loads(lines[0])
         return False
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     # A broken first row of JSON Lines is followed by another row, not by a name.
     return lines[1].lstrip(_SPACE)[:1] not in (b"{", b"[")
