@@ -143,6 +143,12 @@ class WorkerClient:
             except BrokenPipeError:
                 pass
 
+    def stop(self) -> None:
+        """End the worker in the middle of a request, which then raises; safe from any thread."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def close(self) -> None:
         """End the worker and free what it holds."""
         process, self._process = self._process, None
