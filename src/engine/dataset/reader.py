@@ -211,7 +211,7 @@ class Dataset:
 
     def content(self, span: bytes) -> bytes:
         """A row's own bytes in what `spans` gives."""
-        return self._text(self._only()).layout.content(span)
+        return self._text(next(self._opened())).layout.content(span)
 
     def head(self) -> bytes:
         """The text before the first row (of one file)."""

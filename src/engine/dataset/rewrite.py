@@ -165,7 +165,7 @@ class Array:
 def target(dataset: Dataset, path: Path, sink: IO[bytes]) -> Target:
     """What writes rows of `dataset` to `path`, whose suffix names the format."""
     format = format_of(path)
-    if format == dataset.format:
+    if format == dataset.format and len(dataset.paths) == 1:
         return Copy(dataset, sink)
     return Array(sink) if format == "json" else Lines(sink)
 
