@@ -1,0 +1,179 @@
+"""Measure what real XTuner training steps take on a GPU.
+
+    python benchmarks/estimate.py --seconds 170 --json measured.jsonl
+
+One process, random weights of 0.5 to 7.7 billion parameters; a result is
+written as soon as it is there; the same command again goes on with the plans
+that were not begun. ``--only WORD`` picks plans by name. Without a
+GPU (or with ``--toy``) toy models run through the same code and no memory is
+told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+STARTED = time.monotonic()
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def plans() -> list[Any]:
+    """What is measured, most telling first."""
+    from training_memory import Plan, Shape
+
+    one = Shape(1, 2048)
+    return [
+        Plan("1.2B", "lora", (Shape(1, 2048, True, 6838), Shape(8, 1024, False), Shape(1, 8192))),
+        Plan("7.7B", "qlora", (Shape(1, 2048, True, 12223), Shape(1, 4096)), "eager"),
+        Plan(
+            "7.7B",
+            "qlora",
+            (
+                Shape(1, 2048, True, 12209),
+                Shape(4, 2048, True, 22366),
+                Shape(8, 512, False),
+                Shape(1, 8192),
+            ),
+        ),
+        Plan("0.5B", "full", (Shape(4, 2048), Shape(8, 512, False))),
+        Plan("1.2B", "full", (Shape(1, 4096), Shape(1, 512))),
+        Plan(
+            "7.7B",
+            "qlora",
+            (Shape(1, 2048, True, 32194), Shape(2, 1024, False)),
+            checkpointing=False,
+        ),
+        Plan("1.2B", "qlora", (Shape(1, 2048, True, 3613), Shape(4, 4096))),
+        Plan("7.7B", "lora", (one, Shape(2, 4096))),
+        Plan("1.2B", "lora", (Shape(1, 2048, True, 5339), Shape(4, 2048)), zero=2),
+        Plan("0.5B", "full", (Shape(2, 2048), Shape(1, 512)), zero=2),
+        Plan("7.7B", "qlora", (Shape(1, 2048, True, 11672),), "eager", zero=2),
+        Plan("1.2B", "lora", (Shape(2, 2048), Shape(1, 4096)), checkpointing=False),
+        Plan("0.5B", "qlora", (Shape(4, 1024), Shape(1, 4096)), "eager", checkpointing=False),
+        Plan("0.5B", "full", (one, Shape(4, 1024, False)), checkpointing=False),
+        Plan("1.2B", "full", (one,), zero=2),
+        Plan("1.2B", "full", (one,), weights="bfloat16"),
+        Plan("0.5B", "full", (one,), optimizer="AdamW8bit"),
+        Plan("1.2B", "lora", (one,), "eager"),
+        Plan("7.7B", "lora", (one,), zero=2),
+        Plan("7.7B", "qlora", (Shape(1, 2048, True, 12219),), "eager", dtype="float16"),
+    ]
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Train with every plan until the time is over; a JSON line each."""
+    from engine.train import shims
+
+    def left() -> float:
+        return float(options.seconds - (time.monotonic() - STARTED))
+
+    results = Path(options.json)
+    with results.open("a", encoding="utf-8") as out, tempfile.TemporaryDirectory() as scratch:
+
+        def tell(found: dict[str, Any]) -> None:
+            found["at_s"] = round(time.monotonic() - STARTED, 1)
+            out.write(json.dumps(found) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+            print(line(found), flush=True)
+
+        os.environ["HF_MODULES_CACHE"] = f"{scratch}/modules"
+        shims.apply()
+        import torch
+
+        import training_memory
+
+        cuda = torch.cuda.is_available() and not options.toy
+        if not cuda:
+            os.environ["DS_ACCELERATOR"] = "cpu"
+            torch.cuda.is_available = lambda: False
+        begun = _begun(results)
+        tell(machine(torch, cuda))
+        for plan in plans():
+            if options.only not in plan.name or plan.name in begun or left() <= options.reserve:
+                continue
+            tell({"begun": plan.name})
+            try:
+                for found in training_memory.measure(plan, not cuda, Path(scratch), left):
+                    tell(found)
+                    _end_if_broken(found.get("error", ""))
+            except Exception as error:
+                traceback.print_exc()
+                tell({"plan": plan.name, "error": f"{type(error).__name__}: {error}"[:600]})
+                _end_if_broken(str(error))
+
+
+def _begun(path: Path) -> set[str]:
+    """Plans that an earlier process began: one that killed it is not tried again."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {found["begun"] for found in map(json.loads, lines) if "begun" in found}
+
+
+def _end_if_broken(error: str) -> None:
+    """After some errors a CUDA context is of no more use; the command may be given again."""
+    if "CUDA error" in error or "CUBLAS" in error:
+        sys.exit(3)
+
+
+def machine(torch: Any, cuda: bool) -> dict[str, Any]:
+    """The card and the libraries, and what a context alone takes."""
+    from importlib.metadata import version
+
+    names = ("torch", "transformers", "bitsandbytes", "deepspeed", "peft", "mmengine", "xtuner")
+    found: dict[str, Any] = {"machine": {name: version(name) for name in names}}
+    if cuda:
+        free, total = torch.cuda.mem_get_info()
+        before = total - free
+        torch.ones(1, device="cuda")
+        free, total = torch.cuda.mem_get_info()
+        found |= {
+            "card": torch.cuda.get_device_name(),
+            "total": total,
+            "context": total - free,
+            "context_without_tensors": before,
+        }
+    return found
+
+
+def line(found: dict[str, Any]) -> str:
+    """One result for a person."""
+    if "machine" in found or "begun" in found:
+        return str(found)
+    words = [f"{found['at_s']:6.1f} s  {found['plan']}"]
+    if "batch" in found:
+        words.append(f"{found['batch']} x {found['length']}{'' if found['packed'] else ' padded'}")
+    if "error" in found:
+        return "  ".join([*words, found["error"]])
+    mib = {name: found[name] >> 20 for name in ("peak", "reserved", "used", "static")}
+    words.append(" ".join(f"{name} {value}" for name, value in mib.items()))
+    if found["expected"]:
+        words.append(f"(a real run: {found['expected'] >> 20})")
+    words.append(f"cap {found.get('cap')} {found['step_s']} s/step")
+    return "  ".join(words)
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=170)
+    parser.add_argument("--reserve", type=float, default=8, help="seconds a plan must have left")
+    parser.add_argument("--json", default="measured.jsonl")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--toy", action="store_true")
+    options = parser.parse_args()
+    if options.seconds <= options.reserve:
+        sys.exit("no time left")
+    measure(options)
+
+
+if __name__ == "__main__":
+    main()
