@@ -20,7 +20,7 @@ from engine import files
 from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.machine import doctor
-from engine.run import program, state
+from engine.run import beside, program, state
 from engine.run.folder import RunFolder
 from engine.run.state import Order, RunRecord, RunState
 from engine.settings import Settings
@@ -125,6 +125,9 @@ def start(plan: LaunchPlan, settings: Settings) -> RunFolder:
     text = plan.config.read_bytes()
     with files.replacing(frozen, force=False) as file:
         file.write(text)
+    for module in beside.modules(plan.config):  # its map functions
+        with files.replacing(frozen.with_name(module.name), force=False) as file:
+            file.write(module.read_bytes())
     files.write_json(plan.dir / state.RECORD, _record(plan, settings, text))
     return begin(plan, settings, attempt=1)
 

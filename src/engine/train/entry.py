@@ -10,12 +10,15 @@ exits with 0 only when training ended well (or was stopped, with a checkpoint).
 from __future__ import annotations
 
 import contextlib
+import sys
+from pathlib import Path
 
 
 def main() -> None:
     """Train as ``sys.argv`` says."""
     from engine.train import shims
 
+    find_beside(Path(sys.argv[1]))
     shims.apply()
     from xtuner.tools.train import main as train
 
@@ -25,6 +28,14 @@ def main() -> None:
     with contextlib.suppress(hooks.Stopped):
         train()
     _leave_group()
+
+
+def find_beside(config: Path) -> None:
+    """Let the config import modules that lie beside it (the map functions of datasets).
+
+    At the path's end: a file there that is called like a library must not be taken for it.
+    """
+    sys.path.append(str(config.resolve().parent))
 
 
 def _leave_group() -> None:
