@@ -5,15 +5,18 @@ Runs in the dataset worker, under the training interpreter.
 
 from __future__ import annotations
 
-import copy
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from engine.dataset import shapes
+from engine.dataset.map_functions import MapFunction, MapFunctions
 from engine.dataset.xtuner_parts import Parts
 from engine.errors import Failed, Problem
 from engine.i18n import _
+
+_MARK = re.compile(r"<[^\s<>{}]+>|\[/?[A-Z_]+\]")
 
 
 class Encoded(NamedTuple):
@@ -34,46 +37,57 @@ class Encoded(NamedTuple):
 
 
 class Feed:
-    """Turns rows into samples with one tokenizer, template and maximum length."""
+    """Turns rows into samples with one tokenizer, template and maximum length.
+
+    `template` may be "" when no row of a shape that needs one is fed.
+    """
 
     def __init__(self, parts: Parts, tokenizer: Any, template: str, max_length: int) -> None:
+        refuse_tokenizer(parts, tokenizer, template)
         self.template = template
         self.max_length = max_length
-        self._parts = parts
         self._tokenizer = tokenizer
-        self._add_template = parts.template_map_fn_factory(parts.templates[template])
+        self._encode = parts.encode_fn
+        self._maps = MapFunctions(parts)
+        self._takes_system = True
+        self._add_template: MapFunction | None = None
+        if template:
+            self._takes_system = "SYSTEM" in parts.templates[template]
+            self._add_template = parts.template_map_fn_factory(parts.templates[template])
 
     def encode(self, row: Any, shape: str) -> Encoded | None:
         """The sample made of `row`; None when XTuner's filter for empty conversations drops it.
 
         Raises whatever XTuner raises for a row that it cannot take.
         """
-        example = self.prepare(copy.deepcopy(row), shape)
+        example = self.prepare(row, shape)
         return None if example is None else self.tokenize(example)
 
     def prepare(self, row: Any, shape: str) -> dict[str, Any] | None:
-        """`row`, which is changed, behind the map function and the prompt template.
-
-        None and errors as of `encode`.
-        """
-        example: dict[str, Any] = row
-        map_fn = shapes.by_name(shape).map_fn
-        if map_fn is not None:
-            example.update(self._parts.map_fns[map_fn](example))
+        """`row` after its map function and the template; None when XTuner drops it then."""
+        example = self._maps.apply(row, shape)
+        if not shapes.by_name(shape).templated:
+            return example
+        if self._add_template is None:
+            raise Problem(_("Rows of the shape {shape} need a prompt template").format(shape=shape))
+        if not self._takes_system and any(turn.get("system") for turn in example["conversation"]):
+            raise Problem(
+                _("The prompt template {name} has no place for a system text").format(
+                    name=self.template
+                ),
+                _("XTuner fails at the first row that has one."),
+                _("Choose another template, or leave the system texts out."),
+            )
         example.update(self._add_template(example))
-        return None if len(example["conversation"]) == 0 else example
+        return example if len(example["conversation"]) > 0 else None
 
     def tokenize(self, example: dict[str, Any], tokenizer: Any = None) -> Encoded:
-        """The sample made of what `prepare` returned.
-
-        `tokenizer` may stand in for the feed's own (see `engine.dataset.batching`).
-        """
-        encode = self._parts.encode_fn
-        tokenizer = tokenizer or self._tokenizer
-        whole = encode(example, tokenizer=tokenizer, max_length=sys.maxsize)
+        """The sample made of a row that is prepared; `tokenizer` may stand in for its own."""
+        by = tokenizer or self._tokenizer
+        whole = self._encode(example, tokenizer=by, max_length=sys.maxsize)
         length = len(whole["input_ids"])
         if length > self.max_length:
-            whole = encode(example, tokenizer=tokenizer, max_length=self.max_length)
+            whole = self._encode(example, tokenizer=by, max_length=self.max_length)
         return Encoded(whole["input_ids"], whole["labels"], length)
 
     def show(self, sample: Encoded) -> dict[str, Any]:
@@ -109,6 +123,37 @@ class Feed:
             ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         return text
+
+
+def refuse_tokenizer(parts: Parts, tokenizer: Any, template: str) -> None:
+    """Raise `Problem` for a tokenizer with which XTuner's ``encode_fn`` must fail."""
+    what = _("XTuner cannot use this tokenizer")
+    todo = _("Set {name} in the model's tokenizer_config.json, as its authors meant it.")
+    try:
+        begin, end = parts.bos_and_eos(tokenizer)
+    except AssertionError as error:
+        raise Problem(what, str(error), todo.format(name="eos_token")) from error
+    needs_end = bool(template) and not parts.templates[template].get("SUFFIX_AS_EOS", False)
+    for name, missing in (("bos_token", begin is None), ("eos_token", needs_end and end is None)):
+        if missing:
+            why = _("It has no {name}, and {kind} is no class that XTuner trains without one.")
+            kind = type(tokenizer).__name__
+            raise Problem(what, why.format(name=name, kind=kind), todo.format(name=name))
+
+
+def split_marks(
+    tokenizer: Any, template: str, templates: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Marks of the template, such as ``<|im_start|>``, that the tokenizer takes for plain text.
+
+    Then the template is hardly the model's. XTuner's template "default" is meant so,
+    for models that know no marks.
+    """
+    if not template or template == "default":
+        return []
+    texts = [text for text in templates[template].values() if isinstance(text, str)]
+    marks = dict.fromkeys(mark for text in texts for mark in _MARK.findall(text))
+    return [mark for mark in marks if len(tokenizer.encode(mark, add_special_tokens=False)) > 1]
 
 
 def load_tokenizer(model: str, trust_remote_code: bool) -> Any:

@@ -25,6 +25,8 @@ class Parts(NamedTuple):
     """What tokenizing a row takes, all of it XTuner's."""
 
     encode_fn: Callable[..., dict[str, list[int]]]
+    bos_and_eos: Callable[[Any], tuple[list[int] | None, list[int] | None]]
+    """The ids that encode_fn puts around a sample; it fails where one is needed and None."""
     packer: Callable[[int], Callable[[dict[str, Any]], dict[str, Any]]]
     map_fns: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
     template_map_fn_factory: Callable[[Any], Callable[[dict[str, Any]], dict[str, Any]]]
@@ -81,6 +83,7 @@ def load() -> Parts:
     templates = importlib.import_module("xtuner.utils.templates")
     return Parts(
         encoding.encode_fn,
+        encoding.get_bos_eos_token_ids,
         encoding.Packer,
         vars(map_fns),
         map_fns.template_map_fn_factory,

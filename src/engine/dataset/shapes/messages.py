@@ -12,6 +12,7 @@ from engine.dataset.shapes.base import (
     Found,
     Shape,
     Turn,
+    as_text,
     half_character,
     kind,
     list_problem,
@@ -29,21 +30,12 @@ def message_turns(row: dict[str, Any], mapping: Mapping) -> list[Turn]:
     messages = [
         {mapping.role: one[mapping.role], mapping.text: message_text(one.get(mapping.text))}
         for one in (found if isinstance(found, list) else ())
-        if isinstance(one, dict) and _hashable(one.get(mapping.role)) in sides
+        if isinstance(one, dict) and as_text(one.get(mapping.role)) in sides
     ]
-    system = row.get(mapping.system) if mapping.system else None
-    readable = {mapping.messages: messages, mapping.system: system if _is(system) else None}
+    readable = {mapping.messages: messages, mapping.system: as_text(row.get(mapping.system))}
     return [
         Turn(turn["input"], turn["output"], turn["system"]) for turn in apply(mapping, readable)
     ]
-
-
-def _is(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _hashable(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def message_text(value: Any) -> str:
@@ -85,7 +77,7 @@ def _message(message: Any, field: str, mapping: Mapping, xtuners: bool) -> Itera
     sides = dict(mapping.roles)
     if mapping.role not in message:
         yield missing(message, mapping.role, f"{field}.{mapping.role}")
-    elif _hashable(role) not in sides:
+    elif as_text(role) not in sides:
         shown = f"'{role}'" if isinstance(role, str) else kind(role)
         reason = _("the role is {role}, which the map function does not take").format(role=shown)
         remedy = _("Use one of {roles}; or map it: `tunedeck data map FILE --role ROLE=SIDE`.")

@@ -1,0 +1,111 @@
+"""The map functions that rows go through: XTuner's own, ours, and the user's.
+
+Runs in the dataset worker, under the training interpreter.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.dataset import mapping, shapes
+from engine.dataset.xtuner_parts import Parts
+from engine.errors import Problem
+from engine.i18n import _
+
+MapFunction = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class MapFunctions:
+    """The function of each shape, found once."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._known: dict[str, MapFunction | None] = {}
+
+    def apply(self, row: Any, shape: str) -> dict[str, Any]:
+        """A copy of `row` with the ``conversation`` that its map function makes.
+
+        Raises whatever the function raises.
+        """
+        if shape not in self._known:
+            self._known[shape] = self._find(shapes.by_name(shape))
+        function = self._known[shape]
+        example: dict[str, Any] = copy.deepcopy(row)
+        if function is not None:
+            example.update(function(example))
+        return example
+
+    def _find(self, shape: shapes.Shape) -> MapFunction | None:
+        if shape.module:
+            return load_module(Path(shape.module))
+        if shape.mapping is not None:
+            return mapping.function(shape.mapping)
+        if not shape.map_fn:
+            return None
+        found = self._parts.map_fns.get(shape.map_fn)
+        if found is None:
+            known = ", ".join(name for name in self._parts.map_fns if name.endswith("_map_fn"))
+            raise Problem(
+                _("XTuner has no map function called {name}").format(name=shape.map_fn),
+                todo=_("It has: {names}.").format(names=known),
+            )
+        return found
+
+
+def load_module(path: Path) -> MapFunction:
+    """The ``map_fn`` of the module at `path`, which is run for it as the trainer will run it."""
+    what = _("Cannot use the map module {path}").format(path=path)
+    folder = str(path.parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise Problem(what, _("It is not a Python file."))
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        found: MapFunction = getattr(module, mapping.FUNCTION)
+    except Exception as error:  # a user's code: whatever it raises ends the run too
+        raise Problem(what, f"{type(error).__name__}: {error}", details=repr(error)) from error
+    return found
+
+
+class Offered(NamedTuple):
+    """One of XTuner's map functions: its name, and the columns that it asks a row for."""
+
+    name: str
+    columns: list[str]
+
+
+def offered() -> list[Offered]:
+    """XTuner's map functions, read from its source without importing it; none without XTuner."""
+    spec = importlib.util.find_spec("xtuner")
+    places = spec.submodule_search_locations if spec is not None else None
+    folder = Path(next(iter(places or [""]))) / "dataset/map_fns/dataset_map_fns"
+    found = {
+        node.name: Offered(node.name, _columns(node))
+        for path in sorted(folder.glob("*_map_fn.py"))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name.endswith("_map_fn")
+    }
+    return [found[name] for name in sorted(found)]
+
+
+def _columns(function: ast.FunctionDef) -> list[str]:
+    """The keys that `function` asks its argument for."""
+    row = function.args.args[0].arg
+    keys = [
+        node.slice.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == row
+        and isinstance(node.slice, ast.Constant)
+    ]
+    return list(dict.fromkeys(key for key in keys if isinstance(key, str)))
