@@ -65,7 +65,7 @@ class HuggingFace:
     def declared(self) -> Sequence[str]:
         """See `Hub`."""
         card = self._info.card_data
-        configs = (card or {}).get("configs") or []
+        configs = (card.get("configs") if card is not None else None) or []
         chosen = next((one for one in configs if one.get("default")), configs[0] if configs else {})
         files = chosen.get("data_files", [])
         if isinstance(files, str):
@@ -200,10 +200,12 @@ def _fetch(hub: Hub, sizes: Mapping[str, int], emit: Emit) -> Path:
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()
     try:
-        return _persist(lambda: hub.fetch(list(sizes)))
+        folder = _persist(lambda: hub.fetch(list(sizes)))
     finally:
         over.set()
         teller.join()
+    emit("progress", done=total, total=total)
+    return folder
 
 
 def _persist(fetch: Callable[[], Path], attempt: int = 1) -> Path:
