@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.cli import data_text
+from engine.cli import data_text, map_verb
 from engine.cli.output import Output
 from engine.errors import Failed, Problem
 from engine.i18n import _
@@ -28,6 +28,9 @@ def add(
     leaves = data.add_subparsers(dest="data_verb", metavar=_("VERB"), required=True)
     _add_show(leaves.add_parser("show", parents=[common], help=_("rows, as the model sees them")))
     _add_check(leaves.add_parser("check", parents=[common], help=_("look at every row")))
+    map_verb.add(
+        leaves.add_parser("map", parents=[common], help=_("say what is question and answer"))
+    )
     _add_replace(leaves.add_parser("replace", parents=[common], help=_("replace a text")))
 
 
@@ -38,7 +41,17 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--shape", help=_("xtuner or alpaca (default: told from the first rows)"))
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument(
+        "--shape",
+        help=_("xtuner, openai, sharegpt, alpaca, text, … (default: told from the first rows)"),
+    )
+    shape.add_argument(
+        "--map",
+        dest="shape",
+        metavar="MODULE.py|NAME",
+        help=_("rows go through this map module, or this map function of XTuner's"),
+    )
     parser.add_argument("--model", metavar="M", help=_("the folder of the model to be trained"))
     parser.add_argument(
         "--template",
@@ -119,7 +132,9 @@ def _show(args: argparse.Namespace, out: Output) -> int:
         )
     with Dataset.open(args.file, args.shape) as dataset, Preview(out.settings) as preview:
         if args.model:
-            preview.open(args.model, args.template, args.max_length, args.trust_remote_code)
+            shape = dataset.shape
+            preview.open(args.model, args.template, args.max_length, args.trust_remote_code, shape)
+            _say_split(preview, out)
         items = [
             _item(row, dataset, preview if args.model else None) for row in _wanted(args, dataset)
         ]
@@ -133,6 +148,16 @@ def _show(args: argparse.Namespace, out: Output) -> int:
         }
         out.result(document, lambda: data_text.shown(document))
         return _say_broken(dataset, items, out)
+
+
+def _say_split(preview: Preview, out: Output) -> None:
+    """A template of another model's is seldom an error, and never meant."""
+    if preview.split_marks:
+        out.say(
+            _("The tokenizer takes {marks} of the template {name} for plain text").format(
+                marks=", ".join(preview.split_marks), name=preview.template
+            )
+        )
 
 
 def _wanted(args: argparse.Namespace, dataset: Dataset) -> list[Row]:
@@ -180,7 +205,7 @@ def _item(row: Row, dataset: Dataset, preview: Preview | None) -> dict[str, Any]
         return item
     if not dataset.shape:
         raise shapes.unknown(dataset.path, row.value)
-    findings = shapes.by_name(dataset.shape).check(row.index, row.value)
+    findings = shapes.errors(shapes.by_name(dataset.shape).check(row.index, row.value))
     if findings:
         return item | {"problem": f"{findings[0].reason}. {findings[0].remedy}"}
     try:

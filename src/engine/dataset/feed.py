@@ -175,6 +175,24 @@ def load_tokenizer(model: str, trust_remote_code: bool) -> Any:
         raise Failed(what, why, todo, repr(error)) from error
 
 
+def template_for(
+    tokenizer: Any, templates: Mapping[str, Mapping[str, Any]], wanted: str | None, shape: str
+) -> str:
+    """The template to use: the one that is `wanted`, else the tokenizer's; "" where none is needed.
+
+    Raises `Problem` for one that XTuner does not have, and when it cannot be told.
+    """
+    if shape and not shapes.by_name(shape).templated:
+        return ""
+    template = wanted or choose_template(tokenizer, templates)
+    if template in templates:
+        return template
+    raise Problem(
+        _("XTuner has no prompt template called {name}").format(name=template),
+        todo=_("Choose one of: {names}.").format(names=", ".join(templates)),
+    )
+
+
 def choose_template(tokenizer: Any, templates: Mapping[str, Mapping[str, Any]]) -> str:
     """The XTuner template that writes a question exactly as the tokenizer's own chat template.
 

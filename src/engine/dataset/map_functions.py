@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from engine.dataset import mapping, shapes
 from engine.dataset.xtuner_parts import Parts
-from engine.errors import Problem
+from engine.errors import Failed, Problem
 from engine.i18n import _
 
 MapFunction = Callable[[dict[str, Any]], dict[str, Any]]
@@ -40,6 +40,21 @@ class MapFunctions:
         if function is not None:
             example.update(function(example))
         return example
+
+    def conversation(self, row: Any, shape: str) -> list[dict[str, Any]]:
+        """The turns that `row` is made into. Raises `Failed` with what the function raised."""
+        try:
+            turns: list[dict[str, Any]] = self.apply(row, shape)["conversation"]
+        except Problem:
+            raise
+        except Exception as error:
+            raise Failed(
+                _("The map function cannot take this row"),
+                f"{type(error).__name__}: {error}",
+                _("Correct the row, or choose another function."),
+                repr(error),
+            ) from error
+        return turns
 
     def _find(self, shape: shapes.Shape) -> MapFunction | None:
         if shape.module:

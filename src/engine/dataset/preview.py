@@ -48,7 +48,9 @@ class Preview:
         self._client = WorkerClient(WORKER, settings)
         self._opened: dict[str, Any] | None = None
         self.template = ""
-        """The template in use, once `open` has returned."""
+        """The template in use, once `open` has returned; "" where the shape needs none."""
+        self.split_marks: list[str] = []
+        """Marks of that template that the tokenizer takes for plain text: hardly the right one."""
 
     @property
     def pid(self) -> int | None:
@@ -65,12 +67,14 @@ class Preview:
         template: str | None = None,
         max_length: int = 2048,
         trust_remote_code: bool = False,
+        shape: str = "",
     ) -> str:
         """Load the tokenizer of `model`; return the template in use.
 
         Without `template` it is the one that writes what the tokenizer's own chat
-        template writes. Raises `Problem` when there is no such model, `Failed` when
-        the worker cannot load it.
+        template writes; for a `shape` that needs none (plain text) it is "". Raises
+        `Problem` when there is no such model or template, and for a tokenizer with
+        which XTuner fails; `Failed` when the worker cannot load it.
         """
         check_model(model)
         wanted = {
@@ -78,10 +82,12 @@ class Preview:
             "template": template,
             "max_length": max_length,
             "trust_remote_code": trust_remote_code,
+            "shape": shape,
         }
         if wanted != self._opened or self._client.pid is None:
             self._opened = None
-            self.template = self._client.result("open", **wanted)["template"]
+            opened = self._client.result("open", **wanted)
+            self.template, self.split_marks = opened["template"], opened["split_marks"]
             self._opened = wanted
         return self.template
 
@@ -93,6 +99,16 @@ class Preview:
         if self._client.pid is None and self._opened is not None:
             self._client.result("open", **self._opened)  # it died since: start again
         return msgspec.convert(self._client.result("sample", row=row, shape=shape), Sample)
+
+    def mapped(self, row: Any, shape: str) -> list[dict[str, Any]]:
+        """The turns that the map function of `shape` makes of `row`; needs no model.
+
+        Raises `Failed` for a row that it cannot take.
+        """
+        turns: list[dict[str, Any]] = self._client.result("mapped", row=row, shape=shape)[
+            "conversation"
+        ]
+        return turns
 
     def close(self) -> None:
         """End the worker."""
@@ -115,6 +131,22 @@ def template_names(settings: Settings) -> list[str]:
     with WorkerClient(WORKER, settings) as client:
         names: list[str] = client.result("templates")["names"]
     return names
+
+
+def map_functions(settings: Settings) -> dict[str, list[str]]:
+    """XTuner's map functions and the columns that each asks for; {} without XTuner. Some 0.2 s."""
+    with WorkerClient(WORKER, settings) as client:
+        return dict(client.result("map_functions")["functions"])
+
+
+def check_map_function(name: str, settings: Settings) -> None:
+    """Raise `Problem` when `name` is none of XTuner's map functions."""
+    known = map_functions(settings)
+    if name not in known:
+        raise Problem(
+            _("XTuner has no map function called {name}").format(name=name),
+            todo=_("It has: {names}.").format(names=", ".join(known) or _("none")),
+        )
 
 
 def check_model(model: Path | str) -> None:
