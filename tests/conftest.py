@@ -6,12 +6,14 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from engine.run import control, launch
-from engine.run.folder import RunFolder
+from engine.run.folder import RunFolder, list_runs
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.support import tiny_config
@@ -39,20 +41,10 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny random Llama (bf16 safetensors) and a ChatML tokenizer."""
-    folder = shared_between_workers(tmp_path_factory) / "tiny-llama"
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the first to come makes it
-        if not folder.exists():
-            unfinished = folder.with_suffix(".part")
-            subprocess.run([sys.executable, ROOT / "tests/support/tiny.py", unfinished], check=True)
-            unfinished.rename(folder)
+    with made_once(tmp_path_factory, "tiny-llama") as (folder, missing):
+        if missing:
+            subprocess.run([sys.executable, ROOT / "tests/support/tiny.py", folder], check=True)
     return folder
-
-
-def shared_between_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all of pytest-xdist's workers see, new in every session."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
@@ -62,31 +54,51 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> R
     Shared by all tests, so look at it only. It lies in a workspace of its own,
     whose ``configs/assistant.py`` and ``configs/assistant.json`` it was made from.
     """
-    workspace = Workspace(tmp_path_factory.mktemp("trained"))
-    workspace.configs.mkdir()
-    config = tiny_config.write(workspace.configs, tiny_model)
-    plan = launch.plan(config, workspace=workspace, settings=Settings(), gpus=[])
-    run = launch.start(plan, Settings())
-    state = control.wait(run, 300)
-    if state.living:
-        control.kill(run)
-    assert state.state == "finished", run.log.read_text(errors="replace")[-3000:]
+    with made_once(tmp_path_factory, "trained") as (folder, missing):
+        workspace = Workspace(folder)
+        if missing:
+            workspace.configs.mkdir()
+            config = tiny_config.write(workspace.configs, tiny_model)
+            plan = launch.plan(config, workspace=workspace, settings=Settings(), gpus=[])
+            run = launch.start(plan, Settings())
+            if control.wait(run, 300).living:
+                control.kill(run)
+    [run] = list_runs(workspace)
+    assert run.state.state == "finished", run.log.read_text(errors="replace")[-3000:]
     return run
+
+
+@contextmanager
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
+    """A folder that pytest-xdist's workers share, and whether it is still to be filled.
+
+    New in every session. Whoever comes second waits until it has been filled.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = base / name
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        missing = not folder.exists()
+        if missing:
+            folder.mkdir()
+        yield folder, missing
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With two workers, all that trains runs on one of them; the other takes the rest by file.
 
-    Two trainings at once would fight for the cores. They come first, since
-    they are the longest group.
+    Two trainings at once would fight for the cores. They come first, since they
+    are the longest group, and what looks at their shared run comes last.
     """
 
-    def trains(item: pytest.Item) -> bool:
-        fixtures: list[str] = getattr(item, "fixturenames", [])
-        return "trained_run" in fixtures or item.get_closest_marker("trains") is not None
+    def turn(item: pytest.Item) -> int:
+        if item.get_closest_marker("trains") is not None:
+            return 0
+        return 2 if "trained_run" in getattr(item, "fixturenames", ()) else 1
 
     for item in items:
-        group = "training" if trains(item) else str(item.path)
+        group = "training" if turn(item) == 0 else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not trains(item))
+    items.sort(key=turn)
