@@ -12,6 +12,7 @@ import pytest
 from engine.config import catalogue, copy, searching
 from engine.config.loaded import load
 from engine.config.source import ConfigSource
+from engine.copying import copy_config
 from engine.errors import Problem
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
@@ -104,7 +105,7 @@ def test_a_copy_trains_on_the_given_file_only(
     row, function = SHAPES[shape]
     data = tmp_path / "it's data.jsonl"
     data.write_text(json.dumps(row) + "\n")
-    done = copy.copy(
+    done = copy_config(
         name,
         tmp_path / "mine.py",
         settings=settings,
@@ -130,7 +131,7 @@ def test_a_copy_trains_on_the_given_file_only(
 
 def test_a_copy_knows_its_origin(tmp_path: Path, settings: Settings) -> None:
     name = "internlm2_5_chat_7b_qlora_alpaca_e3"
-    done = copy.copy(name, tmp_path, settings=settings, values={"lr": "1e-4"})
+    done = copy_config(name, tmp_path, settings=settings, values={"lr": "1e-4"})
     assert done.path == tmp_path / f"{name}.py"
     source = ConfigSource.open(done.path)
     assert "(XTuner 0.2.0)" in source.text.splitlines()[0]
@@ -147,11 +148,11 @@ def test_nothing_is_overwritten_or_left_when_a_copy_fails(
     name = "internlm2_5_chat_7b_qlora_alpaca_e3"
     target = tmp_path / "c.py"
     with pytest.raises(Problem, match="no setting"):
-        copy.copy(name, target, settings=settings, values={"lrr": "1"})
+        copy_config(name, target, settings=settings, values={"lrr": "1"})
     assert not target.exists()
     target.write_text("mine")
     with pytest.raises(Problem, match="exists already"):
-        copy.copy(name, target, settings=settings)
+        copy_config(name, target, settings=settings)
     assert target.read_text() == "mine"
 
 
@@ -171,7 +172,7 @@ def test_data_that_cannot_be_trained_on_is_refused(
     data.write_text(content)
     name = "internlm2_5_chat_7b_qlora_alpaca_e3"
     with pytest.raises(Problem, match=message):
-        copy.copy(name, tmp_path / "c.py", settings=settings, data=data)
+        copy_config(name, tmp_path / "c.py", settings=settings, data=data)
     assert not (tmp_path / "c.py").exists()
 
 
@@ -179,7 +180,7 @@ def test_a_config_for_pairs_cannot_take_conversations(
     tmp_path: Path, settings: Settings, rows: Path
 ) -> None:
     with pytest.raises(Problem, match="build_preference_dataset"):
-        copy.copy("internlm2_chat_1_8b_dpo_full", tmp_path, settings=settings, data=rows)
+        copy_config("internlm2_chat_1_8b_dpo_full", tmp_path, settings=settings, data=rows)
 
 
 def test_an_unknown_template_is_refused_with_the_near_one(
@@ -187,4 +188,4 @@ def test_an_unknown_template_is_refused_with_the_near_one(
 ) -> None:
     name = "internlm2_5_chat_7b_qlora_alpaca_e3"
     with pytest.raises(Problem, match="internlm2_chat"):
-        copy.copy(name, tmp_path, settings=settings, template="internlm2_chatt")
+        copy_config(name, tmp_path, settings=settings, template="internlm2_chatt")

@@ -28,8 +28,17 @@ def add(
     one = actions.add_parser("copy", parents=[common], help=_("a config of your own"))
     one.add_argument("name", metavar="NAME", help=_("a name of the catalogue, or a path"))
     one.add_argument("dest", metavar="DEST", nargs="?", type=Path, help=_("a file or folder"))
-    one.add_argument("--data", metavar="FILE", type=Path, help=_("train on this file"))
-    one.add_argument("--model", metavar="M", help=_("the base model: a folder or a hub name"))
+    one.add_argument(
+        "--data", metavar="FILE", nargs="+", type=Path, help=_("train on these files, or a folder")
+    )
+    one.add_argument(
+        "--map", metavar="MODULE", help=_("a map module for the rows, or the name of their shape")
+    )
+    one.add_argument(
+        "--model",
+        metavar="M",
+        help=_("the base model: a folder, a hub name, or ms:owner/name for ModelScope"),
+    )
     one.add_argument("--template", metavar="T", help=_("the prompt template"))
     one.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[])
     one.add_argument("--force", action="store_true", help=_("replace an existing file"))
@@ -82,15 +91,16 @@ def _rows(entries: list[Entry]) -> Iterator[str]:
 
 
 def _copy(args: argparse.Namespace, out: Output) -> int:
-    from engine.config import copy
+    from engine.copying import copy_config
 
     workspace = out.workspace()
-    done = copy.copy(
+    done = copy_config(
         args.name,
         args.dest or workspace.configs / f"{Path(args.name).stem}.py",
         settings=out.settings,
         workspace_root=workspace.root,
         data=args.data,
+        shape=args.map,
         model=args.model,
         template=args.template,
         values=dict(pair(one) for one in args.set),
@@ -99,8 +109,12 @@ def _copy(args: argparse.Namespace, out: Output) -> int:
 
     def lines() -> Iterator[str]:
         yield str(done.path)
+        if done.module is not None:
+            yield str(done.module)
         for change in done.changes:
             yield f"  {change.name}: {change.before or '-'} → {change.after or '-'}"
 
     out.result(done, lines)
+    for note in done.notes:
+        out.say(note)
     return 0

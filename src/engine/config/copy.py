@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,15 @@ from typing import Any
 import msgspec
 
 from engine import files
-from engine.config import catalogue, packages, peek
+from engine.config import base_model, catalogue, packages, pointing
 from engine.config.source import Change, ConfigSource
+from engine.config.training_data import TrainingData
 from engine.config.values import Code
 from engine.errors import Problem
 from engine.i18n import _
 from engine.settings import Settings
 
 ORIGIN = "From the catalogue: "
-SMALL = 32 << 20
-"""Bytes of data below which one process prepares it: packing in pieces wastes small datasets."""
-
-_DATASET = "train_dataloader.dataset"
 
 
 class Copied(msgspec.Struct, frozen=True):
@@ -29,6 +26,10 @@ class Copied(msgspec.Struct, frozen=True):
 
     path: Path
     changes: list[Change]
+    module: Path | None = None
+    """The map module that was written beside the config, for rows that need one."""
+    notes: list[str] = []
+    """What a person should know: what was guessed, and what could not be."""
 
 
 def copy(
@@ -37,33 +38,35 @@ def copy(
     *,
     settings: Settings,
     workspace_root: Path | None = None,
-    data: Path | None = None,
+    data: TrainingData | None = None,
     model: str | None = None,
     template: str | None = None,
-    shape: str | None = None,
     values: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> Copied:
     """Copy a config to `dest` (a file, or a folder to put it in) and change what was asked.
 
     Args:
-        data: a JSON or JSON Lines file to train on; its map function is set by
-            `shape` ("xtuner", "alpaca", "openai", "text") or by its first rows.
-        model: a folder (made absolute) or a hub name.
-        template: the name of one of XTuner's prompt templates.
+        data: what to train on (`engine.copying.training_data` makes it of files).
+        model: a folder (made absolute), a hub name, or "ms:owner/name" for ModelScope.
+        template: the name of one of XTuner's prompt templates; without it the
+            model's, where that is sure, else the config's stays.
         values: further settings by key; a str is taken as a person types it.
+
+    Raises `Problem` when the config cannot be pointed there; nothing is written then.
     """
     origin = catalogue.find(str(name_or_path), settings, workspace_root)
-    target = dest / origin.name if dest.is_dir() or dest.suffix != ".py" else dest
+    target = target_of(name_or_path, dest)
     files.refuse_existing(target, force)
     source = ConfigSource.open(origin)
     before = ConfigSource(source.text)
+    notes = base_model.set_model(source, model, settings) if model is not None else []
+    wanted, more = _template(source, template, model, settings)
+    notes += more
+    module, text = module_of(target), ""
     if data is not None:
-        point_at_data(source, data, shape)
-    if model is not None:
-        _set_model(source, model)
-    if template is not None:
-        _set_template(source, template, settings)
+        text = pointing.point(source, data, module, wanted)
+        notes += data.notes
     for key, value in (values or {}).items():
         if isinstance(value, str) and not isinstance(value, Code):
             source.assign(key, value)
@@ -71,7 +74,48 @@ def copy(
             source.set(key, value)
     changes = source.changes(before)
     source.note(f"{ORIGIN}{origin.stem}{_release(origin, settings)}")
-    return Copied(source.save(target, force=force), changes)
+    beside = _write_module(target.with_name(f"{module}.py"), text, force) if text else None
+    return Copied(source.save(target, force=force), changes, beside, notes)
+
+
+def _write_module(path: Path, text: str, force: bool) -> Path:
+    """Write a map module; one that says the same already may stand there."""
+    same = path.is_file() and path.read_bytes() == text.encode()
+    with files.replacing(path, force=force or same) as file:
+        file.write(text.encode())
+    return path.resolve()
+
+
+def target_of(name_or_path: str | Path, dest: Path) -> Path:
+    """The file that `copy` writes: `dest`, or in the folder `dest` one of the config's name."""
+    folder = dest.is_dir() or dest.suffix != ".py"
+    return dest / f"{Path(name_or_path).name.removesuffix('.py')}.py" if folder else dest
+
+
+def module_of(target: Path) -> str:
+    """The name of the map module that may be written beside the config `target`."""
+    name = re.sub(r"\W+", "_", target.stem)
+    return f"{'config_' if name[:1].isdigit() else ''}{name}_map"
+
+
+def _template(
+    source: ConfigSource, asked: str | None, model: str | None, settings: Settings
+) -> tuple[str, list[str]]:
+    """Set the prompt template: the one asked for, else the model's where that is sure."""
+    if asked is not None:
+        base_model.set_template(source, asked, settings)
+        return asked.removeprefix("PROMPT_TEMPLATE."), []
+    guess = base_model.guess_template(source, settings)
+    if model is None or not source.has("prompt_template"):
+        return guess, []
+    now = str(source.get("prompt_template")).removeprefix("PROMPT_TEMPLATE.")
+    if guess and guess != now:
+        base_model.set_template(source, guess, settings)
+        return guess, [_("The prompt template is the model's: {name}.").format(name=guess)]
+    if not guess:
+        note = _("The prompt template stays {name}: this model does not tell its own.")
+        return now, [note.format(name=now)]
+    return now, []
 
 
 def _release(origin: Path, settings: Settings) -> str:
@@ -91,100 +135,3 @@ def origin(source: ConfigSource, settings: Settings) -> ConfigSource | None:
         return ConfigSource.open(catalogue.find(name, settings))
     except Problem:
         return None
-
-
-def point_at_data(source: ConfigSource, data: Path, shape: str | None = None) -> None:
-    """Make the config train on the file `data`, whatever dataset it trained on.
-
-    Raises `Problem` when the file cannot be read, its rows fit no map function
-    of XTuner's, or the config does not train on conversations.
-    """
-    first = peek.head(data, 5)
-    shape = shape or peek.shape(first.rows)
-    if shape not in peek.MAP_FUNCTIONS:
-        raise Problem(
-            _("The rows of {path} have no shape that this config can train on").format(path=data),
-            _("Known: a 'conversation', 'messages', 'instruction' and 'output', or 'text'."),
-            _("Bring the rows into one of these shapes first."),
-        )
-    _one_dataset(source)
-    if str(source.get(f"{_DATASET}.type")) != "process_hf_dataset":
-        raise Problem(
-            _("This config does not train on conversations"),
-            _("Its dataset is made by {name}.").format(name=source.get(f"{_DATASET}.type")),
-            _("Choose a config whose name ends in alpaca_e3 or custom_sft_e1, or set it by hand."),
-        )
-    _set_files(source, str(data.resolve()))
-    function = peek.MAP_FUNCTIONS[shape]
-    if function is not None:
-        source.ensure_import("xtuner.dataset.map_fns", function)
-    source.set(f"{_DATASET}.dataset_map_fn", None if function is None else Code(function))
-    if data.stat().st_size < SMALL:
-        source.set(f"{_DATASET}.map_num_proc", 1)
-
-
-def _one_dataset(source: ConfigSource) -> None:
-    """Where a config trains on several datasets at once, keep the first."""
-    if not source.has(_DATASET):
-        raise Problem(
-            _("This config has no train_dataloader"),
-            _("It is not one of XTuner's usual form."),
-            _("Choose another one: `tunedeck config list`."),
-        )
-    if source.has(f"{_DATASET}.datasets"):
-        several = source.get(f"{_DATASET}.datasets")
-        code = source.code(f"{_DATASET}.datasets").strip("[]() ")
-        if isinstance(several, list) and several:
-            source.set_own(_DATASET, Code(code.partition(",")[0].strip()))
-
-
-def _set_files(source: ConfigSource, path: str) -> None:
-    """Put `path` where the config names its data, in PART 1 when it does so there."""
-    inner = f"{_DATASET}.dataset"
-    variable = None
-    for key in (f"{inner}.data_files.train", f"{inner}.data_files", f"{inner}.path"):
-        if source.has(key) and source.get(key) != "json":
-            variable = source.variable(key)
-            break
-    if variable is not None:
-        # The whole call is written anew: an option such as name="main" belonged to the old data.
-        source.set(variable, path)
-        value = Code(variable)
-    else:
-        value = Code(repr(path))
-    if str(source.get(f"{inner}.type") if source.has(f"{inner}.type") else "") != "load_dataset":
-        source.ensure_import("datasets", "load_dataset")
-    source.set_own(
-        inner, Code(f'dict(type=load_dataset, path="json", data_files=dict(train={value}))')
-    )
-
-
-def _set_model(source: ConfigSource, model: str) -> None:
-    folder = Path(model).expanduser()
-    value = str(folder.resolve()) if folder.exists() else model
-    for key in (
-        "pretrained_model_name_or_path",
-        "llm_name_or_path",
-        "model.llm.pretrained_model_name_or_path",
-    ):
-        if source.has(key):
-            source.set(key, value)
-            return
-    raise Problem(
-        _("This config does not say where its model is"),
-        todo=_("Set it by hand: tunedeck config set FILE KEY=VALUE"),
-    )
-
-
-def _set_template(source: ConfigSource, template: str, settings: Settings) -> None:
-    name = template.removeprefix("PROMPT_TEMPLATE.")
-    known = catalogue.templates(settings)
-    if known and name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        raise Problem(
-            _("XTuner has no prompt template {name}").format(name=name),
-            _("Did you mean {name}?").format(name=near[0]) if near else "",
-            _("It has: {names}").format(names=", ".join(known)),
-        )
-    source.ensure_import("xtuner.utils", "PROMPT_TEMPLATE")
-    source.set("prompt_template", Code(f"PROMPT_TEMPLATE.{name}"))

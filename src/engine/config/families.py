@@ -87,6 +87,19 @@ def family(name: str) -> Family | None:
     return next((one for pattern, one in _FAMILIES if pattern.search(plain)), None)
 
 
+def architecture(model: str) -> str:
+    """What kind of layers a model has ("internlm2", "llama", "qwen2"), or "".
+
+    A folder says it itself; of a hub name the family tells.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return str(_json(folder / "config.json").get("model_type", ""))
+    known = family(model)
+    name = known.name.partition(".")[0] if known else ""
+    return "llama" if "llama" in name else name
+
+
 def size(name: str) -> str:
     """How many parameters a model's or config's `name` says ("7b", "0.5b", "8x7b"), or ""."""
     # "1_8b" is how names write 1.8b: a digit alone between "_" or "-" and "_".

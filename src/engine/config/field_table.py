@@ -313,7 +313,16 @@ TABLE = (
 BY_NAME = {known.name: known for known in TABLE}
 
 ADDABLE = frozenset(
-    ("work_dir", "load_from", "resume", "randomness", "log_level", "visualizer", "experiment_name")
+    (
+        "work_dir",
+        "load_from",
+        "resume",
+        "randomness",
+        "log_level",
+        "visualizer",
+        "experiment_name",
+        "model_resource",
+    )
 )
 """Top-level settings that may be missing in a file and still mean something to the trainer."""
 

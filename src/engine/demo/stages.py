@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -15,9 +15,6 @@ from engine.errors import Failed
 from engine.i18n import _, ngettext
 from engine.settings import Settings
 from engine.workspace import Workspace
-
-if TYPE_CHECKING:
-    from engine.config.preflight import Rows
 
 CONFIG = "smollm2_135m_instruct_lora_supernova_e3"
 TEMPLATE = "qwen_chat"
@@ -44,13 +41,11 @@ class Stages:
         progress: Progress,
         *,
         on_gpu: bool,
-        rows: Rows | None,
     ) -> None:
         self.workspace = workspace
         self.settings = settings
         self.progress = progress
         self.on_gpu = on_gpu
-        self.rows = rows
         self.book = Ledger(workspace.state / "demo.json")
         self.gpus: list[int] | None = None if on_gpu else []
         self.deepspeed = "zero2" if on_gpu else None
@@ -92,10 +87,10 @@ class Stages:
 
     def make_config(self) -> Done:
         """A copy of the shipped config, pointed at this data and model."""
-        from engine.config import copy
+        from engine.copying import copy_config
 
         self._set_aside("config", self.config)
-        made = copy.copy(
+        made = copy_config(
             CONFIG,
             self.config,
             settings=self.settings,
@@ -112,15 +107,15 @@ class Stages:
     def preflight(self) -> Done:
         """Everything that can be known before training."""
         from engine.config.preflight import preflight
+        from engine.joined import Rows
 
         report = preflight(
             self.config,
             settings=self.settings,
             gpus=self.gpus,
             deepspeed=self.deepspeed,
-            work_dir=self.workspace.runs / "supernova-01",
             progress=self._count,
-            rows=self.rows,
+            data=Rows(self.settings),
         )
         errors = [one for one in report.findings if one.level == "error"]
         if errors:

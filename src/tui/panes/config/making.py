@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.config import catalogue
-from engine.config.copy import copy
 from engine.config.source import ConfigSource
+from engine.copying import copy_config
 from engine.errors import Problem
 from engine.export import artefact
 from engine.files import refuse_existing
@@ -108,7 +108,7 @@ def make(workspace: Workspace, settings: Settings, stock: Path, name: str, model
     last = workspace.last()
     data = Path(last.data) if last.data else None
     local = workspace.resolve(model) if model else None
-    copied = copy(
+    copied = copy_config(
         stock,
         target_path(workspace, name),
         settings=settings,
