@@ -1,30 +1,35 @@
-"""A first estimate of GPU memory and disk, from the model's own config.json.
+"""How much GPU memory and disk a training takes, from the model's own config.json.
 
-The formula was fitted to measured runs on an H100 (1.2B and 7.7B, LoRA and
-QLoRA, with and without ZeRO-2); see the tests for how near it comes. Bytes.
+What a step holds is counted by `memory_parts`; here the config is read, and
+what CUDA itself needs and measured runs of one's own are added. Bytes.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from engine.config import memory_parts
 from engine.config.loaded import Loaded
+from engine.config.memory_parts import Training
+from engine.config.model_sizes import Shape, model_kind, shape
 
-LOGITS = 14
-"""Bytes per token and vocabulary entry: logits, their gradient and their float32 copies."""
+__all__ = ["Estimate", "Measured", "Shape", "disk", "memory", "model_kind", "shape", "trainable"]
+
 CHECKPOINT = 12
 """Bytes per trainable parameter in a checkpoint: weight and AdamW's two moments."""
-CONTEXT = 1_700_000_000
-"""CUDA's context and what the allocator holds beyond what is in use."""
-ZERO_BUFFERS = 1_500_000_000
-"""DeepSpeed's communication buffers."""
-NF4 = 0.52
-"""Bytes per parameter of a 4-bit linear layer, with its scales."""
+CONTEXT = 600_000_000
+"""CUDA's context with its libraries."""
+SCATTERED = 0.04
+"""Of all tensors: what the allocator cannot use between them."""
+COMMUNICATION = 300_000_000
+"""What NCCL takes for itself."""
+_LARGEST_CORRECTION = 1.3
+"""Runs of one's own that differ more were not of the kind that is estimated."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -32,76 +37,21 @@ class Estimate(msgspec.Struct, frozen=True):
 
     gpu_bytes: int
     parts: dict[str, int]
-    """weights, adapter, gradients, optimizer, logits, activations, overhead."""
+    """weights, adapter, gradients, optimizer, logits, activations, attention, buffers,
+    correction (by one's own runs; may be negative), overhead."""
+    allocated_bytes: int = 0
+    """Of these, tensors: what XTuner logs as ``memory``."""
+    moment: str = ""
+    """When it peaks: loss, backward or optimizer."""
 
 
-class Shape(msgspec.Struct, frozen=True):
-    """The sizes of a decoder-only language model."""
+class Measured(msgspec.Struct, frozen=True):
+    """A run of one's own, as it was estimated and as it was."""
 
-    hidden: int
-    layers: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    vocabulary: int
-    tied: bool
-    experts: int = 1
-
-    @property
-    def linears(self) -> list[tuple[int, int]]:
-        """(in, out) of each linear layer of one block."""
-        q, kv = self.heads * self.head_size, self.kv_heads * self.head_size
-        attention = [(self.hidden, q), (self.hidden, kv), (self.hidden, kv), (q, self.hidden)]
-        inner = self.intermediate
-        mlp = [(self.hidden, inner), (self.hidden, inner), (inner, self.hidden)]
-        return attention + mlp * self.experts
-
-    @property
-    def linear(self) -> int:
-        """Parameters in all blocks' linear layers."""
-        return self.layers * sum(one * other for one, other in self.linears)
-
-    @property
-    def embedding(self) -> int:
-        """Parameters of the embeddings and the output head."""
-        return self.vocabulary * self.hidden * (1 if self.tied else 2)
-
-    @property
-    def parameters(self) -> int:
-        """All parameters (norms and biases left out)."""
-        return self.linear + self.embedding
-
-    def adapter(self, rank: int, output: bool = False) -> int:
-        """Parameters of a LoRA of `rank` on all linear layers (`output`: and on the head)."""
-        own = self.layers * sum(rank * (one + other) for one, other in self.linears)
-        return own + (rank * (self.hidden + self.vocabulary) if output else 0)
-
-
-def shape(folder: Path) -> Shape | None:
-    """The sizes in a model folder's config.json; None when they are not those of a known form."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return _shape(config)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _shape(config: Mapping[str, Any]) -> Shape:
-    hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-    experts = config.get("num_local_experts") or config.get("num_experts") or 1
-    inner = config.get("moe_intermediate_size") if experts > 1 else None
-    return Shape(
-        hidden=hidden,
-        layers=int(config["num_hidden_layers"]),
-        intermediate=int(inner or config["intermediate_size"]),
-        heads=heads,
-        kv_heads=int(config.get("num_key_value_heads") or heads),
-        head_size=int(config.get("head_dim") or hidden // heads),
-        vocabulary=int(config["vocab_size"]),
-        tied=bool(config.get("tie_word_embeddings", False)),
-        experts=int(experts),
-    )
+    estimated: int
+    """`Estimate.allocated_bytes` of its config, uncorrected."""
+    peak: int
+    """The largest ``memory`` that it logged, in bytes."""
 
 
 def trainable(config: Loaded, model: Shape, kind: str = "") -> int:
@@ -109,20 +59,20 @@ def trainable(config: Loaded, model: Shape, kind: str = "") -> int:
     lora = config.get("model.lora")
     if not isinstance(lora, Mapping):
         return model.parameters
-    return model.adapter(int(config.number("model.lora.r", 8)), output=kind == "internlm2")
-
-
-def model_kind(folder: Path) -> str:
-    """The model_type of a model folder, or ""."""
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-        return str(kind or "")
-    except (OSError, ValueError, AttributeError):
-        return ""
+    output = model.adapts_head or kind == "internlm2"
+    return model.adapter(int(config.number("model.lora.r", 8)), output=output)
 
 
 def memory(
-    config: Loaded, model: Shape, *, kind: str = "", tokens: int, zero: int = 0, processes: int = 1
+    config: Loaded,
+    model: Shape,
+    *,
+    kind: str = "",
+    tokens: int,
+    zero: int = 0,
+    processes: int = 1,
+    deepspeed: Mapping[str, Any] | None = None,
+    measured: Iterable[Measured] = (),
 ) -> Estimate:
     """The memory of one GPU.
 
@@ -130,45 +80,98 @@ def memory(
         tokens: in one micro-batch, padding included.
         zero: DeepSpeed's stage, 0 for none.
         processes: GPUs among which ZeRO shares its part.
+        deepspeed: the values of its file, for what it moves to the host.
+        measured: runs of one's own with the same interpreter and method.
     """
-    trained = trainable(config, model, kind)
-    adapted = isinstance(config.get("model.lora"), Mapping)
-    share = max(1, processes)
-    # Bytes a trained parameter: itself, its gradient, AdamW's state (with ZeRO a float32 master).
-    own, gradient, state = (2, 2, 12) if zero else (4, 4, 8)
-    if not zero and not adapted and _half(config):
-        own, gradient, state = 2, 2, 4
-    frozen = _frozen(config, model, zero) if adapted else 0.0
-    weights = frozen if adapted else own * trained
-    parts = {
-        "weights": int(weights / (share if zero == 3 else 1)),
-        "adapter": own * trained if adapted else 0,
-        "gradients": int(gradient * trained / (share if zero >= 2 else 1)),
-        "optimizer": int(state * trained / (share if zero else 1)),
-        "logits": LOGITS * tokens * model.vocabulary,
-        "activations": _activations(config, model, tokens),
-        "overhead": CONTEXT + (ZERO_BUFFERS if zero else 0),
-    }
-    return Estimate(sum(parts.values()), parts)
+    if kind and not model.kind:
+        model = msgspec.structs.replace(model, kind=kind)
+    plan = training(
+        config,
+        kind=model.kind,
+        tokens=tokens,
+        zero=zero,
+        processes=processes,
+        deepspeed=deepspeed,
+    )
+    held = memory_parts.peak(plan, model)
+    parts = dict(held.parts)
+    parts["correction"] = int(held.total * (_correction(measured) - 1))
+    allocated = sum(parts.values())
+    parts["overhead"] = CONTEXT + int(SCATTERED * allocated) + (COMMUNICATION if zero else 0)
+    return Estimate(sum(parts.values()), parts, allocated, held.moment)
 
 
-def _frozen(config: Loaded, model: Shape, zero: int) -> float:
-    """Bytes of the base under an adapter. Without quantisation XTuner holds it in float32."""
-    if config.get("model.llm.quantization_config.load_in_4bit") is True:
-        return NF4 * model.linear + 4 * model.embedding
-    return (2 if zero else 4) * model.parameters
+def training(
+    config: Loaded,
+    *,
+    kind: str,
+    tokens: int,
+    zero: int = 0,
+    processes: int = 1,
+    deepspeed: Mapping[str, Any] | None = None,
+) -> Training:
+    """What decides the memory, as this config has it."""
+    batch = max(1, int(config.number("train_dataloader.batch_size", 1)))
+    optimizer = config.name("optim_wrapper.optimizer.type").lower()
+    return Training(
+        batch=batch,
+        length=max(1, tokens // batch),
+        method=_method(config),
+        rank=int(config.number("model.lora.r", 8)),
+        dropout=config.number("model.lora.lora_dropout", 0.0) > 0,
+        checkpointing=config.get("model.use_activation_checkpointing", True) is not False,
+        attention=_attention(config, kind),
+        padded=batch > 1 and not _packed(config),
+        double_quant=config.get(f"{_QUANTIZATION}.bnb_4bit_use_double_quant", False) is True,
+        half=_half(config),
+        state=2.0 if "8bit" in optimizer else 8.0,
+        zero=zero,
+        processes=max(1, processes),
+        offload_optimizer=_offloads(deepspeed, "offload_optimizer"),
+        offload_parameters=_offloads(deepspeed, "offload_param"),
+    )
+
+
+_QUANTIZATION = "model.llm.quantization_config"
+
+
+def _method(config: Loaded) -> str:
+    if not isinstance(config.get("model.lora"), Mapping):
+        return "full"
+    if config.get(f"{_QUANTIZATION}.load_in_4bit") is True:
+        return "qlora"
+    return "lora8" if config.get(f"{_QUANTIZATION}.load_in_8bit") is True else "lora"
+
+
+def _attention(config: Loaded, kind: str) -> str:
+    """As the config asks; else what XTuner picks: without flash-attn InternLM2 stays eager."""
+    asked = config.get("model.llm.attn_implementation")
+    if isinstance(asked, str):
+        return asked
+    return "eager" if kind == "internlm2" else "sdpa"
+
+
+def _packed(config: Loaded) -> bool:
+    return config.get("train_dataloader.dataset.pack_to_max_length", True) is not False
 
 
 def _half(config: Loaded) -> bool:
-    return config.name("model.llm.torch_dtype") in ("float16", "bfloat16")
+    return config.name("model.llm.torch_dtype") in ("float16", "bfloat16") and not isinstance(
+        config.get("model.lora"), Mapping
+    )
 
 
-def _activations(config: Loaded, model: Shape, tokens: int) -> int:
-    """Kept for the backward pass: with checkpointing one state a layer and one layer's inside."""
-    layer = 34 * model.hidden + 12 * model.intermediate
-    if config.get("model.use_activation_checkpointing", True):
-        return tokens * (4 * model.hidden * model.layers + layer)
-    return tokens * model.layers * layer
+def _offloads(deepspeed: Mapping[str, Any] | None, what: str) -> bool:
+    zero = (deepspeed or {}).get("zero_optimization")
+    told = zero.get(what) if isinstance(zero, Mapping) else None
+    return isinstance(told, Mapping) and told.get("device") in ("cpu", "nvme")
+
+
+def _correction(measured: Iterable[Measured]) -> float:
+    """By how much one's own runs were above (or below) their estimates, in the middle."""
+    ratios = [one.peak / one.estimated for one in measured if one.estimated > 0 and one.peak > 0]
+    ratios = [one for one in ratios if 1 / _LARGEST_CORRECTION < one < _LARGEST_CORRECTION]
+    return statistics.median(ratios) if ratios else 1.0
 
 
 def disk(config: Loaded, model: Shape, *, kind: str = "", steps: int, folder: Path) -> int:

@@ -1,0 +1,70 @@
+"""The memory estimate beside what was measured, as a table.
+
+    python benchmarks/estimate_table.py measured.jsonl
+
+reads what ``benchmarks/estimate.py`` wrote; no GPU and no torch. MiB.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+from engine.config import estimate, model_sizes
+from engine.config.loaded import Loaded
+
+
+def results(path: Path) -> list[dict[str, Any]]:
+    """The points that were measured to the end."""
+    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [one for one in found if one.get("later", {}).get("peak")]
+
+
+def estimated(result: dict[str, Any]) -> estimate.Estimate:
+    """What the engine says to a point's config."""
+    rows = {
+        "batch_size": result["batch"],
+        "dataset": {"pack_to_max_length": result["packed"]},
+    }
+    config = Loaded({"values": {**result["config"], "train_dataloader": rows}})
+    return estimate.memory(
+        config,
+        model_sizes.of(result["sizes"]),
+        tokens=result["batch"] * result["length"],
+        zero=result["zero"],
+    )
+
+
+def measured(result: dict[str, Any]) -> int:
+    """The peak of this point's own tensors, whatever an earlier one may have left behind."""
+    return int(result["later"]["peak"] - result["before"])
+
+
+def main() -> None:
+    """Print a row each, and the errors' middle and worst."""
+    errors = []
+    print("| training | micro-batch | estimated | measured | error | peak at |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for result in results(Path(sys.argv[1])):
+        told, real = estimated(result), measured(result)
+        error = told.allocated_bytes / real - 1
+        errors.append(abs(error))
+        shape = f"{result['batch']} x {result['length']}{'' if result['packed'] else ', padded'}"
+        moments = {name: result["later"].get(name, 0) for name in ("forward", "backward", "step")}
+        at = max(moments, key=lambda name: moments[name])
+        print(
+            f"| {result['plan']} | {shape} | {told.allocated_bytes >> 20} | {real >> 20} "
+            f"| {error:+.1%} | {told.moment} ({at}) |"
+        )
+    print(
+        f"\n{len(errors)} points: median {statistics.median(errors):.1%}, worst {max(errors):.1%}"
+    )
+
+
+if __name__ == "__main__":
+    main()
