@@ -1,23 +1,27 @@
-"""A config's text as a tree: where each value stands, to the byte.
+"""A config's text and its tree: where each value stands, to the byte.
 
-The tree is libcst's; edits are made on the text itself, so that what was not
-meant cannot change.
+The tree is Python's own, which tells the first and last byte of every
+expression. Edits are made on the text itself, so what was not meant cannot
+change: comments, quotes, spaces and line ends are never written anew.
 """
 
 from __future__ import annotations
 
+import ast
+import bisect
+import io
 import re
+import tokenize
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
-import libcst as cst
-from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
-
-from engine.config.values import syntax_error
 from engine.errors import Problem
 from engine.i18n import _
 
-_MAX_HOPS = 20
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_SPACE = re.compile(rb"(?:[ \t\f\r\n]|\\\r?\n|#[^\r\n]*)*")
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,24 @@ class Assignment:
     name: str
     operator: str
     """"=" or an augmented one such as "*="."""
-    value: cst.BaseExpression
-    statement: cst.SimpleStatementLine
+    value: ast.expr
+    statement: ast.stmt
+    target: ast.Name
+
+
+@dataclass(frozen=True)
+class Member:
+    """A value inside a ``dict(…)``, a dict, a list or a tuple."""
+
+    value: ast.expr
+    label: ast.expr | ast.keyword | None
+    """What stands before the value: a dict's key, the keyword; None in a list."""
 
 
 class NoSuchKey(Exception):
     """The path leads nowhere; `owner` is the last node on it that exists."""
 
-    def __init__(self, key: str, owner: cst.BaseExpression | None, rest: tuple[str, ...]) -> None:
+    def __init__(self, key: str, owner: ast.expr | None, rest: tuple[str, ...]) -> None:
         super().__init__(key)
         self.owner = owner
         self.rest = rest
@@ -45,111 +59,159 @@ class Document:
 
     def __init__(self, text: str, name: str = "") -> None:
         self.data = text.encode()
-        try:
-            wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
-        except cst.ParserSyntaxError as error:
-            # Python's own parser says better where and why.
-            line, column, reason = syntax_error(text) or (
-                error.raw_line,
-                error.raw_column + 1,
-                error.message,
-            )
-            raise Problem(
-                _("{name} is not valid Python").format(name=name or _("The config")),
-                _("line {line}, column {column}: {reason}").format(
-                    line=line, column=column, reason=reason
-                ),
-                _("Correct that line, then try again."),
-            ) from error
-        self.module = wrapper.module
-        self._spans = wrapper.resolve(ByteSpanPositionProvider)
+        self.module = _parsed(text, name)
+        self._starts = [0, *(found.end() for found in _LINE_END.finditer(self.data))]
         self.assignments = list(self._assignments())
         self.imported = set(self._imported())
+        self.unsure = set(self._unsure())
+        """Names that statements change which only a run can follow (``if``, ``for``, a call)."""
 
-    def span(self, node: cst.CSTNode) -> tuple[int, int]:
-        """Where `node` stands, its parentheses included: byte offsets, start and end."""
-        own = self._spans[node]
-        start, end = own.start, own.start + own.length
-        if isinstance(node, cst.BaseExpression):
-            if node.lpar:
-                start = self._spans[node.lpar[0]].start
-            if node.rpar:
-                last = self._spans[node.rpar[-1]]
-                end = last.start + last.length
+    # Places
+
+    def span(self, node: ast.expr | ast.stmt | ast.keyword) -> tuple[int, int]:
+        """Where `node` stands, its own parentheses included: byte offsets, start and end."""
+        start, end = self._bare(node)
+        return self._widened(start, end) if isinstance(node, ast.expr) else (start, end)
+
+    def member_span(self, member: Member) -> tuple[int, int]:
+        """Where a member stands, with its keyword or key."""
+        start, end = self.span(member.value)
+        return (self._bare(member.label)[0] if member.label else start), end
+
+    def label_span(self, member: Member) -> tuple[int, int]:
+        """Where the keyword or the key of a member stands."""
+        assert member.label is not None, "a list's members have no names"
+        start, end = self._bare(member.label)
+        if isinstance(member.label, ast.keyword):
+            found = re.compile(rb"[^\s=#\\]+").match(self.data, start)
+            assert found is not None
+            end = found.end()
         return start, end
 
-    def code(self, node: cst.CSTNode) -> str:
+    def _bare(self, node: ast.expr | ast.stmt | ast.keyword) -> tuple[int, int]:
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        return (
+            self._starts[node.lineno - 1] + node.col_offset,
+            self._starts[node.end_lineno - 1] + node.end_col_offset,
+        )
+
+    def _widened(self, start: int, end: int) -> tuple[int, int]:
+        """The span with the parentheses around it: ``(16)``, text over several lines."""
+        while True:
+            right = _SPACE.match(self.data, end)
+            after = right.end() if right else end
+            if self.data[after : after + 1] != b")":
+                return start, end
+            before = self._open_before(start)
+            if before is None:
+                return start, end
+            start, end = before, after + 1
+
+    def _open_before(self, start: int) -> int | None:
+        """The offset of a ``(`` that is the last thing before `start` but comments."""
+        line_start = self._starts[bisect.bisect_right(self._starts, start) - 1]
+        same_line = self.data[line_start:start].rstrip()
+        if same_line:  # no comment can stand between them
+            at = line_start + len(same_line) - 1
+            return at if same_line.endswith(b"(") else None
+        index = bisect.bisect_left(self._tokens, (start,)) - 1
+        at, token = self._tokens[index] if index >= 0 else (0, "")
+        return at if token == "(" else None
+
+    @cached_property
+    def _tokens(self) -> list[tuple[int, str]]:
+        """Every token but comments and line ends with its offset; rarely needed, slow to make."""
+        skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT}
+        found = []
+        lines = _LINE_END.sub(b"\n", self.data).decode()
+        for token in tokenize.generate_tokens(io.StringIO(lines).readline):
+            if token.type not in skipped and token.string:
+                line, column = token.start
+                wide = len(token.line[:column].encode()) if token.line else column
+                found.append((self._starts[line - 1] + wide, token.string))
+        return found
+
+    def code(self, node: ast.expr | ast.keyword) -> str:
         """The text of `node`."""
         start, end = self.span(node)
         return self.data[start:end].decode()
 
-    def line(self, node: cst.CSTNode) -> int:
+    def line(self, node: ast.expr) -> int:
         """The line of `node`, from 1."""
-        return self.data.count(b"\n", 0, self.span(node)[0]) + 1
+        return node.lineno
 
-    def _statements(self) -> Iterator[tuple[cst.SimpleStatementLine, cst.BaseSmallStatement]]:
-        for statement in self.module.body:
-            if isinstance(statement, cst.SimpleStatementLine):
-                for part in statement.body:
-                    yield statement, part
+    # Statements
 
     def _assignments(self) -> Iterator[Assignment]:
-        for statement, part in self._statements():
-            if isinstance(part, cst.Assign):
-                for target in part.targets:
-                    if isinstance(target.target, cst.Name):
-                        yield Assignment(target.target.value, "=", part.value, statement)
-            elif isinstance(part, cst.AnnAssign) and part.value is not None:
-                if isinstance(part.target, cst.Name):
-                    yield Assignment(part.target.value, "=", part.value, statement)
-            elif isinstance(part, cst.AugAssign) and isinstance(part.target, cst.Name):
-                operator = self.module.code_for_node(part.operator).strip()
-                yield Assignment(part.target.value, operator, part.value, statement)
+        for statement in self.module.body:
+            if isinstance(statement, ast.Assign):
+                for target in statement.targets:
+                    if isinstance(target, ast.Name):
+                        yield Assignment(target.id, "=", statement.value, statement, target)
+            elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+                if isinstance(statement.target, ast.Name):
+                    target = statement.target
+                    yield Assignment(target.id, "=", statement.value, statement, target)
+            elif isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
+                target = statement.target
+                between = self.data[self._bare(target)[1] : self.span(statement.value)[0]].decode()
+                sign = between.partition("=")[0].replace("\\", "").strip() + "="
+                yield Assignment(target.id, sign, statement.value, statement, target)
 
     def _imported(self) -> Iterator[str]:
-        for _statement, part in self._statements():
-            if isinstance(part, cst.Import | cst.ImportFrom) and not isinstance(
-                part.names, cst.ImportStar
-            ):
-                for alias in part.names:
-                    name = alias.evaluated_alias or alias.evaluated_name
-                    yield name.partition(".")[0]
+        for statement in self.module.body:
+            for node in ast.walk(statement) if not _has_own_names(statement) else ():
+                if isinstance(node, ast.Import | ast.ImportFrom):  # in mmengine's read_base too
+                    for alias in node.names:
+                        yield (alias.asname or alias.name).partition(".")[0]
 
-    def last_import(self) -> cst.SimpleStatementLine | None:
+    def _unsure(self) -> Iterator[str]:
+        plain = (ast.Import, ast.ImportFrom)
+        for statement in self.module.body:
+            if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+                targets = getattr(statement, "targets", None) or [statement.target]  # type: ignore[union-attr]
+                yield from (root for one in targets if (root := _changed(one)) is not None)
+            elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+                root = _changed(statement.value.func)  # model.update(…)
+                if root is not None:
+                    yield root
+            elif not isinstance(statement, plain) and not _has_own_names(statement):
+                for node in ast.walk(statement):
+                    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+                        yield node.id
+
+    def last_import(self) -> ast.stmt | None:
         """The last import statement at the top level."""
-        last = None
-        for statement, part in self._statements():
-            if isinstance(part, cst.Import | cst.ImportFrom):
-                last = statement
-        return last
+        found = [one for one in self.module.body if isinstance(one, ast.Import | ast.ImportFrom)]
+        return found[-1] if found else None
 
-    def definition(self, name: str) -> Assignment | None:
-        """The last plain assignment to `name`."""
+    # Values by path
+
+    def definition(self, name: str, at: ast.expr | None = None) -> Assignment | None:
+        """The last plain assignment to `name`; the last before the place `at`, where it counts."""
         for one in reversed(self.assignments):
-            if one.name == name and one.operator == "=":
+            if one.name == name and one.operator == "=" and _earlier(one.statement, at):
                 return one
         return None
 
-    def history(self, name: str) -> list[Assignment]:
-        """The last plain assignment to `name` and the augmented ones after it."""
+    def history(self, name: str, at: ast.expr | None = None) -> list[Assignment]:
+        """The last plain assignment to `name` and the augmented ones after it, before `at`."""
         found: list[Assignment] = []
         for one in self.assignments:
-            if one.name == name:
+            if one.name == name and _earlier(one.statement, at):
                 found = [one] if one.operator == "=" else [*found, one]
         return found
 
-    def follow(self, node: cst.BaseExpression) -> cst.BaseExpression:
+    def follow(self, node: ast.expr) -> ast.expr:
         """`node`, or what it names when it is a variable of this file."""
-        for _hop in range(_MAX_HOPS):
-            if not isinstance(node, cst.Name):
-                return node
-            found = self.definition(node.value)
-            if found is None or found.value is node:
-                return node
+        while isinstance(node, ast.Name):
+            found = self.definition(node.id, node)  # earlier and earlier: it ends
+            if found is None:
+                break
             node = found.value
-        return node  # names that define each other
+        return node
 
-    def find(self, path: tuple[str, ...]) -> cst.BaseExpression:
+    def find(self, path: tuple[str, ...]) -> ast.expr:
         """The node at `path` ("optim_wrapper", "optimizer", "lr"), variables followed.
 
         Raises `NoSuchKey`.
@@ -165,50 +227,75 @@ class Document:
             node = self.follow(child.value)
         return node
 
-    def children(self, node: cst.BaseExpression) -> dict[str, cst.Arg | cst.BaseElement]:
+    def children(self, node: ast.expr) -> dict[str, Member]:
         """The members of a ``dict(…)`` call, a dict, a list or a tuple, by key or number."""
-        members: dict[str, cst.Arg | cst.BaseElement] = {}
         if is_dict_call(node):
-            assert isinstance(node, cst.Call)
-            for argument in node.args:
-                if argument.keyword is not None:
-                    members[argument.keyword.value] = argument
-        elif isinstance(node, cst.List | cst.Tuple):
-            members = {str(index): one for index, one in enumerate(node.elements)}
-        return members | self._entries(node)
+            assert isinstance(node, ast.Call)
+            return {one.arg: Member(one.value, one) for one in node.keywords if one.arg is not None}
+        if isinstance(node, ast.List | ast.Tuple):
+            return {str(index): Member(one, None) for index, one in enumerate(node.elts)}
+        if isinstance(node, ast.Dict):
+            return {
+                key.value: Member(value, key)
+                for key, value in zip(node.keys, node.values, strict=True)
+                if isinstance(key, ast.Constant) and isinstance(key.value, str)
+            }
+        return {}
 
-    @staticmethod
-    def _entries(node: cst.BaseExpression) -> dict[str, cst.Arg | cst.BaseElement]:
-        if not isinstance(node, cst.Dict):
-            return {}
-        entries: dict[str, cst.Arg | cst.BaseElement] = {}
-        for element in node.elements:
-            if isinstance(element, cst.DictElement) and isinstance(element.key, cst.SimpleString):
-                key = element.key.evaluated_value
-                if isinstance(key, str):
-                    # DictElement is no BaseElement in libcst's types, but has what we need.
-                    entries[key] = element  # type: ignore[assignment]
-        return entries
-
-    def walk(self) -> Iterator[tuple[tuple[str, ...], cst.BaseExpression]]:
+    def walk(self) -> Iterator[tuple[tuple[str, ...], ast.expr]]:
         """Every value of the file that has a path, leaf or not, as it is written there."""
         for one in self.assignments:
             if one.operator == "=" and self.definition(one.name) is one:
                 yield from self._walk((one.name,), one.value)
 
     def _walk(
-        self, path: tuple[str, ...], node: cst.BaseExpression
-    ) -> Iterator[tuple[tuple[str, ...], cst.BaseExpression]]:
+        self, path: tuple[str, ...], node: ast.expr
+    ) -> Iterator[tuple[tuple[str, ...], ast.expr]]:
         yield path, node
         for key, member in self.children(node).items():
             yield from self._walk((*path, key), member.value)
 
 
-def is_dict_call(node: cst.CSTNode) -> bool:
-    """Whether `node` is a call ``dict(…)``."""
-    return (
-        isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value == "dict"
+def _parsed(text: str, name: str) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of "\d" and the like, on the user's screen
+            return ast.parse(text)
+    except SyntaxError as error:
+        line, column, reason = error.lineno or 1, error.offset or 1, error.msg or str(error)
+    except ValueError as error:  # a null byte
+        line, column, reason = 1, 1, str(error)
+    except (RecursionError, MemoryError):
+        line, column, reason = 1, 1, _("It is nested too deeply.")
+    raise Problem(
+        _("{name} is not valid Python").format(name=name or _("The config")),
+        _("line {line}, column {column}: {reason}").format(line=line, column=column, reason=reason),
+        _("Correct that line, then try again."),
     )
+
+
+def _has_own_names(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+def _changed(target: ast.expr) -> str | None:
+    """The variable that ``x["a"] = …``, ``x.a = …`` or ``x.update(…)`` changes."""
+    if isinstance(target, ast.Name):
+        return None
+    while isinstance(target, ast.Subscript | ast.Attribute):
+        target = target.value
+    return target.id if isinstance(target, ast.Name) else None
+
+
+def _earlier(statement: ast.stmt, at: ast.expr | None) -> bool:
+    if at is None or statement.end_lineno is None or statement.end_col_offset is None:
+        return True
+    return (statement.end_lineno, statement.end_col_offset) <= (at.lineno, at.col_offset)
+
+
+def is_dict_call(node: ast.AST) -> bool:
+    """Whether `node` is a call ``dict(…)``."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict"
 
 
 _PART = re.compile(r"^#\s*PART\s+(\d+)\s+(.*?)\s*#*\s*$")
@@ -223,14 +310,14 @@ def sections(text: str) -> list[tuple[int, int, str]]:
     """
     found: list[tuple[int, int, str]] = []
     part = 0
-    blank = True
+    above = ""
     for number, line in enumerate(text.splitlines(), 1):
         banner = _PART.match(line)
         heading = _HEADING.match(line)
         if banner:
             part = int(banner[1])
             found.append((number, part, banner[2]))
-        elif heading and part == 1 and (blank or set(text.splitlines()[number - 2]) == {"#"}):
+        elif heading and part == 1 and (not above.strip() or set(above) == {"#"}):
             found.append((number, part, heading[1]))
-        blank = not line.strip()
+        above = line
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import hashlib
 import os
@@ -9,14 +10,13 @@ import stat
 from pathlib import Path
 from typing import Any
 
-import libcst as cst
 import msgspec
 
 from engine import files
 from engine.config import splice
-from engine.config.document import Document, NoSuchKey, sections
+from engine.config.document import Assignment, Document, NoSuchKey, sections
 from engine.config.field_table import ADDABLE, BY_NAME
-from engine.config.values import Code, Unknown, augmented, evaluate, is_name, parse, render
+from engine.config.values import Code, Unknown, augmented, is_name, parse, render, value_of
 from engine.errors import Problem
 from engine.i18n import _
 
@@ -61,6 +61,7 @@ class ConfigSource:
         self.path = path
         self._bom = text.startswith(BOM)
         self._document = Document(text.removeprefix(BOM), str(path or ""))
+        self._known: dict[int, Any] = {}
         self._saved = _digest(text) if path is not None else ""
 
     @classmethod
@@ -134,12 +135,13 @@ class ConfigSource:
     def get(self, key: str) -> Any:
         """What `key` evaluates to; an expression that cannot be told is `Code`."""
         path = self._path(key)
-        if len(path) == 1:
-            try:
-                return self._variable(path[0], ())
-            except Unknown:
-                return Code(self.code(key))
-        return self._value(self._node(key))
+        node = self._node(key)
+        if len(path) > 1:
+            return self._value(node)
+        try:
+            return self._variable(path[0])
+        except (Unknown, RecursionError):
+            return Code(self._document.code(node))
 
     def code(self, key: str) -> str:
         """The value of `key` as it is written where it is set."""
@@ -153,10 +155,9 @@ class ConfigSource:
         """The top-level variable that `key`'s value is taken from; None when it stands there."""
         path = self._path(key)
         member = self._document.children(self._document.find(path[:-1])).get(path[-1])
-        if member is None or not isinstance(member.value, cst.Name):
+        if member is None or not self._is_variable(member.value):
             return None
-        name = member.value.value
-        return name if self._document.definition(name) is not None else None
+        return member.value.id if isinstance(member.value, ast.Name) else None
 
     def knows(self, name: str) -> bool:
         """Whether `name` is a variable or an import of this file."""
@@ -286,7 +287,7 @@ class ConfigSource:
 
     def _replace(self, data: bytes) -> None:
         try:
-            self._document = Document(data.decode(), str(self.path or ""))
+            self._document, self._known = Document(data.decode(), str(self.path or "")), {}
         except Problem as problem:
             raise Problem(
                 _("That value would break the config"),
@@ -329,7 +330,7 @@ class ConfigSource:
             )
         return ends[0] if ends else path
 
-    def _node(self, key: str) -> cst.BaseExpression:
+    def _node(self, key: str) -> ast.expr:
         try:
             return self._document.find(self._path(key))
         except NoSuchKey:
@@ -344,28 +345,34 @@ class ConfigSource:
             _("`tunedeck config show FILE` lists them."),
         )
 
-    def _value(self, node: cst.BaseExpression) -> Any:
+    def _value(self, node: ast.expr) -> Any:
         try:
-            return evaluate(self._document.code(node), lambda name: self._variable(name, ()))
-        except Unknown:
+            return value_of(node, self._named, self._document.code)
+        except (Unknown, RecursionError):
             return Code(self._document.code(node))
 
-    def _variable(self, name: str, seen: tuple[str, ...]) -> Any:
-        history = self._document.history(name)
-        if not history or history[0].operator != "=" or name in seen:
+    def _named(self, name: ast.Name) -> Any:
+        return self._variable(name.id, name)
+
+    def _variable(self, name: str, at: ast.expr | None = None) -> Any:
+        """The value of a variable at the place `at`, or at the end of the file."""
+        history = self._document.history(name, at)
+        if not history or history[0].operator != "=" or name in self._document.unsure:
             raise Unknown(name)
+        last = id(history[-1])
+        if last not in self._known:  # else names doubled over and over would take for ever
+            self._known[last] = self._worked_out(history)
+        return self._known[last]
 
-        def look(other: str) -> Any:
-            return self._variable(other, (*seen, name))
-
-        value = evaluate(self._document.code(history[0].value), look)
+    def _worked_out(self, history: list[Assignment]) -> Any:
+        value = value_of(history[0].value, self._named, self._document.code)
         for later in history[1:]:
-            right = evaluate(self._document.code(later.value), look)
+            right = value_of(later.value, self._named, self._document.code)
             value = augmented(later.operator, value, right)
         return value
 
-    def _is_variable(self, node: cst.BaseExpression) -> bool:
-        return isinstance(node, cst.Name) and self._document.definition(node.value) is not None
+    def _is_variable(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Name) and self._document.definition(node.id) is not None
 
     def _leaves(self) -> dict[str, tuple[str, int]]:
         leaves = {}

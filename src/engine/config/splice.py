@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Sequence
 
-import libcst as cst
-
-from engine.config.document import Document, is_dict_call
+from engine.config.document import Document, Member, is_dict_call
 from engine.config.values import is_name, render
 
 _COMMA = re.compile(rb"\s*,")
@@ -20,41 +18,49 @@ def newline(document: Document) -> bytes:
     return b"\r\n" if first > 0 and document.data[first - 1 : first] == b"\r" else b"\n"
 
 
-def with_member(document: Document, owner: cst.BaseExpression, key: str, code: str) -> bytes | None:
+def with_member(document: Document, owner: ast.expr, key: str, code: str) -> bytes | None:
     """The bytes with ``key=code`` added to the dict `owner`; None when it cannot hold it."""
     if is_dict_call(owner) and is_name(key):
-        assert isinstance(owner, cst.Call)
-        return _inserted(document, owner, owner.args, f"{key}={code}")
-    if isinstance(owner, cst.Dict):
-        return _inserted(document, owner, owner.elements, f"{render(key)}: {code}")
+        return _inserted(document, owner, f"{key}={code}")
+    if isinstance(owner, ast.Dict):
+        return _inserted(document, owner, f"{render(key)}: {code}")
     return None
 
 
-def _inserted(
-    document: Document,
-    owner: cst.BaseExpression,
-    members: Sequence[cst.CSTNode],
-    member: str,
-) -> bytes:
+def _inserted(document: Document, owner: ast.expr, member: str) -> bytes:
+    """The bytes with `member` as the last one of `owner`, on a line of its own if others are."""
     data = document.data
     start, end = document.span(owner)
-    if not members:
+    spans = _inside(document, owner)
+    if not spans:
         return data[: end - 1] + member.encode() + data[end - 1 :]
-    first, last = document.span(members[0])[0], document.span(members[-1])[1]
+    first, last = spans[0][0], spans[-1][1]
     comma = _COMMA.match(data, last)
     after = comma.end() if comma else last
-    line_start = data.rfind(b"\n", 0, document.span(members[-1])[0]) + 1
+    line_start = data.rfind(b"\n", 0, spans[-1][0]) + 1
     indent = _indent(data, line_start)
     if b"\n" not in data[start:first]:
         joint = b" " if comma else b", "
         return data[:after] + joint + member.encode() + data[after:]
     rest = _REST.match(data, after)
     assert rest is not None
-    if comma:
-        added = newline(document) + indent + member.encode() + b","
-        return data[: rest.end()] + added + data[rest.end() :]
     added = newline(document) + indent + member.encode()
+    if comma:
+        return data[: rest.end()] + added + b"," + data[rest.end() :]
     return data[:last] + b"," + data[last : rest.end()] + added + data[rest.end() :]
+
+
+def _inside(document: Document, owner: ast.expr) -> list[tuple[int, int]]:
+    """The spans of all that stands in a call or a dict, in order: ``*args`` and ``**more`` too."""
+    found = []
+    if isinstance(owner, ast.Call):
+        found = [document.span(one) for one in owner.args]
+        for one in owner.keywords:
+            found.append(document.member_span(Member(one.value, one)))
+    elif isinstance(owner, ast.Dict):
+        for key, value in zip(owner.keys, owner.values, strict=True):
+            found.append(document.member_span(Member(value, key)))
+    return sorted(found)
 
 
 def _indent(data: bytes, line_start: int) -> bytes:
@@ -63,10 +69,10 @@ def _indent(data: bytes, line_start: int) -> bytes:
     return found[0]
 
 
-def without_member(document: Document, owner: cst.BaseExpression, key: str) -> bytes:
+def without_member(document: Document, owner: ast.expr, key: str) -> bytes:
     """The bytes without the member `key` of `owner`, and without its line if it fills it."""
     data = document.data
-    start, end = document.span(document.children(owner)[key])
+    start, end = document.member_span(document.children(owner)[key])
     comma = _COMMA.match(data, end)
     after = comma.end() if comma else end
     line_start = data.rfind(b"\n", 0, start) + 1
@@ -83,26 +89,23 @@ def without_member(document: Document, owner: cst.BaseExpression, key: str) -> b
     return data[:start] + data[after:].lstrip(b" ")
 
 
-def renamed_member(document: Document, owner: cst.BaseExpression, key: str, name: str) -> bytes:
+def renamed_member(document: Document, owner: ast.expr, key: str, name: str) -> bytes:
     """The bytes with the member `key` of `owner` called `name`."""
     member = document.children(owner)[key]
-    label = member.keyword if isinstance(member, cst.Arg) else getattr(member, "key", None)
-    assert label is not None
-    start, end = document.span(label)
-    new = name if isinstance(label, cst.Name) else render(name, document.code(label))
+    start, end = document.label_span(member)
+    new = name
+    if isinstance(member.label, ast.expr):
+        new = render(name, document.data[start:end].decode())
     return document.data[:start] + new.encode() + document.data[end:]
 
 
 def renamed_variable(document: Document, old: str, new: str) -> bytes:
     """The bytes with every top-level assignment to `old` made to `new`."""
-    spans = []
-    for one in document.assignments:
-        if one.name == old:
-            start = document.span(one.statement)[0]
-            spans.append((start, start + len(old.encode())))
     data = document.data
-    for start, end in reversed(spans):
-        data = data[:start] + new.encode() + data[end:]
+    for one in reversed(document.assignments):
+        if one.name == old:
+            start, end = document.span(one.target)
+            data = data[:start] + new.encode() + data[end:]
     return data
 
 
@@ -114,11 +117,21 @@ def with_statement(document: Document, statement: str) -> bytes:
     return data + statement.encode() + newline(document)
 
 
-def without_statement(document: Document, statement: cst.SimpleStatementLine) -> bytes:
-    """The bytes without the line (or lines) of `statement`."""
+def without_statement(document: Document, statement: ast.stmt) -> bytes:
+    """The bytes without `statement`, and without its line (or lines) where it is alone there."""
+    data = document.data
     start, end = document.span(statement)
-    line_end = document.data.find(b"\n", end)
-    return document.data[:start] + (document.data[line_end + 1 :] if line_end >= 0 else b"")
+    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign) and statement.value:
+        end = max(end, document.span(statement.value)[1])
+    following = re.compile(rb"[ \t]*;[ \t]*(?=[^\s#])").match(data, end)
+    if following:
+        return data[:start] + data[following.end() :]
+    line_start = data.rfind(b"\n", 0, start) + 1
+    leading = data[line_start:start].rstrip()
+    if leading.endswith(b";"):
+        return data[: line_start + len(leading) - 1] + data[end:]
+    line_end = data.find(b"\n", end)
+    return data[:line_start] + (data[line_end + 1 :] if line_end >= 0 else b"")
 
 
 def with_import(document: Document, statement: str) -> bytes:

@@ -75,30 +75,50 @@ def evaluate(code: str, lookup: Lookup) -> Any:
 
     Raises `Unknown` when nothing of it can be told.
     """
+    source = f"(\n{code}\n)"
     try:
-        tree = ast.parse(f"(\n{code}\n)", mode="eval").body
+        tree = ast.parse(source, mode="eval").body
     except SyntaxError as error:
         raise Unknown(code) from error
-    return _Evaluator(f"(\n{code}\n)", lookup).whole(tree)
+
+    def written(node: ast.expr) -> str:
+        return ast.get_source_segment(source, node) or ast.unparse(node)
+
+    return value_of(tree, lambda name: lookup(name.id), written)
+
+
+def value_of(
+    node: ast.expr, lookup: Callable[[ast.Name], Any], written: Callable[[ast.expr], str]
+) -> Any:
+    """The value of `node`, as `evaluate` tells it of text.
+
+    Args:
+        node: an expression of a parsed file.
+        lookup: the value of a name where it stands; raises `Unknown`.
+        written: the text of an expression in it.
+    """
+    return _Evaluator(lookup, written).whole(node)
 
 
 class _Evaluator:
-    def __init__(self, source: str, lookup: Lookup) -> None:
-        self.source = source
+    def __init__(
+        self, lookup: Callable[[ast.Name], Any], written: Callable[[ast.expr], str]
+    ) -> None:
         self.lookup = lookup
+        self.written = written
 
     def part(self, node: ast.expr) -> Any:
         """A member of a container: its value, or its code."""
         try:
             return self.whole(node)
         except Unknown:
-            return Code(ast.get_source_segment(self.source, node) or ast.unparse(node))
+            return Code(self.written(node))
 
     def whole(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.Name):
-            return self.lookup(node.id)
+            return self.lookup(node)
         if isinstance(node, ast.List):
             return [self.part(one) for one in node.elts]
         if isinstance(node, ast.Tuple):
@@ -117,17 +137,17 @@ class _Evaluator:
         result = {}
         for key, value in zip(node.keys, node.values, strict=True):
             if key is None:
-                raise Unknown(self.source)
+                raise Unknown
             result[self.whole(key)] = self.part(value)
         return result
 
     def _call(self, node: ast.Call) -> dict[str, Any]:
         if not (isinstance(node.func, ast.Name) and node.func.id == "dict") or node.args:
-            raise Unknown(self.source)
+            raise Unknown
         result = {}
         for one in node.keywords:
             if one.arg is None:
-                raise Unknown(self.source)
+                raise Unknown
             result[one.arg] = self.part(one.value)
         return result
 
@@ -146,14 +166,14 @@ class _Evaluator:
             if isinstance(node, ast.BinOp):
                 left, right = self.whole(node.left), self.whole(node.right)
                 if not _small(node.op, left, right):
-                    raise Unknown(self.source)
+                    raise Unknown
                 return _ARITHMETIC[type(node.op)](left, right)
             if isinstance(node, ast.Compare) and len(node.ops) == 1:
                 left, right = self.whole(node.left), self.whole(node.comparators[0])
                 return _ARITHMETIC[type(node.ops[0])](left, right)
         except (ArithmeticError, TypeError, KeyError, ValueError) as error:
-            raise Unknown(self.source) from error
-        raise Unknown(self.source)
+            raise Unknown from error
+        raise Unknown
 
 
 def _small(operation: ast.operator, left: Any, right: Any) -> bool:
