@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from engine.dataset.decode import decode
-from engine.dataset.scan import ArrayScanner, LinesScanner, Scanner
+from engine.dataset.decode import BadRow, decode
+from engine.dataset.scan import LinesScanner, Scanner, TextScanner
+from engine.dataset.scan_array import ArrayScanner
+from engine.i18n import _
 
 BOM = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
@@ -20,6 +22,8 @@ class Layout(Protocol):
     """The offset of the first byte that the scanner wants."""
     columns: list[str] | None
     """The columns' names, where the file itself says them."""
+    options: dict[str, Any]
+    """What `datasets` must be told to read it so."""
 
     def scanner(self) -> Scanner:
         """A new scanner, to be fed from `start` on."""
@@ -31,14 +35,21 @@ class Layout(Protocol):
         """The row's value. Raises `BadRow`."""
 
 
+def _encoding(marked: bool) -> dict[str, Any]:
+    """How `datasets` reads a file with a byte order mark."""
+    return {"encoding": "utf-8-sig"} if marked else {}
+
+
 class JsonArray:
     """One array, its elements the rows."""
 
     format = "json"
     columns: list[str] | None = None
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, marked: bool) -> None:
+        """`start` is the opening bracket's offset; `marked`: there is a byte order mark."""
         self.start = start
+        self.options = _encoding(marked)
 
     def scanner(self) -> Scanner:
         """See `Layout`."""
@@ -62,6 +73,7 @@ class JsonLines:
 
     def __init__(self, start: int) -> None:
         self.start = start
+        self.options = _encoding(start > 0)
 
     def scanner(self) -> Scanner:
         """See `Layout`."""
@@ -74,3 +86,31 @@ class JsonLines:
     def decode(self, content: bytes) -> Any:
         """See `Layout`."""
         return decode(content)
+
+
+class Lines:
+    """Plain text: every line is a row with one column, blank lines too."""
+
+    format = "text"
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.options = _encoding(start > 0)
+        self.columns: list[str] | None = ["text"]
+
+    def scanner(self) -> Scanner:
+        """See `Layout`."""
+        return TextScanner(self.start)
+
+    def content(self, span: bytes) -> bytes:
+        """See `Layout`."""
+        if span.endswith(b"\r\n"):
+            return span[:-2]
+        return span[:-1] if span.endswith((b"\n", b"\r")) else span
+
+    def decode(self, content: bytes) -> dict[str, Any]:
+        """See `Layout`."""
+        try:
+            return {"text": content.decode("utf-8")}
+        except UnicodeDecodeError as error:
+            raise BadRow(_("a byte that is not UTF-8"), error.start) from error

@@ -111,7 +111,7 @@ class Offsets:
         marked = row // MARK * MARK
         return self._marks[row // MARK] + self._newlines(self._starts[marked], self._starts[row])
 
-    def _mark(self, starts: list[int], chunk: bytes) -> None:
+    def _mark(self, starts: array[int], chunk: bytes) -> None:
         """Note the lines of every `MARK`th of the rows found in `chunk`, at `_read`."""
         counted, line = self._read, self._line
         for start in starts[-len(self._starts) % MARK :: MARK]:

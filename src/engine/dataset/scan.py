@@ -2,21 +2,20 @@
 
 A scanner is fed the file in order and gives back the byte offsets of the rows
 that begin in each chunk. It remembers only what crosses a chunk's edge, so that
-memory does not grow with the file or with a row.
+memory does not grow with the file or with a row. Bytes are looked at with numpy;
+Python sees only the places where something is out of the ordinary.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Protocol
-
-from engine.i18n import N_
+from array import array
+from typing import Any, Protocol
 
 Fault = tuple[int, str]
 """Something wrong between the rows: its byte offset and the reason (to be translated)."""
 
 MAX_FAULTS = 100
-_SPACE = b" \t\r\n"
 
 
 class Scanner(Protocol):
@@ -24,173 +23,100 @@ class Scanner(Protocol):
 
     faults: list[Fault]
 
-    def feed(self, chunk: bytes) -> list[int]:
+    def feed(self, chunk: bytes) -> array[int]:
         """The offsets of the rows that begin in `chunk`, the next bytes of the file."""
 
     def finish(self) -> int:
         """The file has ended: the offset behind the last row."""
 
 
+def offsets(places: Any, base: int) -> array[int]:
+    """`places` (a numpy array of integers) counted from `base`, as a scanner gives them."""
+    import numpy as np
+
+    return array("Q", (places + base).astype(np.uint64).tobytes())
+
+
 class LinesScanner:
     """JSON Lines: every line that is not blank is a row."""
 
-    _FIRST = re.compile(rb"[^\n]*\n?")
-    _ROW = re.compile(rb"[^ \t\r\n][^\n]*")
+    _BLANKS = re.compile(rb"[ \t\r]*")
 
     def __init__(self, start: int = 0) -> None:
         """`start` is the offset of the first byte that will be fed (behind a BOM)."""
         self.faults: list[Fault] = []
         self._at = start
-        self._in_row = False
+        self._at_line_start = True  # nothing but spaces since the last line break
 
-    def feed(self, chunk: bytes) -> list[int]:
+    def feed(self, chunk: bytes) -> array[int]:
         """See `Scanner`."""
-        begin = 0
-        if self._in_row:
-            first = self._FIRST.match(chunk)
-            begin = first.end() if first else 0
-            self._in_row = not chunk[:begin].endswith(b"\n")
-        starts = [self._at + row.start() for row in self._ROW.finditer(chunk, begin)]
-        if starts and not chunk.endswith(b"\n"):
-            last_line = chunk.rfind(b"\n") + 1
-            self._in_row = starts[-1] - self._at >= last_line
+        import numpy as np
+
+        data = np.frombuffer(chunk, dtype=np.uint8)
+        starts = np.flatnonzero(data == 10) + 1
+        if self._at_line_start:
+            starts = np.concatenate(([0], starts))
+        self._at_line_start = len(starts) > 0 and int(starts[-1]) == len(chunk)
+        starts = starts[:-1] if self._at_line_start else starts
+        first = data[starts]
+        if (first <= 32).any():
+            starts = self._without_blank(chunk, starts, first)
+        found = offsets(starts, self._at)
         self._at += len(chunk)
-        return starts
+        return found
+
+    def _without_blank(self, chunk: bytes, starts: Any, first: Any) -> Any:
+        """`starts` moved behind the spaces of their lines, blank lines left out."""
+        import numpy as np
+
+        starts, first = starts[first != 10], first[first != 10]
+        kept = []
+        for index in np.flatnonzero(np.isin(first, list(b" \t\r"))).tolist():
+            blanks = self._BLANKS.match(chunk, int(starts[index]))
+            starts[index] = blanks.end() if blanks else starts[index]
+            if starts[index] == len(chunk):
+                self._at_line_start = True
+                kept.append(index)
+            elif chunk[starts[index]] == 10:
+                kept.append(index)
+        return np.delete(starts, kept)
 
     def finish(self) -> int:
         """See `Scanner`."""
         return self._at
 
 
-class ArrayScanner:
-    """A JSON array: every element is a row.
-
-    Brackets and quotes are found with numpy; Python looks only at the places
-    where a row begins or ends. Whether a row is right JSON inside is not asked
-    here: a row ends where its brackets are closed.
-    """
-
-    _GAP = re.compile(rb'[ \t\r\n]+|,|"[^"\\]*(?:\\.[^"\\]*)*"|"|[^ \t\r\n,"]+', re.S)
+class TextScanner:
+    """Plain text: every line is a row, ended by ``\\n``, ``\\r\\n`` or ``\\r``."""
 
     def __init__(self, start: int = 0) -> None:
-        """`start` is the offset of the array's opening bracket."""
+        """`start` is the offset of the first byte that will be fed (behind a BOM)."""
         self.faults: list[Fault] = []
         self._at = start
-        self._held = b""  # a lone backslash at a chunk's end: what it escapes is yet to come
-        self._in_string = False
-        self._depth = 0
-        self._gap = b""  # what has been read since the last row (or bracket) ended
-        self._gap_at = start
-        self._want_comma = False
-        self._after_comma = False
-        self._end: int | None = None
+        self._ended = True  # a line has just ended; a row begins if there is anything more
+        self._return = False  # with ``\r``: a ``\n`` still belongs to it
 
-    def feed(self, chunk: bytes) -> list[int]:
+    def feed(self, chunk: bytes) -> array[int]:
         """See `Scanner`."""
         import numpy as np
 
-        chunk = self._held + chunk
-        plain = chunk.replace(b"\\\\", b"__").replace(b'\\"', b"__")
-        self._held = b"\\" if plain.endswith(b"\\") else b""
-        if self._held:
-            chunk, plain = chunk[:-1], plain[:-1]
-        kinds = np.frombuffer(plain.translate(_KINDS), dtype=np.int8)
-        places = np.flatnonzero(kinds)
-        kinds = kinds[places]
-        quotes = kinds == _QUOTE
-        inside = (np.cumsum(quotes) + self._in_string) & 1
-        self._in_string = bool(inside[-1]) if len(inside) else self._in_string
-        keep = (inside == 0) & ~quotes
-        places, kinds = places[keep], kinds[keep]
-        depths = np.cumsum(kinds, dtype=np.int64) + self._depth
-        # A row's first bracket takes the depth from 1 to 2, its last one back to 1.
-        edges = (depths <= 1) | ((depths == 2) & (kinds > 0))
-        before = self._depth
-        self._depth = int(depths[-1]) if len(depths) else before
-        starts = self._rows(chunk, places[edges].tolist(), depths[edges].tolist(), before)
+        data = np.frombuffer(chunk, dtype=np.uint8)
+        ends = data == 10
+        if b"\r" in chunk:
+            returns = data == 13
+            returns[:-1] &= ~ends[1:]
+            ends = ends | returns
+        starts = np.flatnonzero(ends) + 1
+        if self._ended:
+            begin = int(self._return and chunk[0] == 10)
+            starts = np.concatenate(([begin], starts[1:] if begin else starts))
+        self._ended = len(starts) > 0 and int(starts[-1]) == len(chunk)
+        self._return = chunk[-1] == 13
+        starts = starts[:-1] if self._ended else starts
+        found = offsets(starts, self._at)
         self._at += len(chunk)
-        return starts
-
-    def _rows(self, chunk: bytes, places: list[int], depths: list[int], before: int) -> list[int]:
-        """The rows that begin at these edges; the gaps between them are looked through."""
-        starts: list[int] = []
-        free = 0 if before <= 1 else None  # where the text outside of rows begins
-        for place, depth in zip(places, depths, strict=True):
-            if depth == 2:
-                self._between(chunk[free:place], starts, whole=True)
-                self._value(self._at + place, starts)
-                free = None
-                continue
-            if free is not None:
-                self._between(chunk[free:place], starts, whole=True)
-            free = place + 1
-            self._gap_at = self._at + free
-            if depth == 0 and self._end is None:
-                self._close(self._at + place, chunk[place : place + 1])
-            elif depth < 0:
-                self._fault(self._at + place, N_("a bracket that closes nothing"))
-        if free is not None:
-            self._between(chunk[free:], starts, whole=False)
-        return starts
-
-    def _close(self, offset: int, bracket: bytes) -> None:
-        self._end = offset
-        if bracket != b"]":
-            self._fault(offset, N_("a } where the array's ] should stand"))
-        if self._after_comma:
-            self._fault(offset, N_("a comma with no row behind it"))
-
-    def _value(self, offset: int, starts: list[int]) -> None:
-        if self._end is not None:
-            self._fault(offset, N_("text behind the end of the array"))
-            return
-        if self._want_comma:
-            self._fault(offset, N_("a comma is missing between two rows"))
-        starts.append(offset)
-        self._want_comma, self._after_comma = True, False
-
-    def _between(self, text: bytes, starts: list[int], whole: bool) -> None:
-        """Read the text outside of rows: commas, and rows that are no object or array."""
-        text = self._gap + text
-        self._gap = b""
-        if whole and self._want_comma and text.strip(_SPACE) == b",":
-            self._want_comma, self._after_comma = False, True  # as nearly always
-            return
-        done = 0
-        for token in self._GAP.finditer(text):
-            if not whole and (token[0] == b'"' or (token.end() == len(text) and token[0] != b",")):
-                break  # it may go on in the next chunk
-            done = token.end()
-            self._gap_token(token[0], self._gap_at + token.start(), starts)
-        self._gap = text[done:]
-        self._gap_at += done
-
-    def _gap_token(self, token: bytes, offset: int, starts: list[int]) -> None:
-        if token[0] in _SPACE:
-            return
-        if token != b",":
-            self._value(offset, starts)
-        elif self._want_comma and self._end is None:
-            self._want_comma, self._after_comma = False, True
-        else:
-            self._fault(offset, N_("a comma that separates nothing"))
-
-    def _fault(self, offset: int, reason: str) -> None:
-        if len(self.faults) < MAX_FAULTS:
-            self.faults.append((offset, reason))
+        return found
 
     def finish(self) -> int:
         """See `Scanner`."""
-        starts: list[int] = []
-        self._between(b"", starts, whole=True)
-        if self._end is None:
-            self._fault(self._at, N_("the file ends before the array is closed"))
-            return self._at
-        return self._end
-
-
-_QUOTE = 2
-_KINDS = bytes(
-    {ord('"'): _QUOTE, ord("["): 1, ord("{"): 1, ord("]"): 255, ord("}"): 255}.get(byte, 0)
-    for byte in range(256)
-)
+        return self._at

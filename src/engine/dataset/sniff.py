@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from engine.dataset.layouts import BOM, JsonArray, JsonLines, Layout
+from engine.dataset.delimited import Delimited
+from engine.dataset.layouts import BOM, JsonArray, JsonLines, Layout, Lines
+from engine.dataset.source import Source
 from engine.errors import Problem
 from engine.i18n import N_, _
 
@@ -16,6 +18,9 @@ _FAMILIES = {
     ".json": "json",
     ".jsonl": "json",
     ".ndjson": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "text",
     ".parquet": "parquet",
     ".arrow": "arrow",
     ".feather": "arrow",
@@ -49,11 +54,12 @@ def columnar(head: bytes) -> str:
     return "arrow" if head.startswith((ARROW_FILE, ARROW_STREAM)) else ""
 
 
-def sniff(path: Path, head: bytes) -> Layout:
-    """The layout of the text file that begins with `head` (`HEAD` bytes of it).
+def sniff(source: Source, head: bytes) -> Layout:
+    """The layout of the text in `source`, which begins with `head` (`HEAD` bytes of it).
 
     Raises `Problem` when it is none that can be read.
     """
+    path = source.path
     _refuse_others(path, head)
     start = len(BOM) if head.startswith(BOM) else 0
     text = head[start:].lstrip(_SPACE)
@@ -62,6 +68,11 @@ def sniff(path: Path, head: bytes) -> Layout:
         empty = len(head) < HEAD
         why = _("The file is empty.") if empty else _("It begins with nothing but spaces.")
         raise _unknown(path, why)
+    named = family(path)
+    if named in ("csv", "tsv"):
+        return Delimited(source, named, start, head)
+    if named == "text" and not _json_line(text):
+        return Lines(start)
     return _json(path, head, start, begin)
 
 
@@ -70,7 +81,7 @@ def _json(path: Path, head: bytes, start: int, begin: int) -> Layout:
     text = head[begin:]
     lines = suffix(path) in (".jsonl", ".ndjson")
     if text.startswith(b"[") and not (lines and _array_lines(text)):
-        return JsonArray(begin)
+        return JsonArray(begin, start > 0)
     if not text.startswith(b"{") and not lines:
         line = head.count(b"\n", 0, begin) + 1
         why = _("Line {line}, column {column}: neither [ nor {{ stands there.").format(
@@ -116,6 +127,14 @@ def _array_lines(text: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return bool(rest.strip(_SPACE))
+
+
+def _json_line(text: bytes) -> bool:
+    """Whether the first line of `text` is an object: JSON Lines under another name."""
+    try:
+        return isinstance(json.loads(text.split(b"\n", 1)[0]), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _one_object(text: bytes) -> bool:

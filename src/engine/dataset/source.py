@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
 import os
 import stat
 import tempfile
@@ -96,7 +97,7 @@ class Unpacked(Source):
         self.size = plain.size
         self.compression = compression
         self._plain = plain
-        self._file = _PlainFile(plain)
+        self._file = SourceFile(plain)
         self._stream = _unpacking(self._file, compression, plain.path)
         self._text = tempfile.TemporaryFile(prefix="tunedeck-")  # noqa: SIM115 (closed in close)
         self._length = 0
@@ -159,38 +160,44 @@ class Unpacked(Source):
         self._plain.close()
 
 
-class _PlainFile:
-    """A source as the file object that decompressors read."""
-
-    closed = False
+class SourceFile(io.RawIOBase):
+    """A source as a file object, for libraries that read from one."""
 
     def __init__(self, source: Source) -> None:
+        super().__init__()
         self._source = source
         self.at = 0
 
     def read(self, count: int = -1) -> bytes:
-        end = self._source.size if count < 0 else self.at + count
+        """See `io.RawIOBase`."""
+        end = self._source.size if count is None or count < 0 else self.at + count
         piece = self._source.read(self.at, end)
         self.at += len(piece)
         return piece
 
+    def readinto(self, buffer: Any) -> int:
+        """See `io.RawIOBase`."""
+        piece = self.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
     def readable(self) -> bool:
+        """See `io.RawIOBase`."""
         return True
 
-    def writable(self) -> bool:
-        return False
-
     def seekable(self) -> bool:
-        return False
+        """See `io.RawIOBase`."""
+        return True
 
     def tell(self) -> int:
+        """See `io.RawIOBase`."""
         return self.at
 
-    def flush(self) -> None:
-        """Nothing is ever written."""
-
-    def close(self) -> None:
-        """The source is closed by its owner."""
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """See `io.RawIOBase`."""
+        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: self._source.size}[whence]
+        self.at = begin + offset
+        return self.at
 
 
 def _unpacking(file: Any, compression: str, path: Path) -> Any:

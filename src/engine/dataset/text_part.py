@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from engine.dataset.decode import BadRow, Place
@@ -21,7 +22,7 @@ _SAMPLE = 20
 class TextPart(Part):
     """A text file, of which nothing is held but where its rows begin."""
 
-    def __init__(self, source: Source, layout: Layout) -> None:
+    def __init__(self, source: Source, layout: Layout, cache: Path | None = None) -> None:
         super().__init__(source.path, source.size)
         self.layout = layout
         self.source = source
