@@ -224,7 +224,7 @@ def test_a_broken_line_is_one_broken_row(tmp_path, row, column, reason):
 
 
 def test_a_broken_first_line_is_one_broken_row_too(tmp_path):
-    path = write(tmp_path, '{"instruction": \n{"instruction": "a", "output": "b"}\n')
+    path = write(tmp_path, '{"instruction": \n{"instruction": "a", "input": "", "output": "b"}\n')
     with Dataset.open(path) as dataset:
         assert [row.problem is None for row in dataset.page(0, 9)] == [False, True]
         assert dataset.shape == "alpaca"

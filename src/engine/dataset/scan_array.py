@@ -43,8 +43,9 @@ class ArrayScanner:
         import numpy as np
 
         data = np.frombuffer(chunk, dtype=np.uint8)
-        free = self._free(chunk, data)
-        places, signs = self._brackets(chunk, data)
+        quotes = self._quotes(chunk, data)
+        free = self._free(chunk, quotes)
+        places, signs = self._brackets(data, quotes)
         depths = np.cumsum(signs, dtype=np.int64) + self._depth
         # A row's first bracket takes the depth from 1 to 2, its last one back to 1.
         edges = np.flatnonzero((depths <= 1) | ((depths == 2) & (signs > 0)))
@@ -54,43 +55,42 @@ class ArrayScanner:
         self._at += len(chunk)
         return starts
 
-    def _brackets(self, chunk: bytes, data: Any) -> tuple[Any, Any]:
+    def _brackets(self, data: Any, quotes: Any) -> tuple[Any, Any]:
         """The brackets outside of strings: their places, and 1 for opening, -1 for closing."""
         import numpy as np
 
         low = data | 0x20  # makes [ and { alike, ] and } too
-        places = np.flatnonzero((low == 0x7B) | (low == 0x7D) | (data == _QUOTE))
+        wanted = quotes | (low == 0x7B)
+        wanted |= low == 0x7D
+        places = np.flatnonzero(wanted)
         kinds = data[places]
-        quotes = kinds == _QUOTE
-        self._leave_escaped(chunk, data, places, quotes)
-        inside = np.cumsum(quotes, dtype=np.uint8)
+        quote = kinds == _QUOTE
+        inside = np.cumsum(quote, dtype=np.uint8)
         inside += self._in_string
         inside &= 1
         if len(inside):
             self._in_string = bool(inside[-1])
-        keep = (inside == 0) & (kinds != _QUOTE)
+        keep = np.flatnonzero((inside | quote) == 0)
         return places[keep], 3 - (kinds[keep] >> 1 & 3).astype(np.int8) * 2
 
-    def _leave_escaped(self, chunk: bytes, data: Any, places: Any, quotes: Any) -> None:
-        """Take the quotes behind a backslash that escapes them out of `quotes`."""
+    def _quotes(self, chunk: bytes, data: Any) -> Any:
+        """A mask of the quotes that no backslash escapes."""
         import numpy as np
 
+        quotes = data == _QUOTE
         escaping, ends_in = self._escaping, _run(chunk, len(chunk))
         self._escaping = bool((ends_in + (escaping and ends_in == len(chunk))) & 1)
-        if not escaping and b"\\" not in chunk:
-            return
-        which = np.flatnonzero(quotes)
-        at = places[which]
-        behind = data[np.maximum(at - 1, 0)] == _BACKSLASH
-        single = behind & (data[np.maximum(at - 2, 0)] != _BACKSLASH) & (at >= 2)
-        quotes[which[single]] = False
-        for index in np.flatnonzero((behind & ~single) | (at < 2)).tolist():
-            place = int(at[index])
-            run = _run(chunk, place)
-            if (run + (escaping and run == place)) & 1:
-                quotes[which[index]] = False
+        if escaping or b"\\" in chunk:
+            behind = data[:-1] == _BACKSLASH
+            doubtful = np.flatnonzero(quotes[2:] & behind[1:] & behind[:-1]) + 2
+            quotes[1:] &= ~behind
+            for place in (0, 1, *doubtful.tolist()):
+                if chunk[place : place + 1] == b'"':
+                    run = _run(chunk, place)
+                    quotes[place] = not (run + (escaping and run == place)) & 1
+        return quotes
 
-    def _free(self, chunk: bytes, data: Any) -> int | None:
+    def _free(self, chunk: bytes, quotes: Any) -> int | None:
         """Where the text outside of rows begins in `chunk`; None when a row goes on."""
         import numpy as np
 
@@ -102,12 +102,9 @@ class ArrayScanner:
             self._cut = "word" if end == len(chunk) else ""
             return end
         if self._cut == "string":
-            for place in np.flatnonzero(data == _QUOTE).tolist():
-                run = _run(chunk, place)
-                if not (run + (self._escaping and run == place)) & 1:
-                    self._cut = ""
-                    return int(place) + 1
-            return len(chunk)
+            closing = np.flatnonzero(quotes)[:1].tolist()
+            self._cut = "" if closing else "string"
+            return closing[0] + 1 if closing else len(chunk)
         return 0
 
     # -- edges ----------------------------------------------------------------
