@@ -44,6 +44,7 @@ class Workspace:
         self.models = self.root / "models"
         self.runs = self.root / "runs"
         self.state = self.root / ".tunedeck"
+        self.cache = self.state / "cache"
 
     @classmethod
     def here(cls) -> Workspace:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import threading
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+from engine.dataset import index_cache
 from engine.dataset.scan import Fault, Scanner
 from engine.dataset.source import Source
 
 CHUNK = 1 << 18
 """Bytes looked at in one step: few enough for the arrays made of them to stay in the cache."""
+WORTH_KEEPING = 1 << 24
+"""Bytes: the index of a smaller file is made quicker than it is looked up."""
 MARK = 1024
 """The line number of every so many rows is kept; the lines between are counted when asked."""
 
@@ -22,16 +26,27 @@ class Offsets:
     Safe to use from several threads: one may page while another indexes.
     """
 
-    def __init__(self, source: Source, scanner: Scanner, start: int) -> None:
+    def __init__(
+        self,
+        source: Source,
+        scanner: Scanner,
+        start: int,
+        cache: Path | None = None,
+        kind: str = "",
+    ) -> None:
+        """`cache` keeps the index of a large file; `kind` says how its rows are told apart."""
         self.faults: list[Fault] = scanner.faults
         self._source = source
         self._scanner = scanner
         self._read = start
         self._line = 1 + (self._newlines(0, start) if start else 0)
-        self._starts = array("Q")
-        self._marks = array("Q")
+        self._starts: Sequence[int] = array("Q")
+        self._marks: Sequence[int] = array("Q")
         self._end: int | None = None
         self._lock = threading.Lock()
+        self._cache = cache if source.size >= WORTH_KEEPING else None
+        self._key = f"{kind} {source.fingerprint()}" if self._cache is not None else ""
+        self._restore()
 
     @property
     def known(self) -> int:
@@ -62,13 +77,35 @@ class Offsets:
             chunk = self._source.read(self._read, self._read + CHUNK)
             if not chunk:
                 self._end = self._scanner.finish()
+                self._keep()
                 return False
+            assert isinstance(self._starts, array)  # a restored index is complete
             starts = self._scanner.feed(chunk)
             self._mark(starts, chunk)
             self._starts.extend(starts)
             self._line += _lines(chunk)
             self._read += len(chunk)
             return True
+
+    def _restore(self) -> None:
+        """Take the index from the cache, if it is there."""
+        if self._cache is None:
+            return
+        saved = index_cache.load(self._cache, self._source.path, self._key)
+        if saved is not None:
+            self._starts, self._marks = saved.starts, saved.marks
+            self._end, self._read = saved.end, saved.length
+            self.faults = saved.faults
+
+    def _keep(self) -> None:
+        """Put the complete index into the cache."""
+        if self._cache is None or self._source.fault is not None or self._source.changed():
+            return
+        assert self._end is not None
+        saved = index_cache.Saved(
+            self._key, self._end, self._read, self.faults, self._starts, self._marks
+        )
+        index_cache.save(self._cache, self._source.path, saved)
 
     def span(self, row: int) -> tuple[int, int]:
         """The bytes of `row`, with what separates it from the next one."""
@@ -114,6 +151,7 @@ class Offsets:
 
     def _mark(self, starts: array[int], chunk: bytes) -> None:
         """Note the lines of every `MARK`th of the rows found in `chunk`, at `_read`."""
+        assert isinstance(self._marks, array)
         counted, line = self._read, self._line
         for start in starts[-len(self._starts) % MARK :: MARK]:
             if start < counted:  # a number or a text that began in the chunk before

@@ -26,7 +26,8 @@ class TextPart(Part):
         super().__init__(source.path, source.size)
         self.layout = layout
         self.source = source
-        self._offsets = Offsets(source, layout.scanner(), layout.start)
+        kind = f"{layout.format} {layout.options}"
+        self._offsets = Offsets(source, layout.scanner(), layout.start, cache, kind)
 
     @property
     def known(self) -> int:
