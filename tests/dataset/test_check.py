@@ -82,7 +82,7 @@ def test_columns_that_no_shape_has(tmp_path):
         report_on(tmp_path, lines({"question": "a", "answer": "b"}))
     assert caught.value.status == 2
     assert "question, answer" in caught.value.why
-    assert "instruction, output" in caught.value.todo
+    assert "data map" in caught.value.todo
 
 
 def test_a_shape_that_is_asked_for_is_held_to(tmp_path):
@@ -106,7 +106,7 @@ def test_no_rows_at_all(tmp_path):
 def test_progress_and_cancelling(tmp_path):
     seen = []
     report_on(tmp_path, lines(*[GOOD] * 2500), progress=lambda done, total: seen.append(done))
-    assert seen == [0, 1000, 2000, 2500]
+    assert seen[0] == 0 and seen[-1] == 2500 and seen == sorted(seen)
     with pytest.raises(Failed):
         report_on(tmp_path, lines(GOOD), cancelled=lambda: True)
 

@@ -2,63 +2,29 @@
 
 from __future__ import annotations
 
-from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 
-from engine.dataset import shapes
+from engine.dataset import check_cache, counting, packing, shapes
+from engine.dataset.checked import Bin, CheckReport, Tokens, Warned
 from engine.dataset.offsets import Cancelled, Progress
 from engine.dataset.preview import WORKER, check_model
 from engine.dataset.reader import Dataset
-from engine.dataset.shapes import Finding
+from engine.dataset.rowpass import RowPass
 from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 
+__all__ = ["Bin", "CheckReport", "Tokens", "Warned", "check"]
 
-class Tokens(msgspec.Struct, frozen=True):
-    """Tokens a row before the cut: in all, nearest-rank percentiles, and the longest."""
-
-    total: int
-    p50: int
-    p90: int
-    p99: int
-    max: int
-
-
-class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What `check` found. What takes a model to know is None without one.
-
-    `good` rows are neither broken nor cut nor dropped. `samples` are the rows that
-    XTuner trains on, before packing. `steps_per_epoch` counts iterations as XTuner
-    logs them, `updates_per_epoch` the optimizer's steps (of gradient accumulation).
-    `unreadable` are the broken rows that are no right JSON.
-    """
-
-    format: str
-    shape: str
-    rows: int
-    good: int
-    broken: list[Finding]
-    unreadable: list[int]
-    template: str | None = None
-    cut: list[int] | None = None
-    dropped: int | None = None
-    dropped_rows: list[int] | None = None
-    samples: int | None = None
-    packed_samples: int | None = None
-    steps_per_epoch: int | None = None
-    updates_per_epoch: int | None = None
-    lost_tokens: int | None = None
-    tokens: Tokens | None = None
-
-    @property
-    def fine(self) -> bool:
-        """Whether XTuner can train on the file as it stands."""
-        return not self.broken and self.rows > 0 and self.steps_per_epoch != 0
+SMALL = 8_000_000
+"""Bytes up to which a look without a model starts no process."""
 
 
 def check(
@@ -75,11 +41,15 @@ def check(
     seed: int = 0,
     trust_remote_code: bool = False,
     settings: Settings,
+    cache: Path | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> CheckReport:
     """Look at every row; with `model`, tokenize every one as XTuner does.
 
+    `cache` is a folder that keeps what was found: the same question about the same
+    file is then answered at once, and what costs most, the tokens, is not counted
+    again for another batch size or another way of packing. `progress` gets rows.
     Raises `Problem` when the rows have no known shape or the model is none, and
     `Failed` when cancelled or when the worker fails.
     """
@@ -90,101 +60,122 @@ def check(
         check_model(model)
     if not dataset.shape:
         _need_shape(dataset)
-    broken, unreadable = _structure(dataset, progress if model is None else None, cancelled)
-    rows = dataset.index()
-    if model is None or not dataset.shape:
-        return CheckReport(
-            format=dataset.format,
-            shape=dataset.shape,
-            rows=rows,
-            good=rows - len({finding.row for finding in broken}),
-            broken=broken,
-            unreadable=unreadable,
+        model = None  # no row can be read: there is nothing to tokenize
+    asked = _Asked(dataset, settings, progress, cancelled)
+    with _folder(cache, check_cache.key(dataset, model, template, max_length, settings)) as folder:
+        found = check_cache.load(folder, "rows")
+        if found is None:
+            found = asked.rows(model, template, max_length, trust_remote_code, folder)
+            check_cache.store(folder, "rows", found)
+        else:
+            found["cached"] = True
+        if model is not None:
+            found |= _training(found, asked, folder, max_length, pack, map_num_proc, seed)
+            steps = packing.steps(_samples(found), batch_size, gpus)
+            found |= {"steps_per_epoch": steps, "updates_per_epoch": -(-steps // accumulation)}
+            found |= {"details": None if cache is None else str(folder)}
+    return msgspec.convert(
+        {"format": dataset.format, "shape": dataset.shape} | found, CheckReport, strict=False
+    )
+
+
+def _samples(found: dict[str, Any]) -> int:
+    packed = found["packed_samples"]
+    return int(found["samples"] if packed is None else packed)
+
+
+def _training(
+    found: dict[str, Any],
+    asked: _Asked,
+    folder: Path,
+    max_length: int,
+    pack: bool,
+    map_num_proc: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The packed samples, from the cache or by XTuner's own Packer."""
+    if not pack:
+        return {"packed_samples": None, "lost_tokens": 0}
+    name = f"{map_num_proc}-{seed}"
+    packed = check_cache.load(folder, f"packed-{name}")
+    if packed is None:
+        packed = asked.worker(
+            "pack",
+            folder=str(folder),
+            name=name,
+            max_length=max_length,
+            map_num_proc=map_num_proc,
+            seed=seed,
         )
-    counted = _count(
-        settings,
-        progress,
-        cancelled,
-        path=str(dataset.path.resolve()),
-        shape=dataset.shape,
-        model=str(model),
-        template=template,
-        max_length=max_length,
-        pack=pack,
-        batch_size=batch_size,
-        gpus=gpus,
-        accumulation=accumulation,
-        map_num_proc=map_num_proc,
-        seed=seed,
-        trust_remote_code=trust_remote_code,
-    )
-    return _with_counts(dataset, broken, unreadable, counted)
+        packed = {key: packed[key] for key in ("packed_samples", "lost_tokens")}
+        check_cache.store(folder, f"packed-{name}", packed)
+        found["cached"] = False
+    return packed | {"packing": name}
 
 
-def _with_counts(
-    dataset: Dataset, broken: list[Finding], unreadable: list[int], counted: dict[str, Any]
-) -> CheckReport:
-    """The report with what the worker `counted`; rows that XTuner refuses are broken too."""
-    remedy = _("Correct the row, or remove it.")
-    broken += [Finding(failed["row"], "", failed["reason"], remedy) for failed in counted["failed"]]
-    broken.sort(key=lambda finding: finding.row)
-    flawed = {finding.row for finding in broken}.union(counted["cut"], counted["dropped"])
-    rows = dataset.index()
-    return CheckReport(
-        format=dataset.format,
-        shape=dataset.shape,
-        rows=rows,
-        good=rows - len(flawed),
-        broken=broken,
-        unreadable=unreadable,
-        template=counted["template"],
-        cut=counted["cut"],
-        dropped=len(counted["dropped"]),
-        dropped_rows=counted["dropped"],
-        samples=counted["samples"],
-        packed_samples=counted["packed_samples"],
-        steps_per_epoch=counted["steps_per_epoch"],
-        updates_per_epoch=counted["updates_per_epoch"],
-        lost_tokens=counted["lost_tokens"],
-        tokens=msgspec.convert(counted["tokens"], Tokens),
-    )
+@contextmanager
+def _folder(cache: Path | None, key: str | None) -> Iterator[Path]:
+    """Where what is found is kept, or a temporary folder."""
+    if cache is not None and key is not None:
+        yield check_cache.folder(cache, key)
+    else:
+        with TemporaryDirectory(prefix="tunedeck-") as name:
+            yield Path(name)
 
 
-def _structure(
-    dataset: Dataset, progress: Progress | None, cancelled: Cancelled | None
-) -> tuple[list[Finding], list[int]]:
-    """The findings that need no model, in the order of the rows, and the rows that are no JSON."""
-    shape = shapes.by_name(dataset.shape) if dataset.shape else None
-    remedy = _("Correct the JSON there, or remove the row.")
-    broken: list[Finding] = []
-    unreadable: list[int] = []
-    marked, without = False, array("Q")
-    rows = dataset.index(cancelled=cancelled)
-    for row in dataset.records():
-        if row.problem is not None:
-            broken.append(Finding(row.index, "", row.problem, remedy))
-            unreadable.append(row.index)
-        elif shape is not None:
-            broken += shape.check(row.index, row.value)
-            some, others = shapes.loss_marks(row.value)
-            marked = marked or some
-            if others:
-                without.append(row.index)
-        if row.index % 1000 == 0:
-            if progress is not None:
-                progress(row.index, rows)
-            if cancelled is not None and cancelled():
-                raise Failed(_("Stopped before every row was checked"))
-    if progress is not None:
-        progress(rows, rows)
-    if marked:
-        broken += [shapes.unmarked(index) for index in without]
-    for before, reason in dataset.faults():
-        place = max(before, 0)
-        if place not in unreadable:  # else the row's own message says where it goes wrong
-            broken.append(Finding(place, "", reason, remedy))
-            unreadable.append(place)
-    return sorted(broken, key=lambda finding: finding.row), sorted(unreadable)
+class _Asked:
+    """A dataset, and who answers questions about its rows."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        settings: Settings,
+        progress: Progress | None,
+        cancelled: Cancelled | None,
+    ) -> None:
+        self._dataset = dataset
+        self._settings = settings
+        self._progress = progress or (lambda done, total: None)
+        self._cancelled = cancelled or (lambda: False)
+
+    def rows(
+        self,
+        model: Path | str | None,
+        template: str | None,
+        max_length: int,
+        trust_remote_code: bool,
+        folder: Path,
+    ) -> dict[str, Any]:
+        """What a look at every row finds (see `counting`)."""
+        dataset = self._dataset
+        if model is None and dataset.size <= SMALL:
+            look = RowPass(dataset.shape)
+            part = counting.every_row(dataset, look, self._progress, self._cancelled, 1)
+            return counting.summary(part)
+        several = len(dataset.paths) > 1 and not dataset.path.is_dir()
+        answer = self.worker(
+            "count",
+            paths=[str(path.resolve()) for path in (dataset.paths if several else [dataset.path])],
+            shape=dataset.shape,
+            model=None if model is None else str(model),
+            template=template,
+            max_length=max_length,
+            trust_remote_code=trust_remote_code,
+            folder=str(folder),
+        )
+        return {key: value for key, value in answer.items() if key not in ("id", "event")}
+
+    def worker(self, do: str, **request: Any) -> dict[str, Any]:
+        """A worker's answer, its progress passed on."""
+        with WorkerClient(WORKER, self._settings) as client:
+            for message in client.ask(do, **request):
+                if message["event"] == "done":
+                    return message
+                if message["event"] == "progress":
+                    self._progress(message["done"], message["total"])
+                if self._cancelled():
+                    client.cancel()
+        raise AssertionError("a worker's answers end with done")
 
 
 def _need_shape(dataset: Dataset) -> None:
@@ -194,21 +185,3 @@ def _need_shape(dataset: Dataset) -> None:
             raise shapes.unknown(dataset.path, row.value)
     if dataset.index() == 0 and not dataset.faults():
         raise Failed(_("{path} holds no rows").format(path=dataset.path))
-
-
-def _count(
-    settings: Settings,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
-    **request: Any,
-) -> dict[str, Any]:
-    """The worker's answer to ``count``, its progress passed on."""
-    with WorkerClient(WORKER, settings) as client:
-        for message in client.ask("count", **request):
-            if message["event"] == "done":
-                return message
-            if progress is not None and message["event"] == "progress":
-                progress(message["done"], message["total"])
-            if cancelled is not None and cancelled():
-                client.cancel()
-    raise AssertionError("a worker's answers end with done")

@@ -3,11 +3,16 @@
 Requests (see `engine.worker.serve`):
 
 ``templates {}`` → ``{names}``
-``open {model, template, max_length, trust_remote_code}`` → ``{template}``
+``map_functions {}`` → ``{functions: [[name, columns]]}``, read without importing XTuner
+``mapped {row, shape}`` → ``{conversation}``: the row after its map function
+``open {model, template, max_length, trust_remote_code, shape}`` → ``{template,
+split_marks}``
 ``sample {row, shape}`` → ``{tokens, loss_tokens, cut, text, segments,
 input_ids, labels}``
-``count {path, shape, model, template, max_length, pack, batch_size, gpus,
-accumulation, map_num_proc, seed}`` → see `_Counter.result`; sends ``progress``.
+``count {paths, shape, model, template, max_length, trust_remote_code, folder}`` →
+``{template}`` and what `counting.summary` and `counting.counts` say (without a
+``model`` only the former); sends ``progress``
+``pack {folder, name, max_length, map_num_proc, seed}`` → ``{packed_samples, lost_tokens}``
 """
 
 from __future__ import annotations
@@ -15,12 +20,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from engine import i18n
-from engine.dataset import packing, shapes, xtuner_parts
-from engine.dataset.feed import Feed, choose_template, load_tokenizer
+from engine.dataset import counting, map_functions, packing, xtuner_parts
+from engine.dataset.batching import batching
+from engine.dataset.feed import Feed, load_tokenizer, split_marks, template_for
 from engine.dataset.reader import Dataset
+from engine.dataset.rowpass import RowPass
+from engine.dataset.suspects import Marks
 from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.worker.serve import Cancelled, Emit, serve
@@ -39,6 +48,15 @@ class Worker:
         """The names of XTuner's prompt templates."""
         return {"names": list(self._load().templates)}
 
+    def map_functions(self, _request: Mapping[str, Any], _e: Emit, _s: Cancelled) -> dict[str, Any]:
+        """XTuner's own map functions."""
+        return {"functions": [list(one) for one in map_functions.offered()]}
+
+    def mapped(self, request: Mapping[str, Any], _emit: Emit, _stop: Cancelled) -> dict[str, Any]:
+        """One row as its map function makes it."""
+        maps = map_functions.MapFunctions(self._load())
+        return {"conversation": maps.conversation(request["row"], request["shape"])}
+
     def _load(self) -> xtuner_parts.Parts:
         if self._parts is None:
             self._parts = xtuner_parts.load()
@@ -51,16 +69,11 @@ class Worker:
         if model != self._model:
             self._tokenizer = load_tokenizer(*model)
             self._model = model
-        templates = parts.templates
-        template = request.get("template") or choose_template(self._tokenizer, templates)
-        if template not in templates:
-            raise Problem(
-                _("XTuner has no prompt template called {name}").format(name=template),
-                todo=_("Choose one of: {names}.").format(names=", ".join(templates)),
-            )
-        max_length = int(request["max_length"])
-        self._feed = Feed(parts, self._tokenizer, template, max_length)
-        return {"template": template}
+        wanted, shape = request.get("template"), request.get("shape") or ""
+        template = template_for(self._tokenizer, parts.templates, wanted, shape)
+        self._feed = Feed(parts, self._tokenizer, template, int(request["max_length"]))
+        strange = split_marks(self._tokenizer, template, parts.templates)
+        return {"template": template, "split_marks": strange}
 
     def sample(self, request: Mapping[str, Any], _emit: Emit, _stop: Cancelled) -> dict[str, Any]:
         """One row as the model will see it."""
@@ -68,6 +81,8 @@ class Worker:
             raise Problem("sample: nothing is open")
         try:
             sample = self._feed.encode(request["row"], request["shape"])
+        except Problem:
+            raise
         except Exception as error:
             raise Failed(
                 _("XTuner cannot take this row"),
@@ -84,97 +99,43 @@ class Worker:
         return self._feed.show(sample)
 
     def count(self, request: Mapping[str, Any], emit: Emit, stop: Cancelled) -> dict[str, Any]:
-        """All rows: tokens, rows cut and dropped, samples and steps."""
-        opened = self.open(request, emit, stop)
-        assert self._feed is not None and self._parts is not None
-        counter = _Counter(self._feed)
-        with Dataset.open(request["path"], request["shape"]) as dataset:
-            last = time.monotonic()
-            total = dataset.index(cancelled=stop)
-            shape = shapes.by_name(dataset.shape)
-            for row in dataset.records():
-                if stop():
-                    raise Failed(_("Stopped before every row was counted"))
-                if row.problem is None and not shape.check(row.index, row.value):
-                    counter.add(row.index, row.value, shape.name)
-                if time.monotonic() - last > 0.2:
-                    last = time.monotonic()
-                    emit("progress", done=row.index, total=total)
-        emit("progress", done=total, total=total)
-        return opened | counter.result(request, self._parts)
+        """All rows: what is broken or odd; with a model, tokens, rows cut and dropped."""
+        found: dict[str, Any] = {}
+        feed, tokenizer, marks = None, None, None
+        if request["model"] is not None:
+            found = self.open(request, emit, stop)
+            assert self._parts is not None
+            feed, tokenizer = self._feed, batching(self._tokenizer)
+            template = self._parts.templates.get(found["template"], {})
+            marks = Marks.of(self._tokenizer, template)
+        look = RowPass(request["shape"], feed, tokenizer, marks)
+        last = 0.0
 
+        def progress(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last > 0.2 or done == total:
+                last = time.monotonic()
+                emit("progress", done=done, total=total)
 
-class _Counter:
-    """Sums up what becomes of every row."""
+        paths = request["paths"]
+        with Dataset.open(paths[0] if len(paths) == 1 else paths, request["shape"]) as dataset:
+            part = counting.every_row(dataset, look, progress, stop)
+        found |= counting.summary(part)
+        if feed is not None:
+            counting.save(part, Path(request["folder"]))
+            found |= counting.counts(part)
+        return found
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-        self._lengths: list[int] = []
-        self._kept: list[int] = []
-        self._cut: list[int] = []
-        self._dropped: list[int] = []
-        self._failed: list[dict[str, Any]] = []
-
-    def add(self, index: int, value: Any, shape: str) -> None:
-        try:
-            sample = self._feed.encode(value, shape)
-        except Exception as error:  # whatever XTuner cannot take would end its run
-            self._failed.append({"row": index, "reason": f"{type(error).__name__}: {error}"})
-            return
-        if sample is not None:
-            self._lengths.append(sample.length)
-        if sample is None or not sample.trained:
-            self._dropped.append(index)
-            return
-        self._kept.append(len(sample.input_ids))
-        if sample.length > len(sample.input_ids):
-            self._cut.append(index)
-
-    def result(self, request: Mapping[str, Any], parts: xtuner_parts.Parts) -> dict[str, Any]:
-        """Samples, steps and token statistics.
-
-        ``tokens`` are of rows before the cut; ``packed_samples`` is None without
-        packing; ``lost_tokens`` are those that packing leaves out at its pieces' ends;
-        ``failed`` are rows for which XTuner itself raises an error.
-        """
-        samples, lost, packed = len(self._kept), 0, None
-        if request.get("pack"):
-            packed, tokens = packing.pack(
-                self._kept,
-                self._feed.max_length,
-                int(request["map_num_proc"]),
-                parts.packer,
-                int(request.get("seed", 0)),
-            )
-            samples, lost = packed, sum(self._kept) - tokens
-        epoch = packing.steps(samples, int(request["batch_size"]), int(request["gpus"]))
-        return {
-            "samples": len(self._kept),
-            "packed_samples": packed,
-            "dropped": self._dropped,
-            "cut": self._cut,
-            "failed": self._failed,
-            "steps_per_epoch": epoch,
-            "updates_per_epoch": -(-epoch // int(request["accumulation"])),
-            "lost_tokens": lost,
-            "tokens": _statistics(self._lengths),
-        }
-
-
-def _statistics(lengths: list[int]) -> dict[str, int]:
-    """Total, nearest-rank percentiles and maximum; all 0 for no rows."""
-    ordered = sorted(lengths)
-
-    def percentile(share: int) -> int:
-        return ordered[max(0, -(-len(ordered) * share // 100) - 1)] if ordered else 0
-
-    return {
-        "total": sum(ordered),
-        "p50": percentile(50),
-        "p90": percentile(90),
-        "p99": percentile(99),
-        "max": percentile(100),
-    }
+    def pack(self, request: Mapping[str, Any], _emit: Emit, _stop: Cancelled) -> dict[str, Any]:
+        """Pack the rows whose numbers ``count`` left in a folder; their order goes there too."""
+        return packing.pack_folder(
+            Path(request["folder"]),
+            request["name"],
+            int(request["max_length"]),
+            int(request["map_num_proc"]),
+            int(request["seed"]),
+            self._load().packer,
+        )
 
 
 if __name__ == "__main__":
@@ -183,8 +144,11 @@ if __name__ == "__main__":
     serve(
         {
             "templates": worker.templates,
+            "map_functions": worker.map_functions,
+            "mapped": worker.mapped,
             "open": worker.open,
             "sample": worker.sample,
             "count": worker.count,
+            "pack": worker.pack,
         }
     )
