@@ -49,7 +49,9 @@ def decode(raw: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise BadRow(_("a byte that is not UTF-8"), error.start) from error
     try:
-        return json.loads(text)
+        return _DECODER.decode(text)
+    except BadRow:
+        raise
     except json.JSONDecodeError as error:
         reason = _REASONS.get(error.msg.rstrip(":"))
         offset = len(text[: error.pos].encode("utf-8"))
@@ -58,3 +60,20 @@ def decode(raw: bytes) -> Any:
         raise BadRow(_("brackets nested too deep"), 0) from error
     except ValueError as error:  # a number with thousands of digits
         raise BadRow(str(error), 0) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are all different.
+
+    Of a name given twice Python keeps the last value, and so do `datasets` for an
+    array; for JSON Lines they refuse the whole file. Nobody means it.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _value in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRow(_("the name '{name}' is given twice").format(name=twice), 0)
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)

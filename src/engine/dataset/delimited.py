@@ -33,6 +33,8 @@ _QUOTE, _NEWLINES = b'"', b"\r\n"
 class Delimited:
     """The layout of a CSV or TSV file; its first row names the columns."""
 
+    note = ""
+
     def __init__(self, source: Source, format: str, start: int, head: bytes) -> None:
         """`head` is the file's beginning, `start` where its text begins (behind a BOM)."""
         csv.field_size_limit(sys.maxsize)

@@ -46,6 +46,8 @@ class Found:
         """See `Dataset.compression`."""
         self.options = first.layout.options if isinstance(first, TextPart) else {}
         """What `datasets` must be told besides the path."""
+        if isinstance(first, TextPart) and first.layout.note:
+            self.notes = [*self.notes, first.layout.note]
         self.size = sum(_size(path) for path in self.paths)
         """The files' bytes on disk."""
 

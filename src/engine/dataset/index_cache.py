@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import mmap
 import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import msgspec
-
-from engine import files
 from engine.errors import Problem
 
 _MAGIC = b"TDROWS01"
@@ -27,7 +26,7 @@ _MOST_BYTES = 1 << 29
 _MOST_FILES = 256
 
 
-class Saved(msgspec.Struct, frozen=True):
+class Saved(NamedTuple):
     """An index that is complete.
 
     `starts` and `marks` are those of `Offsets`, `end` the offset behind the last
@@ -42,15 +41,6 @@ class Saved(msgspec.Struct, frozen=True):
     marks: Sequence[int]
 
 
-class _Header(msgspec.Struct, frozen=True):
-    key: str
-    end: int
-    length: int
-    faults: list[tuple[int, str]]
-    rows: int
-    marks: int
-
-
 def load(cache: Path, path: Path, key: str) -> Saved | None:
     """The index kept for `path`, if it is that of the content that `key` names."""
     place = _place(cache, path)
@@ -61,24 +51,37 @@ def load(cache: Path, path: Path, key: str) -> Saved | None:
         if bytes(whole[:8]) != _MAGIC:
             return None
         (length,) = struct.unpack("<Q", whole[8:16])
-        header = msgspec.json.decode(whole[16 : 16 + length], type=_Header)
+        header = json.loads(bytes(whole[16 : 16 + length]))
         numbers = whole[16 + length :]
-        if header.key != key or len(numbers) != 8 * (header.rows + header.marks):
+        rows, marks = header["rows"], header["marks"]
+        if header["key"] != key or len(numbers) != 8 * (rows + marks):
             return None
         os.utime(place)  # the oldest go first
-    except (OSError, ValueError, struct.error, msgspec.MsgspecError):
+        return Saved(
+            key,
+            header["end"],
+            header["length"],
+            [(offset, reason) for offset, reason in header["faults"]],
+            numbers[: 8 * rows].cast("Q"),
+            numbers[8 * rows :].cast("Q"),
+        )
+    except (OSError, ValueError, TypeError, KeyError, struct.error):
         return None
-    starts, marks = numbers[: 8 * header.rows], numbers[8 * header.rows :]
-    return Saved(key, header.end, header.length, header.faults, starts.cast("Q"), marks.cast("Q"))
 
 
 def save(cache: Path, path: Path, saved: Saved) -> None:
     """Keep an index, and let the oldest go when there are too many."""
-    header = msgspec.json.encode(
-        _Header(
-            saved.key, saved.end, saved.length, saved.faults, len(saved.starts), len(saved.marks)
-        )
-    )
+    from engine import files  # not needed by a worker, whose interpreter may lack its libraries
+
+    about = {
+        "key": saved.key,
+        "end": saved.end,
+        "length": saved.length,
+        "faults": saved.faults,
+        "rows": len(saved.starts),
+        "marks": len(saved.marks),
+    }
+    header = json.dumps(about).encode()
     header += b" " * (-len(header) % 8)
     with contextlib.suppress(OSError, Problem):  # no room, or no such right: then without
         with files.replacing(_place(cache, path)) as file:

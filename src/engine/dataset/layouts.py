@@ -24,6 +24,8 @@ class Layout(Protocol):
     """The columns' names, where the file itself says them."""
     options: dict[str, Any]
     """What `datasets` must be told to read it so."""
+    note: str
+    """What a person should know about the file; "" for nothing."""
 
     def scanner(self) -> Scanner:
         """A new scanner, to be fed from `start` on."""
@@ -46,10 +48,16 @@ class JsonArray:
     format = "json"
     columns: list[str] | None = None
 
-    def __init__(self, start: int, marked: bool) -> None:
-        """`start` is the opening bracket's offset; `marked`: there is a byte order mark."""
+    def __init__(self, start: int, spaces: int) -> None:
+        """`start` is the opening bracket's offset, behind so many `spaces`."""
         self.start = start
-        self.options = _encoding(marked)
+        self.options = _encoding(start > spaces)
+        self.note = ""
+        if spaces:
+            self.note = _(
+                "Spaces stand before the array's [: the datasets library, and so XTuner, "
+                "cannot read such a file. Remove them."
+            )
 
     def scanner(self) -> Scanner:
         """See `Layout`."""
@@ -69,6 +77,7 @@ class JsonLines:
     """One JSON value a line."""
 
     format = "jsonl"
+    note = ""
     columns: list[str] | None = None
 
     def __init__(self, start: int) -> None:
@@ -92,6 +101,7 @@ class Lines:
     """Plain text: every line is a row with one column, blank lines too."""
 
     format = "text"
+    note = ""
 
     def __init__(self, start: int) -> None:
         self.start = start

@@ -81,7 +81,7 @@ def _json(path: Path, head: bytes, start: int, begin: int) -> Layout:
     text = head[begin:]
     lines = suffix(path) in (".jsonl", ".ndjson")
     if text.startswith(b"[") and not (lines and _array_lines(text)):
-        return JsonArray(begin, start > 0)
+        return JsonArray(begin, begin - start)
     if not text.startswith(b"{") and not lines:
         line = head.count(b"\n", 0, begin) + 1
         why = _("Line {line}, column {column}: neither [ nor {{ stands there.").format(
@@ -110,8 +110,30 @@ def _refuse_others(path: Path, head: bytes) -> None:
             _("It is written in UTF-16."),
             _("Make it UTF-8: iconv -f UTF-16 -t UTF-8 {name} > NEW").format(name=path.name),
         )
+    if _is_gbk(head):
+        raise Problem(
+            _("Cannot read {path}").format(path=path),
+            _("It is written in GBK, not in UTF-8."),
+            _("Make it UTF-8: iconv -f GB18030 -t UTF-8 {name} > NEW").format(name=path.name),
+        )
     if 20 * (len(sample) - len(sample.translate(None, _CONTROLS))) > len(sample):
         raise _unknown(path, _("It is no text: most of it cannot be read."))
+
+
+def _is_gbk(head: bytes) -> bool:
+    """Whether `head` makes no sense in UTF-8 and does in the encoding of Chinese Windows."""
+    if head.isascii():
+        return False
+    text = head.decode("utf-8", "replace")
+    wrong = text.count("\ufffd")
+    if wrong < 20 or 2 * wrong < sum(character > "\x7f" for character in text):
+        return False
+    end = head.rfind(b"\n") + 1 or len(head) - 3
+    try:
+        head[:end].decode("gb18030")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _unknown(path: Path, why: str) -> Problem:
