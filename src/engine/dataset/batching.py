@@ -8,8 +8,11 @@ that: the tokens are the tokenizer's own, the logic stays XTuner's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from engine.dataset.feed import Feed
+from engine.dataset.rowpass import Counted
 
 
 class Tokens(list[int]):
@@ -81,3 +84,44 @@ def _takes_batches(tokenizer: Any) -> bool:
         getattr(type(tokenizer), name, None) is getattr(PreTrainedTokenizerFast, name, None)
         for name in names
     )
+
+
+class BatchFeed:
+    """Counts the tokens of many rows at once, as `feed` makes samples of them."""
+
+    def __init__(self, feed: Feed, tokenizer: Any) -> None:
+        self._feed = feed
+        self._tokenizer = batching(tokenizer)
+
+    def __call__(self, values: list[Any], shape: str) -> list[Counted | Exception]:
+        """See `engine.dataset.rowpass.Tokenize`."""
+        prepared = [self._prepare(value, shape) for value in values]
+        self._tokenizer.learn(_texts(one for one in prepared if isinstance(one, dict)))
+        return [self._count(one) for one in prepared]
+
+    def _prepare(self, value: Any, shape: str) -> dict[str, Any] | Exception | None:
+        try:
+            return self._feed.prepare(value, shape)
+        except Exception as error:
+            return error
+
+    def _count(self, example: dict[str, Any] | Exception | None) -> Counted | Exception:
+        if example is None:
+            return Counted(0, 0)
+        if isinstance(example, Exception):
+            return example
+        try:
+            sample = self._feed.tokenize(example, self._tokenizer)
+        except Exception as error:
+            return error
+        return Counted(sample.length, len(sample.input_ids) if sample.trained else 0)
+
+
+def _texts(examples: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """The texts that XTuner's ``encode_fn`` will ask the tokenizer for."""
+    for example in examples:
+        for turn in example["conversation"]:
+            for name in ("input", "output", "sep"):
+                text = turn.get(name)
+                if isinstance(text, str):
+                    yield text

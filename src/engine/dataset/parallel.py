@@ -101,7 +101,7 @@ def _together(
     waiting = iter(parts)
     # A forked process first closes its stdin, and would wait for ever for the lock
     # that the worker's reading thread held at that moment.
-    stdin, sys.stdin = sys.stdin, None  # type: ignore[assignment]
+    stdin, sys.stdin = sys.stdin, None
     try:
         while True:
             while len(under_way) < AHEAD * processes and (part := next(waiting, None)):

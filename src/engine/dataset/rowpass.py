@@ -5,41 +5,44 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from engine.dataset import shapes, suspects
 from engine.dataset.reader import Row
 from engine.dataset.shapes import Finding
 from engine.dataset.suspects import SHAPE, Marks, Warned
 from engine.dataset.tally import CUT, DROPPED, UNREADABLE, Part
+from engine.errors import Problem
 from engine.i18n import _
 
-if TYPE_CHECKING:
-    from engine.dataset.batching import Batching
-    from engine.dataset.feed import Feed
+
+class Counted(NamedTuple):
+    """Tokens of a row, and those that XTuner trains on: 0 when it drops the row."""
+
+    tokens: int
+    kept: int
+
+
+Tokenize = Callable[[list[Any], str], list[Counted | Exception]]
+"""``tokenize(values, shape)``: XTuner's view of each row (which is changed), or its error."""
 
 BATCH = 64
 """Rows that are tokenized in one call."""
 
 
 class RowPass:
-    """Looks at rows; with `feed`, also at what XTuner makes of them.
+    """Looks at rows; with `tokenize`, also at what XTuner makes of them.
 
-    Without a model it needs the standard library only.
+    Without that it needs the standard library only.
     """
 
     def __init__(
-        self,
-        shape: str,
-        feed: Feed | None = None,
-        tokenizer: Batching | None = None,
-        marks: Marks | None = None,
+        self, shape: str, marks: Marks | None = None, tokenize: Tokenize | None = None
     ) -> None:
         self.shape = shape
         self._shape = shapes.by_name(shape) if shape else None
-        self._feed = feed
-        self._tokenizer = tokenizer
         self._marks = marks or Marks()
+        self._tokenize = tokenize
 
     def part(self, start: int, rows: Iterable[Row], each: Callable[[int], None]) -> Part:
         """Look at `rows`, the first of which is `start`.
@@ -50,7 +53,7 @@ class RowPass:
         waiting: list[tuple[int, Any]] = []
         for row in rows:
             part.begin_row()
-            if self._structure(part, row) and self._feed is not None:
+            if self._structure(part, row) and self._tokenize is not None:
                 waiting.append((row.index, row.value))
             if row.index % BATCH == BATCH - 1:
                 self._count(part, waiting)
@@ -87,33 +90,18 @@ class RowPass:
 
     def _count(self, part: Part, rows: list[tuple[int, Any]]) -> None:
         """Tokenize `rows`, which are changed by it."""
-        if self._feed is None or self._tokenizer is None or self._shape is None or not rows:
+        if self._tokenize is None or not rows:
             return
-        ready: list[tuple[int, Any]] = []
-        for index, value in rows:
-            try:
-                example = self._feed.prepare(value, self._shape.name)
-            except Exception as error:  # whatever XTuner cannot take would end its run
-                part.fault([_refused(index, error)])
-                continue
-            if example is None:
-                part.status[index - part.start] |= DROPPED
-            else:
-                ready.append((index, example))
-        self._tokenizer.learn(_texts(example for _index, example in ready))
-        for index, example in ready:
-            try:
-                sample = self._feed.tokenize(example, self._tokenizer)
-            except Exception as error:
-                part.fault([_refused(index, error)])
+        counted = self._tokenize([value for _index, value in rows], self.shape)
+        for (index, _value), found in zip(rows, counted, strict=True):
+            if isinstance(found, Exception):  # whatever XTuner cannot take would end its run
+                part.fault([_refused(index, found)])
                 continue
             place = index - part.start
-            part.tokens[place] = sample.length
-            if not sample.trained:
+            part.tokens[place], part.kept[place] = found.tokens, found.kept
+            if not found.kept:
                 part.status[place] |= DROPPED
-                continue
-            part.kept[place] = len(sample.input_ids)
-            if sample.length > len(sample.input_ids):
+            elif found.tokens > found.kept:
                 part.status[place] |= CUT
 
 
@@ -122,21 +110,20 @@ def _warned(finding: Finding) -> Warned:
 
 
 def _refused(index: int, error: Exception) -> Finding:
+    if isinstance(error, Problem):
+        return Finding(index, "", ": ".join(filter(None, (error.what, error.why))), error.todo)
     reason = f"{type(error).__name__}: {error}"
     return Finding(index, "", reason, _("Correct the row, or remove it."))
 
 
-def _texts(examples: Iterable[dict[str, Any]]) -> Iterable[str]:
-    """The texts that XTuner's ``encode_fn`` will ask the tokenizer for."""
-    for example in examples:
-        for turn in example["conversation"]:
-            for name in ("input", "output", "sep"):
-                text = turn.get(name)
-                if isinstance(text, str):
-                    yield text
-
-
 def _digest(value: Any, turns: list[shapes.Turn]) -> int:
     """Stands for a row's questions and answers; for the whole row when it has none. Never 0."""
-    content = repr(turns) if turns else json.dumps(value, sort_keys=True, default=str)
-    return int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "little") or 1
+    content = "\0".join(part for turn in turns for part in turn) or json.dumps(
+        value, sort_keys=True, default=str
+    )
+    return (
+        int.from_bytes(
+            blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
+        )
+        or 1
+    )

@@ -21,6 +21,8 @@ LISTED = 10_000
 LISTED_OF_A_KIND = 1_000
 """Warnings listed of each code; all are counted."""
 
+_JSON = (str, int, float, bool, list, dict)
+
 BROKEN, CUT, DROPPED, UNREADABLE = 1, 2, 4, 8
 """Bits of a row's status."""
 
@@ -45,7 +47,7 @@ class Part:
     digests: array[int] = field(default_factory=lambda: array("Q"))
     marked: bool = False
     without: array[int] = field(default_factory=lambda: array("Q"))
-    kinds: dict[tuple[str, str], int] = field(default_factory=dict)
+    kinds: dict[tuple[str, type], int] = field(default_factory=dict)
     """Columns and the kinds of value in them, each with the first row that has it."""
 
     def begin_row(self) -> None:
@@ -75,7 +77,7 @@ class Part:
         """Note what kinds of value the columns of `row` hold."""
         for column, value in row.items():
             if value is not None:
-                self.kinds.setdefault((str(column), kind(value)), index)
+                self.kinds.setdefault((column, type(value)), index)
 
     def add(self, other: Part) -> None:
         """Put the part that follows behind this one."""
@@ -126,7 +128,8 @@ class Part:
 
     def _mixed(self) -> Iterable[Warned]:
         firsts: dict[str, tuple[int, str]] = {}
-        for (column, name), row in sorted(self.kinds.items(), key=lambda item: item[1]):
+        for (column, made), row in sorted(self.kinds.items(), key=lambda item: item[1]):
+            name = kind(made()) if made in _JSON else made.__name__
             first, there = firsts.setdefault(column, (row, name))
             if there != name:
                 yield mixed(row, column, name, first, there)

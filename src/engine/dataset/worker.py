@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from engine import i18n
-from engine.dataset import counting, map_functions, packing, xtuner_parts
-from engine.dataset.batching import batching
+from engine.dataset import counting, map_functions, packer, xtuner_parts
+from engine.dataset.batching import BatchFeed
 from engine.dataset.feed import Feed, load_tokenizer, split_marks, template_for
 from engine.dataset.reader import Dataset
 from engine.dataset.rowpass import RowPass
@@ -101,14 +101,13 @@ class Worker:
     def count(self, request: Mapping[str, Any], emit: Emit, stop: Cancelled) -> dict[str, Any]:
         """All rows: what is broken or odd; with a model, tokens, rows cut and dropped."""
         found: dict[str, Any] = {}
-        feed, tokenizer, marks = None, None, None
+        tokenize, marks = None, None
         if request["model"] is not None:
             found = self.open(request, emit, stop)
-            assert self._parts is not None
-            feed, tokenizer = self._feed, batching(self._tokenizer)
-            template = self._parts.templates.get(found["template"], {})
-            marks = Marks.of(self._tokenizer, template)
-        look = RowPass(request["shape"], feed, tokenizer, marks)
+            assert self._parts is not None and self._feed is not None
+            tokenize = BatchFeed(self._feed, self._tokenizer)
+            marks = Marks.of(self._tokenizer, self._parts.templates.get(found["template"], {}))
+        look = RowPass(request["shape"], marks, tokenize)
         last = 0.0
 
         def progress(done: int, total: int) -> None:
@@ -121,14 +120,14 @@ class Worker:
         with Dataset.open(paths[0] if len(paths) == 1 else paths, request["shape"]) as dataset:
             part = counting.every_row(dataset, look, progress, stop)
         found |= counting.summary(part)
-        if feed is not None:
+        if tokenize is not None:
             counting.save(part, Path(request["folder"]))
             found |= counting.counts(part)
         return found
 
     def pack(self, request: Mapping[str, Any], _emit: Emit, _stop: Cancelled) -> dict[str, Any]:
         """Pack the rows whose numbers ``count`` left in a folder; their order goes there too."""
-        return packing.pack_folder(
+        return packer.pack_folder(
             Path(request["folder"]),
             request["name"],
             int(request["max_length"]),
