@@ -190,7 +190,7 @@ def _check_columns(dataset: Dataset, args: argparse.Namespace) -> None:
     wanted = (args.question, args.answer, args.system, args.messages, *(args.extra or ()))
     for name in filter(None, wanted):
         if name not in there:
-            near = difflib.get_close_matches(name, there, n=1)
+            near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
             raise Problem(
                 _("There is no column {name} in {path}").format(name=name, path=dataset.path),
                 _("Its columns are: {names}.").format(names=", ".join(there)),

@@ -185,7 +185,10 @@ def read_map_module(path: Path) -> Mapping | None:
         raise Problem(what, _("There is no such file.")) from error
     except OSError as error:
         raise Problem(what, error.strerror or str(error)) from error
-    except (SyntaxError, ValueError) as error:
+    except SyntaxError as error:
+        why = _("It is not Python: line {line}: {error}.")
+        raise Problem(what, why.format(line=error.lineno, error=error.msg)) from error
+    except ValueError as error:  # not UTF-8, or with a null byte
         raise Problem(what, _("It is not Python: {error}.").format(error=error)) from error
     if not any(getattr(node, "name", "") == FUNCTION for node in tree.body):
         todo = _("Name the function in it {name}.").format(name=FUNCTION)
