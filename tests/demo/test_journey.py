@@ -72,7 +72,7 @@ def test_the_whole_journey_and_then_nothing_is_done_twice(
 
 
 def stages(folder: Path) -> Stages:
-    return Stages(Workspace(folder), Settings(), lambda *_now: None, on_gpu=False, rows=None)
+    return Stages(Workspace(folder), Settings(), lambda *_now: None, on_gpu=False)
 
 
 def test_files_that_somebody_worked_on_are_kept(tmp_path: Path) -> None:

@@ -35,13 +35,10 @@ def add(
 
 def _demo(args: argparse.Namespace, out: Output) -> int:
     from engine.demo import journey
-    from engine.joined import every_row
 
     teller = _Teller(out)
     try:
-        result = journey.run(
-            args.dir, out.settings, teller, cpu=args.cpu, rows=every_row(out.settings)
-        )
+        result = journey.run(args.dir, out.settings, teller, cpu=args.cpu)
     except KeyboardInterrupt:
         teller.interrupted()
         out.say(_("Interrupted; a training that runs goes on. The same command takes it up again."))

@@ -11,6 +11,7 @@ from engine.cli.output import Output
 from engine.i18n import _
 
 if TYPE_CHECKING:
+    from engine.config.count import Counted, Data, Order
     from engine.config.findings import Finding
     from engine.config.preflight import Report
 
@@ -61,17 +62,31 @@ def _preflight(args: argparse.Namespace, out: Output) -> int:
             quick=args.quick,
             progress=out.progress(_("Preflight")),
             found=lambda one: _tell(one, out),
-            rows=lambda path, shape: _every_row(path, shape, out),
+            data=_Later(out),
             worker=worker,
         )
     out.result(report, lambda: facts(report))
     return 0 if report.ok else 1
 
 
-def _every_row(path: Path, shape: str | None, out: Output) -> list[Finding]:
-    from engine.joined import every_row
+class _Later:
+    """`engine.joined.Rows`, imported at the first row: the cheap checks come before."""
 
-    return every_row(out.settings)(path, shape)
+    def __init__(self, out: Output) -> None:
+        self._out = out
+
+    def _rows(self) -> Data:
+        from engine.joined import Rows
+
+        return Rows(self._out.settings)
+
+    def rows(self, path: Path, shape: str) -> list[Finding]:
+        """See `engine.config.count.Data`."""
+        return self._rows().rows(path, shape)
+
+    def count(self, order: Order) -> Counted:
+        """See `engine.config.count.Data`."""
+        return self._rows().count(order)
 
 
 def _tell(finding: Finding, out: Output) -> None:

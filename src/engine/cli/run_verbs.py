@@ -134,7 +134,7 @@ def _preflight(plan: LaunchPlan, out: Output) -> bool:
     """Check config and data as the run would use them; say what was found."""
     from engine.cli.preflight_verbs import report_lines
     from engine.config.preflight import preflight
-    from engine.joined import every_row
+    from engine.joined import Rows
 
     report = preflight(
         plan.config,
@@ -142,7 +142,7 @@ def _preflight(plan: LaunchPlan, out: Output) -> bool:
         gpus=plan.gpus,
         deepspeed=plan.deepspeed or None,
         work_dir=plan.dir,
-        rows=every_row(out.settings),
+        data=Rows(out.settings),
         progress=out.progress(_("Preflight")),
     )
     for line in report_lines(report):

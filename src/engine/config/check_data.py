@@ -49,11 +49,21 @@ def _strings(value: Any) -> list[str]:
 
 
 def shape(start: Start) -> str | None:
-    """The shape of rows that the config's map function takes; None for one we do not name."""
+    """The shape of rows that the config's map function takes; None where it cannot be told.
+
+    One of the dataset part's names, or the map function itself: XTuner's name of it,
+    or the file beside the config that has it.
+    """
     key = f"{start.dataset}.dataset_map_fn"
-    if start.config.get(key) is None:
+    value = start.config.get(key)
+    if value is None:
         return "xtuner"
-    return _SHAPES.get(start.config.name(key))
+    reference = str(value.get("$ref", "")) if isinstance(value, Mapping) else ""
+    module, _colon, name = reference.partition(":")
+    if module.startswith("xtuner."):
+        return _SHAPES.get(name, name if name.endswith("_map_fn") else None)
+    beside = start.path.resolve().parent / f"{module}.py"
+    return str(beside) if module and "." not in module and beside.is_file() else None
 
 
 def check(start: Start) -> Iterator[Finding]:

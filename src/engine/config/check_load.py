@@ -95,6 +95,8 @@ def lost(failed: Failed) -> Finding:
     )
 
 
+PARTS = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
+"""What mmengine's runner cannot train without."""
 _RUNS = frozenset(
     ("open", "exec", "eval", "compile", "__import__", "input", "print", "exit", "quit")
 )
@@ -212,10 +214,11 @@ def unused(config: Loaded) -> list[Finding]:
     stored, read = _uses(config.wiring.tree)
     found = []
     for name in stored:
-        if name in read or name in RUNNER_KEYS or name not in config.values:
+        if name in RUNNER_KEYS or name not in config.values:
             continue
         near = difflib.get_close_matches(name, sorted(RUNNER_KEYS - set(stored)), n=1, cutoff=0.8)
-        if near:
+        # One that the config itself reads is meant, unless XTuner cannot do without the right one.
+        if near and (name not in read or near[0] in PARTS):
             found.append(
                 Finding(
                     ERROR,

@@ -6,11 +6,14 @@ loop and evaluation hook, and of mmengine's runner.
 
 from __future__ import annotations
 
+import difflib
 import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.config.check_load import PARTS
+from engine.config.field_table import RUNNER_KEYS
 from engine.config.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.start import Start
 from engine.i18n import _
@@ -32,10 +35,12 @@ def _whole_runner(start: Start) -> Iterator[Finding]:
     config = start.config
     if config.get("trainer") is not None or config.get("training_args") is not None:
         return  # the Hugging Face trainer
+    names = sorted(set(config.values) - RUNNER_KEYS)
     missing = [
-        name
-        for name in ("model", "train_dataloader", "train_cfg", "optim_wrapper")
-        if config.get(name) is None
+        part
+        for part in PARTS
+        if config.get(part) is None
+        and not difflib.get_close_matches(part, names, n=1, cutoff=0.8)  # said already
     ]
     if missing:
         yield Finding(
@@ -43,7 +48,7 @@ def _whole_runner(start: Start) -> Iterator[Finding]:
             "part-missing",
             _("The config has no {names}").format(names=", ".join(missing)),
             _("XTuner needs them to train."),
-            _("Look for a misspelt name, or copy them from a config of the catalogue."),
+            _("Copy them from a config of the catalogue."),
             field=missing[0],
         )
 

@@ -25,6 +25,7 @@ from engine.config import (
     loaded,
     start,
 )
+from engine.config.count import Data
 from engine.config.estimate import Estimate
 from engine.config.findings import ERROR, INFO, WARNING, Finding
 from engine.config.loaded import Loaded
@@ -37,8 +38,6 @@ from engine.worker.client import WorkerClient
 STAGES = 5
 Progress = Callable[[int, int], None]
 """``progress(done, total)``: stages of the check."""
-Rows = Callable[[Path, str | None], list[Finding]]
-"""Looks at every row of a file of a shape: findings "data-row" and "data-broken"."""
 Found = Callable[[Finding], None]
 """Told of each finding at the moment it is made: the cheap ones come within a second or two."""
 _CONTENT = (check_rules, check_values, check_model, check_tokenizer, check_lora, check_data)
@@ -107,9 +106,8 @@ def preflight(
     quick: bool = False,
     progress: Progress | None = None,
     found: Found | None = None,
-    rows: Rows | None = None,
+    data: Data | None = None,
     worker: WorkerClient | None = None,
-    counter: WorkerClient | None = None,
 ) -> Report:
     """Check the config at `path`. Cheap checks first: with an error, the dear ones are left out.
 
@@ -122,9 +120,9 @@ def preflight(
         work_dir: where it shall write; it must not be in use. Default: not known yet.
         quick: leave out the counting.
         found: told of each finding as it comes.
-        rows: looks at every row's structure; by default only the first are looked at.
+        data: looks at every row and counts them (`engine.joined.Rows`); without it only
+            the first rows are looked at, and nothing is counted.
         worker: a warm loader (`loaded.warm`); by default one is started.
-        counter: a warm dataset worker; by default one is started when it is needed.
 
     Raises `Problem` when the file itself cannot be read.
     """
@@ -139,17 +137,17 @@ def preflight(
     if config is None:
         return flight.report()
     setting = _deepspeed(deepspeed, settings, flight)
-    begin = Start(config, settings, gpus, setting, work_dir, start.look(gpus))
+    begin = Start(path, config, settings, gpus, setting, work_dir, start.look(gpus))
     _content(begin, flight)
     usable = not flight.failed
     for module in _AROUND:
         flight.add(module.check(begin))
     flight.stage()
-    if usable and rows is not None:
-        usable = _every_row(begin, flight, rows)
+    if usable and data is not None:
+        usable = _every_row(begin, flight, data)
     flight.stage()
-    if usable and not quick:
-        _count(begin, flight, counter)
+    if usable and data is not None and not quick:
+        _count(begin, flight, data)
     flight.stage()
     _sizes(begin, flight, work_dir or path.parent)
     flight.stage()
@@ -203,31 +201,31 @@ def _content(begin: Start, flight: _Flight) -> None:
         flight.add(module.check(begin))
 
 
-def _every_row(begin: Start, flight: _Flight, rows: Rows) -> bool:
+def _every_row(begin: Start, flight: _Flight, data: Data) -> bool:
     """Look at all rows' structure; whether they can be counted."""
     before, shape = len(flight.findings), check_data.shape(begin)
     try:
-        for file in check_data.files(begin) if shape in count.SHAPES else ():
-            flight.add(rows(file, shape))
+        for file in check_data.files(begin) if shape else ():
+            flight.add(data.rows(file, shape or ""))
     except Problem as problem:
         flight.add([Finding(ERROR, "data-broken", problem.what, problem.why, problem.todo)])
     return not any(one.level == ERROR for one in flight.findings[before:])
 
 
-def _count(begin: Start, flight: _Flight, worker: WorkerClient | None) -> None:
-    """Ask the dataset worker what XTuner will make of the data; findings about the answer."""
+def _count(begin: Start, flight: _Flight, data: Data) -> None:
+    """What XTuner will make of the data; findings about that."""
     order = count.request(begin)
     if isinstance(order, str):
         flight.add([count.unknown(order)])
         return
     try:
-        answer = count.ask(begin, order, worker)
+        counted = data.count(order)
     except Problem as problem:
         flight.add([count.failed(problem)])
         return
-    samples, size, found = count.check(begin, order, answer)
+    samples, size, found = count.check(begin, order, counted)
     flight.samples, flight.steps = samples, size.total
-    flight.longest = int((answer.get("tokens") or {}).get("max") or 0) or None
+    flight.longest = counted.longest or None
     flight.add(found)
 
 

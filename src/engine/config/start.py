@@ -19,6 +19,7 @@ _HALF = ("float16", "bfloat16")
 class Start:
     """What every check is given."""
 
+    path: Path
     config: Loaded
     settings: Settings
     wanted: Sequence[int] | None = None

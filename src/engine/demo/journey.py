@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -19,9 +19,6 @@ from engine.i18n import N_, _
 from engine.machine import gpu
 from engine.settings import Settings
 from engine.workspace import Workspace
-
-if TYPE_CHECKING:
-    from engine.config.preflight import Rows
 
 ROOM = 1_500_000_000
 """Bytes of disk that the whole journey takes, the download included."""
@@ -87,7 +84,6 @@ def run(
     teller: Teller,
     *,
     cpu: bool = False,
-    rows: Rows | None = None,
 ) -> Result:
     """Walk the whole way in `folder`. On two cores it takes some minutes, the second time seconds.
 
@@ -96,7 +92,6 @@ def run(
         settings: says which interpreter trains.
         teller: is told of every stage.
         cpu: do not use a GPU that is there.
-        rows: preflight's look at every row.
 
     Raises `Problem` or `Failed` when a stage cannot be done.
     """
@@ -109,7 +104,7 @@ def run(
     workspace = Workspace(files.private_folder(folder))
     on_gpu = not cpu and gpu.read().available
     with ledger.alone(workspace.state / "demo.lock"):
-        stages = Stages(workspace, settings, teller.progress, on_gpu=on_gpu, rows=rows)
+        stages = Stages(workspace, settings, teller.progress, on_gpu=on_gpu)
         return _Journey(stages, teller).walk()
 
 

@@ -73,6 +73,11 @@ class Verdict(Vertical):
             super().__init__()
             self.done, self.total = done, total
 
+    class _Found(Message):
+        def __init__(self, finding: Finding) -> None:
+            super().__init__()
+            self.finding = finding
+
     class _Ended(Message):
         def __init__(self, text: str, result: Report | Problem) -> None:
             super().__init__()
@@ -85,6 +90,7 @@ class Verdict(Vertical):
         self._report: Report | None = None
         self._checked = ""  # the text that the report is about
         self._findings: list[Finding] = []
+        self._early: list[Finding] = []  # of the look under way
 
     def compose(self) -> ComposeResult:
         """The summary, the facts, the findings."""
@@ -127,14 +133,8 @@ class Verdict(Vertical):
 
     def show(self, text: str) -> None:
         """Show what is known of a config whose text is `text` now."""
-        findings, facts = self.query_one(Findings), self.query_one("#verdict-facts", Line)
-        at = findings.highlighted or 0
-        self._findings = list(self._report.findings) if self._report else []
-        findings.clear_options()
-        findings.add_options(Option(verdict_words.line(one)) for one in self._findings)
-        findings.display = bool(self._findings)
-        if self._findings:
-            findings.highlighted = min(at, len(self._findings) - 1)
+        facts = self.query_one("#verdict-facts", Line)
+        self._list(list(self._report.findings) if self._report else [])
         known = verdict_words.facts(self._report) if self._report else ""
         facts.display = bool(known)
         facts.say(" " + known)
@@ -143,6 +143,16 @@ class Verdict(Vertical):
         else:
             words = _("not checked yet: p looks at paths, data, steps, memory, disk")
             self._say(Text(" " + words, style="dim"))
+
+    def _list(self, found: list[Finding]) -> None:
+        findings = self.query_one(Findings)
+        at = findings.highlighted or 0
+        self._findings = found
+        findings.clear_options()
+        findings.add_options(Option(verdict_words.line(one)) for one in found)
+        findings.display = bool(found)
+        if found:
+            findings.highlighted = min(at, len(found) - 1)
 
     def _say(self, summary: Text) -> None:
         if not self.checking:
@@ -155,26 +165,42 @@ class Verdict(Vertical):
         if not self.checking:
             self._progress(0, 1)
             self.checking = True
+            self._early = []
             self._check(config)
             self.post_message(self.Changed())
 
     @work(thread=True, exclusive=True, group="preflight", exit_on_error=False)
     def _check(self, config: OpenConfig) -> None:
         from engine.config.preflight import preflight
-        from engine.joined import every_row
+        from engine.joined import Rows
 
         def progress(done: int, total: int) -> None:
             self.post_message(self._Stage(done, total))
 
+        def found(finding: Finding) -> None:
+            self.post_message(self._Found(finding))
+
         result: Report | Problem
         try:
-            rows = every_row(self.settings)
-            result = preflight(config.path, settings=self.settings, progress=progress, rows=rows)
+            result = preflight(
+                config.path,
+                settings=self.settings,
+                progress=progress,
+                found=found,
+                data=Rows(self.settings),
+            )
         except Problem as problem:
             result = problem
         except Exception as error:
             result = unexpected(error)
         self.post_message(self._Ended(config.source.text, result))
+
+    @on(_Found)
+    def _show_found(self, event: _Found) -> None:
+        """What is cheap to see comes first, while the tokens are still being counted."""
+        if self.checking:
+            self._early.append(event.finding)
+            self._list(list(self._early))
 
     @on(_Stage)
     def _show_stage(self, event: _Stage) -> None:

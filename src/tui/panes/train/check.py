@@ -38,6 +38,7 @@ class Check:
 def check(plan: LaunchPlan, settings: Settings) -> Check:
     """Run the preflight for `plan`. Takes seconds."""
     from engine.config.preflight import preflight
+    from engine.joined import Rows
 
     report = preflight(
         plan.config,
@@ -45,6 +46,7 @@ def check(plan: LaunchPlan, settings: Settings) -> Check:
         gpus=plan.gpus,
         deepspeed=plan.deepspeed or None,
         work_dir=plan.dir,
+        data=Rows(settings),
     )
     return Check(report)
 
