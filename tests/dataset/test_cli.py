@@ -61,7 +61,8 @@ def test_show_what_is_not_there(run, data, tmp_path):
         assert word in err
         assert len(err.splitlines()) <= 3
     assert run("show", tmp_path / "gone.json")[0] == 2
-    assert run("show", tmp_path)[0] == 2
+    (tmp_path / "empty").mkdir()
+    assert run("show", tmp_path / "empty")[0] == 2
 
 
 def test_broken_json_is_status_2_with_its_place(run, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.i18n import _, ngettext
@@ -22,8 +23,10 @@ LISTED = 100
 
 def shown(document: dict[str, Any]) -> Iterator[str]:
     """The rows that ``data show`` was asked for."""
+    several = len(document["files"]) > 1
     for item in document["items"]:
-        yield "── " + " · ".join(_facts(item))
+        name = Path(item["file"]).name if several else ""
+        yield "── " + " · ".join([place(item["row"], item["line"], name), *_facts(item)])
         if item["problem"]:
             yield "✗ " + item["problem"]
         elif item["segments"] is not None:
@@ -34,16 +37,26 @@ def shown(document: dict[str, Any]) -> Iterator[str]:
         elif item["text"]:
             yield from (f"  {line}" for line in item["text"].split("\n"))
         else:
-            yield "  " + json.dumps(item["value"], ensure_ascii=False)
+            yield "  " + json.dumps(item["value"], ensure_ascii=False, default=str)
+    packed = f".{document['compression']}" if document["compression"] else ""
     yield "── " + _("{format}, {shape}: {rows:,} rows").format(
-        format=document["format"], shape=document["shape"] or "?", rows=document["rows"]
+        format=document["format"] + packed, shape=document["shape"] or "?", rows=document["rows"]
     )
     if document["template"]:
         yield "   " + _("▌ carries loss; prompt template {name}").format(name=document["template"])
 
 
+def place(row: int, line: int | None, name: str = "") -> str:
+    """Where a row stands: its number, and file (where there are several) and line, if any."""
+    if line is None:
+        text = _("row {row}").format(row=row)
+    else:
+        text = _("row {row}, line {line}").format(row=row, line=line)
+    return _("{place} of {file}").format(place=text, file=one_line(name)) if name else text
+
+
 def _facts(item: dict[str, Any]) -> list[str]:
-    parts = [_("row {row}, line {line}").format(row=item["row"], line=item["line"])]
+    parts = []
     if item["turns"] is not None:
         parts.append(
             ngettext("{count} turn", "{count} turns", item["turns"]).format(count=item["turns"])

@@ -40,6 +40,19 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        help=_(
+            "JSON, JSON Lines, CSV, TSV, text (also .gz and .zst), Parquet or Arrow; "
+            "a folder of them; several files of one format"
+        ),
+    )
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument(
@@ -67,7 +80,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_show(parser: argparse.ArgumentParser) -> None:
-    _add_file(parser)
+    _add_files(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--row", metavar="N", type=int, help=_("one row, numbered from 0"))
     which.add_argument("--rows", metavar="A:B", help=_("rows from A up to, not with, B"))
@@ -130,7 +143,12 @@ def _show(args: argparse.Namespace, out: Output) -> int:
             _("What the model sees depends on its tokenizer."),
             _("Add --model with the model's folder."),
         )
-    with Dataset.open(args.file, args.shape) as dataset, Preview(out.settings) as preview:
+    with (
+        Dataset.open(args.file, args.shape, _cache(out)) as dataset,
+        Preview(out.settings) as preview,
+    ):
+        for note in dataset.notes:
+            out.say(note)
         if args.model:
             shape = dataset.shape
             preview.open(args.model, args.template, args.max_length, args.trust_remote_code, shape)
@@ -141,6 +159,9 @@ def _show(args: argparse.Namespace, out: Output) -> int:
         rows = dataset.index(out.progress(_("Counting rows")))
         document = {
             "format": dataset.format,
+            "compression": dataset.compression,
+            "files": [str(path) for path in dataset.paths],
+            "columns": [_whole(name) for name in dataset.columns()],
             "shape": dataset.shape,
             "rows": rows,
             "template": preview.template or None,
@@ -148,6 +169,12 @@ def _show(args: argparse.Namespace, out: Output) -> int:
         }
         out.result(document, lambda: data_text.shown(document))
         return _say_broken(dataset, items, out)
+
+
+def _cache(out: Output) -> Path | None:
+    """Where the index of a large file is kept: in a workspace that is in use, else nowhere."""
+    workspace = out.workspace()
+    return workspace.cache if workspace.state.is_dir() else None
 
 
 def _say_split(preview: Preview, out: Output) -> None:
@@ -187,6 +214,7 @@ def _item(row: Row, dataset: Dataset, preview: Preview | None) -> dict[str, Any]
 
     item: dict[str, Any] = {
         "row": row.index,
+        "file": None if row.path is None else str(row.path),
         "line": row.line,
         "turns": shapes.turns(row.value, dataset.shape),
         "tokens": None,
@@ -245,7 +273,10 @@ def _say_broken(dataset: Dataset, items: list[dict[str, Any]], out: Output) -> i
     broken = [item["row"] for item in items if item["problem"]]
     if broken:
         out.say(_("Rows that cannot be used: {rows}").format(rows=", ".join(map(str, broken))))
-    return 1 if broken else 0
+    faults = dataset.faults()
+    for _row, reason in faults:
+        out.say(reason)
+    return 1 if broken or faults else 0
 
 
 # -- check --------------------------------------------------------------------
