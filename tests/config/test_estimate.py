@@ -1,12 +1,16 @@
-"""The first memory estimate against runs that were measured on an H100.
+"""The memory estimate against what was measured on an H100.
 
-1.2B: TinyLlama's sizes with a vocabulary of 49152; 7.7B: InternLM2.5-7B's
-sizes; r=64 on all linear layers, one packed sample of 2048 tokens, bf16.
+Ten whole runs of XTuner, by hand: 1.2B is TinyLlama's sizes with a vocabulary
+of 49152, 7.7B InternLM2.5-7B's; r=64 on all linear layers, one packed sample of
+2048 tokens, bf16. And the points of ``benchmarks/estimate.py``, as it wrote
+them (``fixtures/gpu/memory_h100.jsonl``).
 """
 
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,9 @@ import pytest
 
 from engine.config import estimate, model_sizes
 from engine.config.loaded import Loaded
+from engine.text import size
 
+ROOT = Path(__file__).parents[2]
 SMALL = {
     "hidden_size": 2048,
     "num_hidden_layers": 22,
@@ -87,7 +93,79 @@ def test_the_estimate_is_near_what_a_real_run_logged(
     assert found.gpu_bytes == sum(found.parts.values())
     assert found.allocated_bytes / 2**20 == pytest.approx(logged, rel=0.05)
     # The process holds a context besides, and blocks that it could give back.
-    assert logged + 500 < found.gpu_bytes / 2**20 < 1.02 * nvml
+    assert logged + 900 < found.gpu_bytes / 2**20 < 1.04 * nvml
+
+
+class Point:
+    """One measured micro-batch, as it was and as it is estimated. Bytes."""
+
+    def __init__(self, result: dict[str, Any], told: estimate.Estimate) -> None:
+        self.name = f"{result['plan']}, {result['batch']} x {result['length']}"
+        self.result, self.told = result, told
+        self.peak: int = result["peak"]
+        self.context: int = result["used"] - result["reserved"]
+        self.room = told.gpu_bytes - estimate.CONTEXT
+        self.room -= estimate.COMMUNICATION if result["zero"] else 0
+        """What the estimate leaves to torch's allocator."""
+
+    def caps(self, word: str) -> Iterator[float]:
+        """Limits of the allocator under which it "trains", or is "out of memory"."""
+        for factor, found in (self.result.get("cap") or {}).items():
+            if found == word:
+                yield float(factor) * self.peak
+
+    @property
+    def enough(self) -> float:
+        """The least that is known to do."""
+        return min([*self.caps("trains"), self.result["reserved"]])
+
+
+@pytest.fixture(scope="module")
+def points() -> list[Point]:
+    """All points that were measured to the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        import estimate_table
+
+    results = estimate_table.results(ROOT / "tests/fixtures/gpu/memory_h100.jsonl")
+    return [Point(one, estimate_table.estimated(one)) for one in results]
+
+
+def test_the_estimate_is_near_the_peak_of_every_measured_point(points: list[Point]) -> None:
+    errors = {one.name: one.told.allocated_bytes / one.peak - 1 for one in points}
+    worst = max(errors, key=lambda name: abs(errors[name]))
+    assert len(points) == 32
+    assert abs(errors[worst]) <= 0.08, (worst, errors[worst])
+    assert statistics.median(map(abs, errors.values())) <= 0.03
+
+
+def test_the_measured_steps_peak_as_whole_runs_of_xtuner_did(points: list[Point]) -> None:
+    same = [one for one in points if one.result["expected"]]
+    assert len(same) == 8
+    for one in same:
+        assert one.peak == pytest.approx(one.result["expected"], rel=0.002), one.name
+
+
+def test_it_never_says_that_it_fits_where_it_did_not(points: list[Point]) -> None:
+    refused = [(one, cap) for one in points for cap in one.caps("out of memory")]
+    assert len(refused) >= 25
+    for one, cap in refused:
+        assert one.room > cap, f"{one.name} was out of memory at {size(int(cap))}"
+
+
+def test_what_it_asks_for_was_enough_and_not_much_more(points: list[Point]) -> None:
+    for one in points:
+        assert one.enough <= one.room <= 1.12 * one.enough, one.name
+        assert one.told.gpu_bytes == sum(one.told.parts.values())
+
+
+def test_cuda_and_nccl_take_what_is_set_aside_for_them(points: list[Point]) -> None:
+    # NCCL, once there, stays for the plans that come after it.
+    first = next(at for at, one in enumerate(points) if one.result["zero"])
+    plain, joined = points[:first], points[first:]
+    assert 0.95 * estimate.CONTEXT < max(one.context for one in plain) <= estimate.CONTEXT
+    both = estimate.CONTEXT + estimate.COMMUNICATION
+    assert 0.95 * both < max(one.context for one in joined) <= both
 
 
 def test_runs_of_ones_own_correct_it() -> None:

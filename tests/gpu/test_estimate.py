@@ -38,5 +38,5 @@ def test_the_estimate_is_near_the_peak_of_real_steps(
             assert real == pytest.approx(result["expected"], rel=0.02)
     assert not [line for line in out.read_text().splitlines() if "error" in json.loads(line)]
     assert len(errors) >= 10
-    assert statistics.median(errors) <= 0.08
-    assert max(errors) <= 0.15
+    assert statistics.median(errors) <= 0.03
+    assert max(errors) <= 0.08

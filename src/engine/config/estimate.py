@@ -22,11 +22,9 @@ __all__ = ["Estimate", "Measured", "Shape", "disk", "memory", "model_kind", "sha
 
 CHECKPOINT = 12
 """Bytes per trainable parameter in a checkpoint: weight and AdamW's two moments."""
-CONTEXT = 600_000_000
-"""CUDA's context with its libraries."""
-SCATTERED = 0.04
-"""Of all tensors: what the allocator cannot use between them."""
-COMMUNICATION = 300_000_000
+CONTEXT = 815_000_000
+"""CUDA's context with the kernels that a training loads, as an H100 has it."""
+COMMUNICATION = 600_000_000
 """What NCCL takes for itself."""
 _LARGEST_CORRECTION = 1.3
 """Runs of one's own that differ more were not of the kind that is estimated."""
@@ -36,11 +34,12 @@ class Estimate(msgspec.Struct, frozen=True):
     """What a training needs on each GPU; ``parts`` add up to ``gpu_bytes``."""
 
     gpu_bytes: int
+    """What must be free: tensors, the allocator's room around them, CUDA itself."""
     parts: dict[str, int]
     """weights, adapter, gradients, optimizer, logits, activations, attention, buffers,
     correction (by one's own runs; may be negative), overhead."""
     allocated_bytes: int = 0
-    """Of these, tensors: what XTuner logs as ``memory``."""
+    """Of these, tensors at their peak: what XTuner logs as ``memory``."""
     moment: str = ""
     """When it peaks: loss, backward or optimizer."""
 
@@ -94,10 +93,12 @@ def memory(
         deepspeed=deepspeed,
     )
     held = memory_parts.peak(plan, model)
+    factor = _correction(measured)
     parts = dict(held.parts)
-    parts["correction"] = int(held.total * (_correction(measured) - 1))
+    parts["correction"] = int(held.total * (factor - 1))
     allocated = sum(parts.values())
-    parts["overhead"] = CONTEXT + int(SCATTERED * allocated) + (COMMUNICATION if zero else 0)
+    room = int(memory_parts.room(plan, model) * factor)
+    parts["overhead"] = room - allocated + CONTEXT + (COMMUNICATION if zero else 0)
     return Estimate(sum(parts.values()), parts, allocated, held.moment)
 
 

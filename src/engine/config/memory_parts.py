@@ -3,7 +3,7 @@
 Bytes are counted from what XTuner 0.2.0, transformers and peft keep: which
 tensors autograd saves, and in which type. Three moments compete for the peak:
 the loss (logits over the vocabulary), the backward pass inside a layer, and
-the optimizer's step.
+the optimizer's step. `room` adds what torch's allocator needs around them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ WORKSPACE = 70 << 20
 """cuBLAS's workspace and small things."""
 BUCKETS = 2_000_000_000
 """DeepSpeed's two buckets of 5e8 gradients in half, overlapped with the backward pass."""
-OFFLOAD_BUCKETS = BUCKETS
+SCATTERED = 0.035
+"""Of all tensors: what the allocator cannot use between them."""
+FLATTENED = 3_200_000_000
+"""What it holds besides when ZeRO-1 or 2 trains whole models: measured without a limit only."""
 
 
 class Training(msgspec.Struct, frozen=True):
@@ -75,6 +78,8 @@ class Held(msgspec.Struct, frozen=True):
     moment: str
     """loss, backward or optimizer."""
     parts: dict[str, int]
+    block: int
+    """The largest tensor that is made then."""
 
     @property
     def total(self) -> int:
@@ -85,6 +90,17 @@ class Held(msgspec.Struct, frozen=True):
 def peak(training: Training, model: Shape) -> Held:
     """The moment at which one GPU holds most."""
     return max(moments(training, model), key=lambda held: held.total)
+
+
+def room(training: Training, model: Shape) -> int:
+    """What the allocator must be able to take from the GPU for this to run.
+
+    Freed memory is of no use to a larger tensor, so that at the worst moment
+    one more of the largest tensors needs a place of its own.
+    """
+    kept = FLATTENED if training.zero in (1, 2) and not training.adapted else 0
+    held = moments(training, model)
+    return int(max((1 + SCATTERED) * one.total + one.block for one in held)) + kept
 
 
 def moments(training: Training, model: Shape) -> list[Held]:
@@ -117,11 +133,31 @@ def moments(training: Training, model: Shape) -> list[Held]:
         "gradients": gradients if not training.zero else 0,
         "optimizer": resident["optimizer"] + _step(training, trained),
     }
-    names = ("loss", "backward", "optimizer")
     return [
-        Held(name, {part: int(size) for part, size in held.items()})
-        for name, held in zip(names, (loss, backward, step), strict=True)
+        _held("loss", loss, 4 * training.tokens * model.vocabulary),
+        _held("backward", backward, _block_inside(training, model)),
+        _held("optimizer", step, _block_of_step(training, model, trained)),
     ]
+
+
+def _held(moment: str, parts: dict[str, float], block: float) -> Held:
+    return Held(moment, {part: int(size) for part, size in parts.items()}, int(block))
+
+
+def _block_inside(training: Training, model: Shape) -> float:
+    """The largest tensor of a layer's backward pass: scores, a bucket, or the MLP's."""
+    bucket = BUCKETS / 2 if training.zero in (1, 2) else 0
+    wide = 4.0 * training.tokens * model.intermediate
+    return max(4 * _pairs(training, model), bucket, wide)
+
+
+def _block_of_step(training: Training, model: Shape, trained: int) -> float:
+    """The largest tensor of the optimizer's step: DeepSpeed joins all parameters into one."""
+    if training.offload_optimizer:
+        return 0
+    if training.zero:
+        return 4 * trained / training.processes
+    return 0 if training.adapted else 4.0 * model.head
 
 
 def _trained(training: Training, model: Shape) -> int:
