@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import on
 from textual.containers import Vertical
 from textual.message import Message
 from textual.reactive import reactive
@@ -17,7 +16,19 @@ from engine.settings import Settings
 from engine.workspace import Workspace
 
 
-class Pane(Vertical):
+class Reporting:
+    """For widgets with workers: what a worker raises is shown to the user.
+
+    Workers are started with ``exit_on_error=False``; their errors end here.
+    """
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """Pass on why a worker failed."""
+        if event.state is WorkerState.ERROR:
+            event.worker.node.post_message(Pane.Trouble(as_problem(event.worker.error)))
+
+
+class Pane(Reporting, Vertical):
     """One step of the journey: a thin view over one part of the engine.
 
     A pane never looks outside itself. It posts messages up; the shell calls
@@ -77,12 +88,6 @@ class Pane(Vertical):
     def trouble(self, problem: Problem) -> None:
         """Show `problem` to the user; safe from any thread."""
         self.post_message(self.Trouble(problem))
-
-    @on(Worker.StateChanged)
-    def _worker_ended(self, event: Worker.StateChanged) -> None:
-        # Workers are started with exit_on_error=False: what they raise ends here.
-        if event.state is WorkerState.ERROR:
-            self.trouble(as_problem(event.worker.error))
 
 
 def as_problem(error: BaseException | None) -> Problem:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import os
+import re
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.text import Text
@@ -13,17 +15,15 @@ from textual.message import Message
 from textual.widgets import Static
 
 from engine.i18n import _
-from engine.settings import Settings
 from engine.text import clean
 from tui.panes.base import Pane, as_problem
-from tui.panes.data.segments import sample_figures, sample_text
+from tui.panes.data.eyes import Eyes
+from tui.panes.data.segments import mark_matches, sample_figures, sample_text, value_text
 from tui.widgets.strips import Line
 
 if TYPE_CHECKING:
-    from engine.dataset.preview import Preview
+    from engine.dataset.preview import Sample
     from engine.dataset.reader import Row
-
-MAX_LENGTH = 2048
 
 
 class Asked(NamedTuple):
@@ -31,26 +31,39 @@ class Asked(NamedTuple):
 
     row: Row
     shape: str
-    model: str
-    template: str
+    wished: tuple[str, str, int]
 
 
 class SampleView(Vertical):
-    """Shows the row that it was given last; the tokenizer's process is asked in a thread."""
+    """Shows the row that it was given last; the tokenizer's process is asked in a thread.
+
+    Args:
+        eyes: through which model and template.
+        packed: the rows that share a packed sample with a row, if that is known.
+    """
+
+    class Answered(Message):
+        """The model has been looked through: it can be asked for more."""
+
+        def __init__(self, row: int, tokens: int) -> None:
+            super().__init__()
+            self.row, self.tokens = row, tokens
 
     class Blind(Message):
         """The model cannot be looked through and was let go."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, eyes: Eyes, packed: Callable[[int], Sequence[int] | None]) -> None:
         super().__init__(id="sample")
-        self._settings = settings
-        self._preview: Preview | None = None
+        self._eyes = eyes
+        self._packed = packed
         self._row: tuple[Row, str] | None = None
+        self._sample: Sample | None = None
+        self._used = ""
         self._asking = False
-        self.model = ""
-        """The model's folder; "" shows rows as they stand."""
-        self.template = ""
-        """The prompt template's name; "" leaves it to the tokenizer."""
+        self.plain = bool(os.environ.get("NO_COLOR"))
+        """Whether the mask is told by signs instead of colours."""
+        self.pattern: re.Pattern[str] | None = None
+        """What is looked for, and shown wherever it stands."""
 
     def compose(self) -> ComposeResult:
         """The text, which scrolls, and the figures below."""
@@ -58,40 +71,43 @@ class SampleView(Vertical):
             yield Static("", id="sample-text", markup=False)
         yield Line(id="sample-figures")
 
-    def on_unmount(self) -> None:
-        """The tokenizer's process ends with the view."""
-        if self._preview is not None:
-            self._preview.close()
-
-    def look_through(self, model: str, template: str) -> None:
-        """Show the row again as `model` with `template` sees it."""
-        self.model, self.template = model, template
-        if self._row is not None:
-            self.show(*self._row)
-
     def show(self, row: Row, shape: str) -> None:
         """Show `row` of a dataset of `shape`."""
-        self._row = row, shape
-        self.query_one(VerticalScroll).scroll_home(animate=False)
+        if (row, shape) != self._row:
+            self.query_one(VerticalScroll).scroll_home(animate=False)
+        self._row, self._sample = (row, shape), None
         if row.problem is not None:
             self._draw(Text(clean(row.problem), style="red"))
-        elif self.model:
-            self._ask()
+        elif not self._eyes.model:
+            self._draw(value_text(row.value), _("t  choose a model to see what it will see"))
+        elif not shape:
+            self._draw(value_text(row.value), _("m  say what the columns mean"))
         else:
-            raw = json.dumps(row.value, ensure_ascii=False, indent=1)
-            self._draw(Text(clean(raw)), _("t  choose a model to see what it will see"))
+            self._ask()
+
+    def again(self) -> None:
+        """Something that the view depends on has changed."""
+        if self._sample is not None and self._row is not None:
+            self._draw_sample(self._sample)
+        elif self._row is not None:
+            self.show(*self._row)
 
     def say(self, words: str) -> None:
         """Show `words` in place of a row."""
-        self._row = None
+        self._row = self._sample = None
         self._draw(Text(words))
 
     def _draw(self, text: Text, figures: str = "") -> None:
-        self.query_one("#sample-text", Static).update(text)
+        self.query_one("#sample-text", Static).update(mark_matches(text, self.pattern))
         self.query_one(Line).say(Text(f" {figures}", style="dim"))
 
+    def _draw_sample(self, sample: Sample) -> None:
+        row = self._row[0].index if self._row is not None else -1
+        figures = sample_figures(sample, self._packed(row))
+        self._draw(sample_text(sample, self.plain), f"{self._used} · {figures}")
+
     def _wanted(self) -> Asked | None:
-        return Asked(*self._row, self.model, self.template) if self._row is not None else None
+        return Asked(*self._row, self._eyes.wished) if self._row is not None else None
 
     def _ask(self) -> None:
         # One question at a time: whoever moves on while it is answered gets the
@@ -99,36 +115,41 @@ class SampleView(Vertical):
         asked = self._wanted()
         if self._asking or asked is None:
             return
-        if self._preview is None:
-            from engine.dataset.preview import Preview
-
-            self._preview = Preview(self._settings)
+        if not self._eyes.open:
             self._draw(Text(_("Starting the tokenizer …"), style="dim"))
         self._asking = True
-        self._sample(self._preview, asked)
+        self._look(asked)
 
     @work(thread=True, group="sample", exit_on_error=False)
-    def _sample(self, preview: Preview, asked: Asked) -> None:
-        figures, opened = "", False
+    def _look(self, asked: Asked) -> None:
+        used, opened = "", False
+        answer: Sample | Text
         try:
-            used = preview.open(asked.model, asked.template or None, MAX_LENGTH)
+            used = self._eyes.ready()
             opened = True
-            sample = preview.sample(asked.row.value, asked.shape)
-            text, figures = sample_text(sample), f"{used} · {sample_figures(sample)}"
+            answer = self._eyes.sample(asked.row.value, asked.shape)
         except Exception as error:  # shown where the sample would be
             problem = as_problem(error)
-            text = Text(clean("\n".join(problem.lines())), style="red")
+            answer = Text(clean("\n".join(problem.lines())), style="red")
             if not opened:  # not this row's fault
                 self.post_message(Pane.Trouble(problem))
-        self.app.call_from_thread(self._answered, asked, text, figures, opened)
+        self.app.call_from_thread(self._answered, asked, used, answer, opened)
 
-    def _answered(self, asked: Asked, text: Text, figures: str, opened: bool) -> None:
+    def _answered(self, asked: Asked, used: str, answer: Sample | Text, opened: bool) -> None:
         self._asking = False
-        if not opened and asked.model == self.model:
-            self.model = ""  # else each further row would fail with the same words
-            self.post_message(self.Blind())
+        if not opened:
+            if asked.wished == self._eyes.wished:  # else each further row would fail alike
+                self._eyes.shut(self._eyes.model)
+                self.post_message(self.Blind())
         elif asked == self._wanted():
-            self._draw(text, figures)
+            self._used = used
+            tokens = 0
+            if isinstance(answer, Text):
+                self._draw(answer)
+            else:
+                self._sample, tokens = answer, answer.tokens + answer.cut
+                self._draw_sample(answer)
+            self.post_message(self.Answered(asked.row.index, tokens))
             return
         if self._row is not None:
             self.show(*self._row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from engine.i18n import _, ngettext
@@ -11,45 +11,81 @@ from engine.text import one_line
 if TYPE_CHECKING:
     from engine.dataset.check import CheckReport
 
+BAR = 40
+"""Cells of the histogram's longest bar."""
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
 
 def verdict(report: CheckReport) -> Iterable[str]:
     """A check in two lines: the rows, then what training will make of them."""
-    parts = [_("{good:,} good").format(good=report.good)]
-    if report.cut:
-        words = _("{count} cut at max_length (row {row})")
-        parts.append(words.format(count=len(report.cut), row=report.cut[0]))
-    if report.dropped_rows:
-        words = _("{count} dropped, nothing to learn from (row {row})")
-        parts.append(words.format(count=len(report.dropped_rows), row=report.dropped_rows[0]))
-    if report.broken:
-        first = report.broken[0]
-        rows = len({finding.row for finding in report.broken})
-        parts.append(
-            ngettext("{count} broken", "{count} broken", rows).format(count=rows)
-            + f": {_('row')} {first.row} {one_line(first.reason)}"
-        )
-    yield " · ".join(parts)
-    if report.steps_per_epoch is not None:
-        yield _(
-            "{samples} samples · {steps} steps per epoch (batch 1 × 1 GPU × accumulation 1)"
-        ).format(samples=report.samples, steps=report.steps_per_epoch)
-    else:
+    yield " · ".join(_rows(report))
+    if report.steps_per_epoch is None:
         yield _("t chooses a model: then tokens and steps are counted too.")
+    elif report.packed_samples is not None:
+        yield _(
+            "{samples:,} packed samples · {steps:,} steps per epoch (batch 1 × 1 GPU) · p unpacked"
+        ).format(samples=report.packed_samples, steps=report.steps_per_epoch)
+    else:
+        yield _(
+            "{samples:,} samples · {steps:,} steps per epoch (batch 1 × 1 GPU) · p packed"
+        ).format(samples=report.samples, steps=report.steps_per_epoch)
 
 
-def marks(report: CheckReport) -> dict[int, str]:
-    """The rows that deserve a look, each with its mark."""
-    found = dict.fromkeys([*(report.cut or ()), *(report.dropped_rows or ())], "✂")
-    return found | {finding.row: "✗" for finding in report.broken}
+def _rows(report: CheckReport) -> Iterator[str]:
+    yield _("{good:,} good").format(good=report.good)
+    if report.cut:
+        words = _("{count:,} cut at max_length (row {row})")
+        yield words.format(count=report.cut_total, row=report.cut[0])
+    if report.dropped_rows:
+        words = _("{count:,} dropped, nothing to learn from (row {row})")
+        yield words.format(count=report.dropped, row=report.dropped_rows[0])
+    if report.broken:
+        first, rows = report.broken[0], report.broken_rows
+        words = ngettext("{count:,} broken", "{count:,} broken", rows).format(count=rows)
+        yield words + f": {_('row')} {first.row} {one_line(first.reason)}"
+    if report.warnings_total:
+        count = report.warnings_total
+        yield ngettext("{count:,} warning", "{count:,} warnings", count).format(count=count)
 
 
 def findings(report: CheckReport) -> list[str]:
     """Every row that deserves a look in a line: its number, the reason, the remedy."""
-    lines = [
-        (finding.row, f"{one_line(finding.reason)}  {one_line(finding.remedy)}")
-        for finding in report.broken
-    ]
+    lines = [(one.row, _told(one.reason, one.remedy)) for one in report.broken]
+    lines += [(one.row, _told(one.reason, one.remedy)) for one in report.warnings]
     lines += [(row, _("is cut at max_length")) for row in report.cut or ()]
     dropped = _("is dropped: no token of it would carry loss")
     lines += [(row, dropped) for row in report.dropped_rows or ()]
-    return [f"{row:>7}  {words}" for row, words in sorted(lines)]
+    return [f"{row:>9}  {words}" for row, words in sorted(lines)]
+
+
+def _told(reason: str, remedy: str) -> str:
+    return f"{one_line(reason)}  {one_line(remedy)}"
+
+
+def lengths(report: CheckReport) -> Iterator[str]:
+    """How long the rows are: a histogram in lines, then the figures."""
+    bins, tokens = report.histogram or [], report.tokens
+    if not bins or tokens is None:
+        yield _("The rows' tokens are not counted yet: t chooses a model, then c checks.")
+        return
+    used = [place for place, one in enumerate(bins) if one.rows]
+    most = max((one.rows for one in bins), default=0) or 1
+    for one in bins[: used[-1] + 1] if used else []:
+        name = f"{one.low:,} …" if one.high is None else f"{one.low:,} – {one.high - 1:,}"
+        yield f"{name:>19}  {_bar(one.rows / most)} {one.rows:,}"
+    yield ""
+    yield _("{total:,} tokens in {rows:,} rows").format(total=tokens.total, rows=report.rows)
+    yield _("half of them up to {p50:,}, 90 % up to {p90:,}, 99 % up to {p99:,}, at most {max:,}")\
+        .format(p50=tokens.p50, p90=tokens.p90, p99=tokens.p99, max=tokens.max)  # fmt: skip
+    if report.cut_total:
+        yield ngettext(
+            "{count:,} row is longer than max_length and is cut",
+            "{count:,} rows are longer than max_length and are cut",
+            report.cut_total,
+        ).format(count=report.cut_total)
+
+
+def _bar(share: float) -> str:
+    """A bar of up to `BAR` cells, to an eighth of a cell; never empty for something."""
+    eighths = round(share * BAR * 8) or (1 if share else 0)
+    return "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")

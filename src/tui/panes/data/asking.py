@@ -1,0 +1,182 @@
+"""What the data pane asks before it acts: row numbers, shapes, templates, names of new files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from textual.app import App
+
+from engine.errors import Problem
+from engine.i18n import _
+from engine.settings import Settings
+from engine.workspace import Workspace
+from tui.dialogs.ask import Ask
+from tui.dialogs.choose import Choice, Choose
+from tui.panes.data.views import Known, choices, rows_of
+
+if TYPE_CHECKING:
+    from engine.dataset.reader import Dataset
+
+OWN = "-"
+"""Chosen in place of a template's name: whichever the tokenizer itself writes."""
+DETECT = "?"
+"""Chosen in place of a shape: told from the rows."""
+
+
+async def a_number(app: App[Any], title: str, label: str, now: int, least: int) -> int | None:
+    """A whole number from `least` on, `now` to begin with; None when put away."""
+
+    def check(values: list[str]) -> None:
+        if not values[0].strip().isdecimal() or int(values[0]) < least:
+            raise Problem(_("Give a whole number from {least} on").format(least=least))
+
+    answer = await app.push_screen_wait(Ask(title, [(label, str(now) if now else "")], check))
+    return int(answer[0]) if answer else None
+
+
+async def a_model(app: App[Any], workspace: Workspace) -> str | None:
+    """The path of a model whose tokenizer is to be used. Raises `Problem` for no model."""
+    from engine.dataset.preview import check_model
+
+    models = sorted(workspace.models.glob("*/config.json"))
+    known = [Choice(str(one.parent), workspace.relative(one.parent)) for one in models]
+    model = await app.push_screen_wait(
+        Choose(_("Model"), known, free=True, note=_("Its tokenizer is used."))
+    )
+    if not model:
+        return None
+    path = str(workspace.resolve(model))
+    check_model(path)
+    return path
+
+
+async def a_template(app: App[Any], settings: Settings) -> str | None:
+    """One of XTuner's prompt templates, "" for the tokenizer's own; None when put away."""
+    from engine.dataset.preview import template_names
+
+    names = await asyncio.to_thread(template_names, settings)
+    known = [Choice(OWN, _("what the model's own chat template says"))]
+    known += [Choice(name, name) for name in names]
+    note = _("XTuner's names; the run's must be the same.")
+    template = await app.push_screen_wait(Choose(_("Prompt template"), known, note=note))
+    return "" if template == OWN else template
+
+
+async def a_shape(app: App[Any], dataset: Dataset) -> str | None:
+    """What the columns mean: a shape's name, `DETECT`; None when put away."""
+    from engine.dataset import shapes
+
+    known = [Choice(DETECT, _("told from the rows"), _("the default"))]
+    known += [Choice(shape.name, shape.title, ", ".join(shape.columns)) for shape in shapes.SHAPES]
+    columns = ", ".join(dataset.columns()[:12]) or _("none")
+    note = _("The columns of this file: {names}").format(names=columns)
+    return await app.push_screen_wait(Choose(_("What the columns mean"), known, note=note))
+
+
+async def a_view(app: App[Any], known: Known) -> str | None:
+    """Which rows to show, in which order."""
+    note = _("c checks every row, / searches: then there is more to choose from.")
+    listed = list(choices(known))
+    return await app.push_screen_wait(
+        Choose(_("Show"), listed, note="" if len(listed) > 3 else note)
+    )
+
+
+class Export(NamedTuple):
+    """Rows to write (None: all) and the new file."""
+
+    rows: Sequence[int] | None
+    out: Path
+
+
+async def an_export(
+    app: App[Any], dataset: Dataset, workspace: Workspace, known: Known
+) -> Export | None:
+    """Which rows go to which new file; None when put away."""
+    view = await app.push_screen_wait(
+        Choose(_("Export which rows?"), [one for one in choices(known) if one.value != "longest"])
+    )
+    if view is None:
+        return None
+    suffix = ".json" if dataset.format == "json" else ".jsonl"
+    target = _beside(dataset, workspace, view, suffix)
+    note = _("A JSON array (.json) or JSON Lines (.jsonl).")
+    answer = await app.push_screen_wait(
+        Ask(_("Export"), [(_("write to"), target)], _new_file(workspace), note)
+    )
+    if answer is None:
+        return None
+    return Export(rows_of(view, known), workspace.resolve(answer[0]))
+
+
+@dataclass(frozen=True)
+class Split:
+    """How much goes to validation, drawn how, and both new files."""
+
+    share: float | None
+    count: int | None
+    seed: int
+    train: Path
+    validation: Path
+
+
+async def a_split(app: App[Any], dataset: Dataset, workspace: Workspace) -> Split | None:
+    """How to split the dataset; None when put away."""
+    suffix = ".json" if dataset.format == "json" else ".jsonl"
+    fields = [
+        (_("for validation: a share (0.1) or a number of rows"), "0.1"),
+        (_("seed: the same one gives the same split"), "0"),
+        (_("training rows to"), _beside(dataset, workspace, "train", suffix)),
+        (_("validation rows to"), _beside(dataset, workspace, "val", suffix)),
+    ]
+
+    def parsed(values: list[str]) -> Split:
+        much, seed, train, validation = values
+        try:
+            number = float(much)
+            count = int(much) if number >= 1 else None
+            _new_file(workspace)([train])
+            _new_file(workspace)([validation])
+            return Split(
+                None if count else number,
+                count,
+                int(seed),
+                workspace.resolve(train),
+                workspace.resolve(validation),
+            )
+        except ValueError as error:
+            raise Problem(
+                _("Give a share such as 0.1, or a whole number, and a whole number as seed")
+            ) from error
+
+    answer = await app.push_screen_wait(Ask(_("Split off a validation set"), fields, parsed))
+    return parsed(answer) if answer is not None else None
+
+
+def _new_file(workspace: Workspace) -> Callable[[list[str]], object]:
+    """Raises `Problem` for a path that is taken or has no suffix of ours."""
+
+    def check(values: list[str]) -> None:
+        from engine import files
+        from engine.dataset.rewrite import format_of
+
+        if not values[0].strip():
+            raise Problem(_("Name the new file"))
+        path = workspace.resolve(values[0])
+        format_of(path)
+        files.refuse_existing(path, force=False)
+
+    return check
+
+
+def _beside(dataset: Dataset, workspace: Workspace, word: str, suffix: str) -> str:
+    """A name for a new file beside the dataset that is not taken."""
+    stem = dataset.path.name.split(".")[0]
+    folder = dataset.path.parent
+    names = (f"{stem}-{word}{number}{suffix}" for number in ("", *range(2, 1000)))
+    free = next(name for name in names if not (folder / name).exists())
+    return workspace.relative(folder / free)

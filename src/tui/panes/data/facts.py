@@ -1,0 +1,103 @@
+"""What is known of the rows beside what stands in the file: flaws, lengths, marks."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from engine.i18n import N_, _
+
+if TYPE_CHECKING:
+    from engine.dataset.check import CheckReport
+
+BROKEN, CUT, DROPPED, DOUBLE, DOUBTFUL = "✗", N_("cut"), N_("drop"), N_("dup"), "!"
+"""What the last column says of a row: four cells at most, in any language."""
+
+
+class Facts:
+    """About the rows of one dataset, by their numbers."""
+
+    def __init__(self) -> None:
+        self.report: CheckReport | None = None
+        self.marked: set[int] = set()
+        """Rows that the user has marked."""
+        self.flagged: list[int] = []
+        """Rows that deserve a look, in order."""
+        self._notes: dict[int, str] = {}
+        self._tokens: dict[int, int] = {}
+
+    def checked(self, report: CheckReport) -> None:
+        """A check has found these things."""
+        from engine.dataset.suspects import DUPLICATE
+
+        self.report = report
+        self._notes = {}
+        double = [warning.row for warning in report.warnings if warning.code == DUPLICATE]
+        for rows, note in (
+            ([warning.row for warning in report.warnings], DOUBTFUL),
+            (double, DOUBLE),
+            (report.cut or (), CUT),
+            (report.dropped_rows or (), DROPPED),
+            ([finding.row for finding in report.broken], BROKEN),
+        ):
+            self._notes.update(dict.fromkeys(rows, note))  # the worst comes last and stays
+        self.flagged = sorted(self._notes)
+
+    def forget(self) -> None:
+        """The rows, or the eyes that they are seen with, are others now. Marks stay."""
+        self.report, self.flagged = None, []
+        self._notes.clear()
+        self._tokens.clear()
+
+    def rows(self, *notes: str) -> list[int]:
+        """The rows of which one of `notes` is said, in order."""
+        return [row for row in self.flagged if self._notes[row] in notes]
+
+    def tokens(self, row: int) -> int | None:
+        """The row's tokens before any cut; None while nobody has counted them."""
+        known = self.report.tokens_of(row) if self.report is not None else None
+        return self._tokens.get(row) if known is None else known
+
+    def counted(self, row: int, tokens: int) -> None:
+        """A row has so many tokens (0: it cannot be used)."""
+        self._tokens[row] = tokens
+
+    def note(self, row: int, max_length: int) -> str:
+        """What the last column says of `row`."""
+        note = self._notes.get(row, "")
+        if not note and (self.tokens(row) or 0) > max_length:
+            return CUT
+        return note
+
+
+def note_text(note: str) -> Text:
+    """A note as it is drawn, translated; never told by its colour alone."""
+    said = _(note) if note.isalpha() else note
+    return Text(said, style="red" if note == BROKEN else "yellow")
+
+
+def following(rows: Sequence[int], row: int) -> int | None:
+    """The next of `rows` (sorted) behind `row`, around the end; None when there are none."""
+    if not rows:
+        return None
+    at = bisect_right(rows, row)
+    return rows[at if at < len(rows) else 0]
+
+
+def preceding(rows: Sequence[int], row: int) -> int | None:
+    """The next of `rows` (sorted) before `row`, around the beginning; None when there are none."""
+    return rows[bisect_left(rows, row) - 1] if rows else None
+
+
+def ranges(rows: Iterable[int]) -> list[range]:
+    """`rows`, sorted, as ranges of neighbours."""
+    found: list[range] = []
+    for row in rows:
+        if found and found[-1].stop == row:
+            found[-1] = range(found[-1].start, row + 1)
+        else:
+            found.append(range(row, row + 1))
+    return found

@@ -1,0 +1,67 @@
+"""Which datasets a workspace offers to open, and the words for one that is open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.i18n import _, ngettext
+from engine.text import size
+from engine.workspace import Workspace
+from tui.dialogs.choose import Choice
+
+if TYPE_CHECKING:
+    from engine.dataset.reader import Dataset
+
+_TEXT = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt")
+SUFFIXES = (
+    *_TEXT,
+    *(suffix + packed for suffix in _TEXT for packed in (".gz", ".zst")),
+    ".parquet",
+    ".arrow",
+)
+"""What files of datasets are called."""
+
+
+def candidates(workspace: Workspace) -> Iterator[Choice]:
+    """The datasets in the workspace: files and folders of files, those in ``data/`` first."""
+    for folder in (workspace.data, workspace.root):
+        if folder.is_dir():
+            entries = [one for one in sorted(folder.iterdir()) if not one.name.startswith(".")]
+            for path in entries:
+                if path.is_file() and path.name.lower().endswith(SUFFIXES):
+                    yield Choice(str(path), workspace.relative(path), size(path.stat().st_size))
+            for path in entries if folder == workspace.data else ():
+                if path.is_dir() and (files := _files_in(path)):
+                    words = ngettext("{count} file", "{count} files", files).format(count=files)
+                    yield Choice(str(path), workspace.relative(path) + "/", words)
+
+
+def _files_in(folder: Path) -> int:
+    """How many files of a dataset lie in `folder`."""
+    return sum(
+        1
+        for path in folder.iterdir()
+        if path.name.lower().endswith(SUFFIXES) and not path.name.startswith(("dataset_", "state"))
+    )
+
+
+def head(dataset: Dataset, workspace: Workspace, share: str = "") -> list[str]:
+    """What is open, in a few words: name, format, rows, shape.
+
+    `share` says how much of the file has been looked through while rows are counted.
+    """
+    rows = dataset.rows
+    if rows is None:
+        counted = _("{count:,} rows so far {share}").format(count=dataset.known, share=share)
+    else:
+        counted = ngettext("{count:,} row", "{count:,} rows", rows).format(count=rows)
+    files = len(dataset.paths)
+    return [
+        workspace.relative(dataset.path),
+        dataset.format + (f".{dataset.compression}" if dataset.compression else ""),
+        *([ngettext("{count} file", "{count} files", files).format(count=files)] * (files > 1)),
+        counted.strip(),
+        dataset.shape or _("shape unknown (m)"),
+    ]
