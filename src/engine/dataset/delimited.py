@@ -189,7 +189,7 @@ def _names(cells: list[str]) -> list[str]:
     for place, cell in enumerate(cells):
         name = base = cell or f"Unnamed: {place}"
         number = 0
-        while name in names:
+        while name in names or (number and name in cells):
             number += 1
             name = f"{base}.{number}"
         names.append(name)

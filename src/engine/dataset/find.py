@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -81,7 +82,8 @@ class Found:
         """See `Dataset.load_args`."""
         if self.saved is not None:
             return {"dataset_path": str(self.saved.resolve())}
-        names = [str(path.resolve()) for path in self.paths]
+        # datasets takes names for patterns
+        names = [glob.escape(str(path.resolve())) for path in self.paths]
         return {"path": _builder(self._wanted), "data_files": {"train": names}, **self.options}
 
 
