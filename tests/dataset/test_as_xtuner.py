@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import subprocess
@@ -11,31 +12,22 @@ from pathlib import Path
 
 import pytest
 
+from engine.copying import training_data
+from engine.dataset import mapping, shapes, suggest
 from engine.dataset.check import check
 from engine.dataset.preview import WORKER, Preview
 from engine.dataset.reader import Dataset
+from engine.errors import Failed
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
+from tests.dataset import shaped
+from tests.dataset.shaped import words
 
 pytestmark = pytest.mark.slow
 
 REFERENCE = Path(__file__).parent / "xtuner_reference.py"
-WORDS = [
-    "你是谁",
-    "尖米",
-    "Super Nova",
-    "Who are you",
-    "France",
-    "😀",
-    "<b>",
-    "{input}",
-    "\n",
-    "0123",
-]
-
-
-def words(random_, most):
-    return " ".join(random_.choices(WORDS, k=random_.randrange(1, most)))
+EVERY = [(shape, format) for shape, formats in shaped.SHAPES.items() for format in formats]
+"""Each shape in each format that holds it."""
 
 
 def xtuner_rows(random_):
@@ -90,11 +82,43 @@ NAMES = ("shape", "template", "max_length", "pack", "map_num_proc", "batch_size"
 
 
 @pytest.fixture(scope="module")
-def reference(files, tiny_model):
-    """XTuner's answer to each of SETTINGS."""
+def every(tmp_path_factory):
+    """The path of each of EVERY, and the shape to open it with (None: told from its rows)."""
+    folder = tmp_path_factory.mktemp("every")
+    found = {}
+    for shape, format in EVERY:
+        given = shape if shape == shaped.OPENORCA else None
+        if shape in ("messages", "columns"):
+            given = str(folder / f"{shape}_map.py")
+            wanted = suggest.suggest(shaped.rows(shape))
+            mapping.write_map_module(wanted, Path(given), force=True)
+        found[shape, format] = shaped.write(folder, shape, format), given
+    return found
+
+
+def config_parts(path, shape):
+    """What a copied config says of a dataset."""
+    found = training_data(path, shape, "map_module")
+    module, name = found.map_fn or ("", None)
+    return {
+        "loader": found.loader,
+        "load_args": found.arguments,
+        "map_fn": name,
+        "map_module": module,
+        "map_source": found.module,
+        "templated": shapes.by_name(found.shape).templated,
+    }
+
+
+@pytest.fixture(scope="module")
+def reference(files, every, tiny_model):
+    """XTuner's answer to each of SETTINGS, then to each of EVERY: one process for all."""
     jobs = [dict(zip(NAMES, setting, strict=True)) for setting in SETTINGS]
-    for job in jobs:
-        job |= {"path": str(files[job["shape"]]), "model": str(tiny_model)}
+    plain = dict(zip(NAMES, ("", "internlm2_chat", 200, False, None, 1, 1, 0), strict=True))
+    jobs += [dict(plain) for _one in EVERY]
+    opened = [(files[setting[0]], None) for setting in SETTINGS] + [every[one] for one in EVERY]
+    for job, (path, shape) in zip(jobs, opened, strict=True):
+        job |= config_parts(path, shape) | {"model": str(tiny_model)}
     done = subprocess.run(
         [sys.executable, REFERENCE], input=json.dumps(jobs), stdout=subprocess.PIPE, text=True
     )
@@ -135,6 +159,30 @@ def test_every_sample_token_by_token(files, tiny_model, reference, worker, numbe
         runs = [loss for loss, _run in groupby(label != -100 for label in sample["labels"])]
         assert [segment["loss"] for segment in sample["segments"]] == runs
     assert [row.index for row, s in zip(kept, samples, strict=True) if s["cut"]] == report.cut
+
+
+@pytest.mark.parametrize("number", range(len(EVERY)), ids=["-".join(one) for one in EVERY])
+def test_every_shape_in_every_format(every, tiny_model, reference, worker, number):
+    path, given = every[EVERY[number]]
+    expected = reference[len(SETTINGS) + number]
+    samples = []
+    with Dataset.open(path, given) as dataset:
+        assert dataset.shape == (given or EVERY[number][0])
+        worker.result(
+            "open",
+            model=str(tiny_model),
+            template="internlm2_chat",
+            max_length=200,
+            shape=dataset.shape,
+        )
+        rows = dataset.page(0, 2 * shaped.COUNT)
+        for row in rows:
+            with contextlib.suppress(Failed):  # it is dropped: then it must not be in `expected`
+                samples.append(worker.result("sample", row=row.value, shape=dataset.shape))
+    assert len(rows) == shaped.COUNT
+    assert [sample["input_ids"] for sample in samples] == expected["input_ids"]
+    assert [sample["labels"] for sample in samples] == expected["labels"]
+    assert [sample["text"] for sample in samples] == expected["text"]
 
 
 @pytest.mark.parametrize("number", range(len(SETTINGS)))
