@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from engine.text import clean, whole
 if TYPE_CHECKING:
     from engine.dataset.mapping import Mapping
     from engine.dataset.reader import Dataset
+    from engine.dataset.rows import Row
 
 SHOWN = 3
 """Rows shown as they come out."""
@@ -74,7 +76,8 @@ def _by_module(dataset: Dataset, args: argparse.Namespace, out: Output) -> int:
     from engine.dataset import mapping as mapping_
 
     mapping = _wanted(dataset, args)
-    items = [_item(row.index, row.problem, _applied(mapping, row.value)) for row in _rows(dataset)]
+    mapping_.refuse_incomplete(mapping)
+    items = [_item(row, partial(_applied, mapping)) for row in dataset.page(0, SHOWN)]
     path: Path = args.out or (
         out.workspace().configs / f"{mapping_.module_name(dataset.path.name.partition('.')[0])}.py"
     )
@@ -104,14 +107,10 @@ def _by_xtuner(dataset: Dataset, args: argparse.Namespace, out: Output) -> int:
             except Failed as failed:
                 return failed.why
 
-        items = [_item(row.index, row.problem, applied(row.value)) for row in _rows(dataset)]
+        items = [_item(row, applied) for row in dataset.page(0, SHOWN)]
     document = {"out": None, "map_fn": args.map_fn, "mapping": None, "items": items}
     out.result(document, lambda: _lines(document))
     return 1 if any(item["problem"] for item in items) else 0
-
-
-def _rows(dataset: Dataset) -> Any:
-    return dataset.page(0, SHOWN)
 
 
 def _applied(mapping: Mapping, value: Any) -> list[dict[str, Any]] | str:
@@ -125,14 +124,16 @@ def _applied(mapping: Mapping, value: Any) -> list[dict[str, Any]] | str:
     return mapping_.apply(mapping, value)
 
 
-def _item(row: int, problem: str | None, made: list[dict[str, Any]] | str) -> dict[str, Any]:
-    if problem is not None or isinstance(made, str):
-        return {"row": row, "conversation": None, "problem": problem or made}
+def _item(row: Row, made_of: Callable[[Any], list[dict[str, Any]] | str]) -> dict[str, Any]:
+    """A row as a document: the turns that are `made_of` it, or why there are none."""
+    made = row.problem if row.problem is not None else made_of(row.value)
+    if isinstance(made, str):
+        return {"row": row.index, "conversation": None, "problem": made}
     turns = [
         {key: whole(value) if isinstance(value, str) else value for key, value in turn.items()}
         for turn in made
     ]
-    return {"row": row, "conversation": turns, "problem": None}
+    return {"row": row.index, "conversation": turns, "problem": None}
 
 
 # -- the mapping that is wanted -----------------------------------------------

@@ -60,6 +60,15 @@ class Mapping:
         return bool(self.answer or (self.messages and self.role and self.text and self.roles))
 
 
+def refuse_incomplete(mapping: Mapping) -> None:
+    """Raise `Problem` for a mapping that does not say where the answers are."""
+    if not mapping.complete:
+        raise Problem(
+            _("The mapping does not say where the answers are"),
+            todo=_("Name the column that holds what the model is to answer."),
+        )
+
+
 def apply(mapping: Mapping, row: Entries[str, Any]) -> list[dict[str, Any]]:
     """The turns that XTuner is given of `row`: ``system``, ``input``, ``output``, ….
 
@@ -80,11 +89,7 @@ def function(mapping: Mapping) -> Callable[[Entries[str, Any]], dict[str, Any]]:
 
 def source(mapping: Mapping, name: str = "THIS_MODULE") -> str:
     """The text of the module that maps rows so; `name` is what it will be imported as."""
-    if not mapping.complete:
-        raise Problem(
-            _("The mapping does not say where the answers are"),
-            todo=_("Name the column that holds what the model is to answer."),
-        )
+    refuse_incomplete(mapping)
     template = "messages" if mapping.messages else "columns"
     text = (_MODULES / f"{template}.py").read_text(encoding="utf-8")
     lines = text.replace("THIS_MODULE", name).replace("THIS_FILE", f"{name}.py").splitlines()
