@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from engine.config import memory_parts
+from engine.config import check_model, hub_cache, memory_parts
 from engine.config.loaded import Loaded
 from engine.config.memory_parts import Training
-from engine.config.model_sizes import Shape, model_kind, shape
+from engine.config.model_sizes import Shape, shape
 
-__all__ = ["Estimate", "Measured", "Shape", "disk", "memory", "model_kind", "shape", "trainable"]
+__all__ = ["Estimate", "Measured", "Shape", "disk", "memory", "place", "shape", "trainable"]
 
 CHECKPOINT = 12
 """Bytes per trainable parameter in a checkpoint: weight and AdamW's two moments."""
@@ -53,20 +53,24 @@ class Measured(msgspec.Struct, frozen=True):
     """The largest ``memory`` that it logged, in bytes."""
 
 
-def trainable(config: Loaded, model: Shape, kind: str = "") -> int:
-    """Parameters that this config trains. `kind` is the model_type of its config.json."""
+def place(config: Loaded) -> Path | None:
+    """The folder with the base model's config.json: its own, or the hub client's cache."""
+    folder = check_model.folder(config)
+    return hub_cache.model(check_model.name(config)[0]) if folder is None else folder
+
+
+def trainable(config: Loaded, model: Shape) -> int:
+    """Parameters that this config trains."""
     lora = config.get("model.lora")
     if not isinstance(lora, Mapping):
         return model.parameters
-    output = model.adapts_head or kind == "internlm2"
-    return model.adapter(int(config.number("model.lora.r", 8)), output=output)
+    return model.adapter(int(config.number("model.lora.r", 8)), output=model.adapts_head)
 
 
 def memory(
     config: Loaded,
     model: Shape,
     *,
-    kind: str = "",
     tokens: int,
     zero: int = 0,
     processes: int = 1,
@@ -80,10 +84,8 @@ def memory(
         zero: DeepSpeed's stage, 0 for none.
         processes: GPUs among which ZeRO shares its part.
         deepspeed: the values of its file, for what it moves to the host.
-        measured: runs of one's own with the same interpreter and method.
+        measured: runs of one's own of the same model, by the same method.
     """
-    if kind and not model.kind:
-        model = msgspec.structs.replace(model, kind=kind)
     plan = training(
         config,
         kind=model.kind,
@@ -114,17 +116,18 @@ def training(
     """What decides the memory, as this config has it."""
     batch = max(1, int(config.number("train_dataloader.batch_size", 1)))
     optimizer = config.name("optim_wrapper.optimizer.type").lower()
+    method, attention = _method(config), _attention(config, kind)
     return Training(
         batch=batch,
         length=max(1, tokens // batch),
-        method=_method(config),
+        method=method,
         rank=int(config.number("model.lora.r", 8)),
         dropout=config.number("model.lora.lora_dropout", 0.0) > 0,
         checkpointing=config.get("model.use_activation_checkpointing", True) is not False,
-        attention=_attention(config, kind),
+        attention=attention,
         padded=batch > 1 and not _packed(config),
         double_quant=config.get(f"{_QUANTIZATION}.bnb_4bit_use_double_quant", False) is True,
-        half=_half(config),
+        half=method == "full" and (attention == _FLASH or _half(config)),
         state=2.0 if "8bit" in optimizer else 8.0,
         zero=zero,
         processes=max(1, processes),
@@ -134,6 +137,8 @@ def training(
 
 
 _QUANTIZATION = "model.llm.quantization_config"
+_FLASH = "flash_attention_2"
+"""With it XTuner loads the weights in 16 bits, whatever the config says."""
 
 
 def _method(config: Loaded) -> str:
@@ -149,6 +154,8 @@ def _attention(config: Loaded, kind: str) -> str:
     asked = config.get("model.llm.attn_implementation")
     if isinstance(asked, str):
         return asked
+    if config.versions.get("flash_attn"):
+        return _FLASH
     return "eager" if kind == "internlm2" else "sdpa"
 
 
@@ -157,9 +164,8 @@ def _packed(config: Loaded) -> bool:
 
 
 def _half(config: Loaded) -> bool:
-    return config.name("model.llm.torch_dtype") in ("float16", "bfloat16") and not isinstance(
-        config.get("model.lora"), Mapping
-    )
+    name = config.name("model.llm.torch_dtype").removeprefix("torch.")
+    return name in ("float16", "bfloat16")
 
 
 def _offloads(deepspeed: Mapping[str, Any] | None, what: str) -> bool:
@@ -175,9 +181,9 @@ def _correction(measured: Iterable[Measured]) -> float:
     return statistics.median(ratios) if ratios else 1.0
 
 
-def disk(config: Loaded, model: Shape, *, kind: str = "", steps: int, folder: Path) -> int:
+def disk(config: Loaded, model: Shape, *, steps: int, folder: Path) -> int:
     """Bytes of all checkpoints that are kept, the adapter and the merged model."""
-    trained = trainable(config, model, kind)
+    trained = trainable(config, model)
     interval = int(config.number("default_hooks.checkpoint.interval", 0)) or max(steps, 1)
     saved = max(1, -(-steps // interval))
     kept = int(config.number("default_hooks.checkpoint.max_keep_ckpts", -1))

@@ -124,12 +124,3 @@ def of(config: Mapping[str, Any]) -> Shape:
         experts_used=int(config.get("num_experts_per_tok") or 1) if experts > 1 else 1,
         kind=kind,
     )
-
-
-def model_kind(folder: Path) -> str:
-    """The model_type of a model folder, or ""."""
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-        return str(kind or "")
-    except (OSError, ValueError, AttributeError):
-        return ""

@@ -21,14 +21,16 @@ from engine.config import (
     check_values,
     check_versions,
     count,
-    estimate,
     loaded,
+    sizing,
     start,
 )
 from engine.config.count import Data
 from engine.config.estimate import Estimate
 from engine.config.findings import ERROR, INFO, WARNING, Finding
 from engine.config.loaded import Loaded
+from engine.config.past import Past
+from engine.config.sizing import Sizes
 from engine.config.start import Start
 from engine.errors import Failed, Problem
 from engine.i18n import _
@@ -58,6 +60,10 @@ class Report(msgspec.Struct, frozen=True):
     steps: int | None
     """Iterations in all, as XTuner's log counts them."""
     disk_bytes: int | None
+    seconds: float | None = None
+    """From the first step to the last, as a run of one's own went."""
+    seconds_like: str | None = None
+    """That run's name."""
 
 
 class _Flight:
@@ -68,8 +74,7 @@ class _Flight:
         self.samples: int | None = None
         self.steps: int | None = None
         self.longest: int | None = None
-        self.estimate: Estimate | None = None
-        self.disk_bytes: int | None = None
+        self.sizes = Sizes()
         self._progress, self._found = progress, found
         self._stage = 0
 
@@ -92,7 +97,11 @@ class _Flight:
         order = (ERROR, WARNING, INFO)
         findings = sorted(self.findings, key=lambda one: order.index(one.level))
         return Report(
-            not self.failed, findings, self.estimate, self.samples, self.steps, self.disk_bytes
+            not self.failed,
+            findings,
+            samples=self.samples,
+            steps=self.steps,
+            **msgspec.structs.asdict(self.sizes),
         )
 
 
@@ -107,6 +116,7 @@ def preflight(
     progress: Progress | None = None,
     found: Found | None = None,
     data: Data | None = None,
+    past: Past | None = None,
     worker: WorkerClient | None = None,
 ) -> Report:
     """Check the config at `path`. Cheap checks first: with an error, the dear ones are left out.
@@ -122,6 +132,8 @@ def preflight(
         found: told of each finding as it comes.
         data: looks at every row and counts them (`engine.joined.Rows`); without it only
             the first rows are looked at, and nothing is counted.
+        past: one's own finished runs (`engine.own_runs.OwnRuns`): they correct the memory's
+            estimate and tell how long it will take.
         worker: a warm loader (`loaded.warm`); by default one is started.
 
     Raises `Problem` when the file itself cannot be read.
@@ -149,7 +161,12 @@ def preflight(
     if usable and data is not None and not quick:
         _count(begin, flight, data)
     flight.stage()
-    _sizes(begin, flight, work_dir or path.parent)
+    flight.sizes = sizing.of(
+        begin, steps=flight.steps, longest=flight.longest, runs=past, worker=worker
+    )
+    flight.add(check_gpu.fits(begin, flight.sizes.estimate))
+    if flight.sizes.disk_bytes is not None:
+        flight.add(check_place.disk(flight.sizes.disk_bytes, work_dir or path.parent))
     flight.stage()
     return flight.report()
 
@@ -227,29 +244,3 @@ def _count(begin: Start, flight: _Flight, data: Data) -> None:
     flight.samples, flight.steps = samples, size.total
     flight.longest = counted.longest or None
     flight.add(found)
-
-
-def _sizes(begin: Start, flight: _Flight, folder: Path) -> None:
-    """Memory and disk, from the model's own sizes; nothing for a model of an unknown form."""
-    config, place = begin.config, check_model.folder(begin.config)
-    model = estimate.shape(place) if place is not None else None
-    if place is None or model is None:
-        return
-    length = int(config.number(f"{begin.dataset}.max_length", 2048))
-    if not begin.packed:
-        length = min(length, flight.longest or length)
-    kind = estimate.model_kind(place)
-    flight.estimate = estimate.memory(
-        config,
-        model,
-        kind=kind,
-        tokens=length * max(1, int(config.number("train_dataloader.batch_size", 1))),
-        zero=begin.zero,
-        processes=begin.processes,
-    )
-    flight.add(check_gpu.fits(begin, flight.estimate))
-    if flight.steps:
-        flight.disk_bytes = estimate.disk(
-            config, model, kind=kind, steps=flight.steps, folder=place
-        )
-        flight.add(check_place.disk(flight.disk_bytes, folder))

@@ -1,0 +1,36 @@
+"""Where the Hugging Face client keeps what it has fetched; nothing is fetched here."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def root() -> Path:
+    """The cache's folder, as huggingface_hub finds it."""
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = Path(os.environ.get("HF_HOME") or users / "huggingface")
+    told = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    return Path(told or home / "hub").expanduser()
+
+
+def model(name: str) -> Path | None:
+    """The folder of a hub model ("owner/name") with its config.json, as it was fetched last.
+
+    None when it is not here. The weights need not be whole.
+    """
+    if not _NAME.fullmatch(name):
+        return None
+    place = root() / ("models--" + name.replace("/", "--"))
+    try:
+        main = (place / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        main = ""
+    snapshots = place / "snapshots"
+    if main and (snapshots / main / "config.json").is_file():
+        return snapshots / main
+    found = [one.parent for one in snapshots.glob("*/config.json")]
+    return max(found, key=lambda one: one.stat().st_mtime, default=None)
