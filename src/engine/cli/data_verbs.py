@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.cli import data_text, map_verb
+from engine.cli.data_files import files
 from engine.cli.output import Output
 from engine.errors import Failed, Problem
 from engine.i18n import _
@@ -48,7 +49,8 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help=_(
             "JSON, JSON Lines, CSV, TSV, text (also .gz and .zst), Parquet or Arrow; "
-            "a folder of them; several files of one format"
+            "a folder of them; several files of one format; a dataset on a hub: "
+            "OWNER/NAME (Hugging Face), ms:OWNER/NAME (ModelScope)"
         ),
     )
 
@@ -144,7 +146,7 @@ def _show(args: argparse.Namespace, out: Output) -> int:
             _("Add --model with the model's folder."),
         )
     with (
-        Dataset.open(args.file, args.shape, _cache(out)) as dataset,
+        Dataset.open(files(args.file, out), args.shape, _cache(out)) as dataset,
         Preview(out.settings) as preview,
     ):
         for note in dataset.notes:
@@ -286,7 +288,7 @@ def _check(args: argparse.Namespace, out: Output) -> int:
     from engine.dataset.check import check
     from engine.dataset.reader import Dataset
 
-    with Dataset.open(args.file, args.shape) as dataset:
+    with Dataset.open(files(args.file, out), args.shape) as dataset:
         report = check(
             dataset,
             model=args.model,

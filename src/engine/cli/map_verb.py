@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.cli.data_files import files
 from engine.cli.output import Output
 from engine.errors import Failed, Problem
 from engine.i18n import _
@@ -66,7 +67,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _map(args: argparse.Namespace, out: Output) -> int:
     from engine.dataset.reader import Dataset
 
-    with Dataset.open(args.file) as dataset:
+    with Dataset.open(files([args.file], out)) as dataset:
         if args.map_fn:
             return _by_xtuner(dataset, args, out)
         return _by_module(dataset, args, out)
@@ -82,8 +83,12 @@ def _by_module(dataset: Dataset, args: argparse.Namespace, out: Output) -> int:
         out.workspace().configs / f"{mapping_.module_name(dataset.path.name.partition('.')[0])}.py"
     )
     mapping_.write_map_module(mapping, path, args.force)
-    document = {"out": str(path), "map_fn": mapping_.FUNCTION, "mapping": asdict(mapping)}
-    document["items"] = items
+    document = {
+        "out": str(path),
+        "map_fn": mapping_.FUNCTION,
+        "mapping": asdict(mapping),
+        "items": items,
+    }
     out.result(document, lambda: _lines(document))
     out.say(_("In a config beside it: from {name} import map_fn").format(name=path.stem))
     return 1 if any(item["problem"] for item in items) else 0

@@ -17,7 +17,7 @@ DATA = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
 PACKED = (".gz", ".zst")
 _NAME = r"[\w][\w.-]*"
 _REPO = re.compile(
-    rf"(?:(?P<source>hf|ms):(?://)?)?(?:datasets/)?"
+    rf"(?:(?P<source>hf|ms):/{{0,2}})?(?:datasets/)?"
     rf"(?P<name>{_NAME}/{_NAME})(?:@(?P<revision>[\w./-]+))?"
 )
 _OTHER_SPLITS = ("test", "valid", "validation", "val", "dev", "eval")

@@ -1,0 +1,34 @@
+"""What a person means by a dataset's name: files, a folder, or a dataset on a hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.dataset.offsets import Cancelled, Progress
+from engine.hub import client
+from engine.hub.repo import parse
+from engine.settings import Settings
+
+
+def files(
+    names: Sequence[Path | str],
+    *,
+    settings: Settings,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Path | list[Path]:
+    """What `Dataset.open` takes for `names`; a dataset on a hub is fetched first.
+
+    ``owner/name`` is a path where there is such a path, and the hub's dataset else.
+    `progress` gets bytes. Raises what `engine.hub.client.dataset` raises; whether
+    the files can be read is not asked here.
+    """
+    if len(names) != 1:
+        return [Path(name).expanduser() for name in names]
+    path = Path(names[0]).expanduser()
+    repo = None if path.exists() else parse(str(names[0]))
+    if repo is None:
+        return path
+    fetched = client.dataset(repo, settings=settings, progress=progress, cancelled=cancelled)
+    return fetched[0] if len(fetched) == 1 else fetched
