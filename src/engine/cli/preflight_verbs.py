@@ -52,6 +52,7 @@ def _preflight(args: argparse.Namespace, out: Output) -> int:
     with loaded.warm(out.settings) as worker:
         worker.start()  # it imports what it needs while we do
         from engine.config.preflight import preflight
+        from engine.own_runs import OwnRuns
 
         report = preflight(
             args.file,
@@ -63,6 +64,7 @@ def _preflight(args: argparse.Namespace, out: Output) -> int:
             progress=out.progress(_("Preflight")),
             found=lambda one: _tell(one, out),
             data=_Later(out),
+            past=OwnRuns(out.workspace()),
             worker=worker,
         )
     out.result(report, lambda: facts(report))
@@ -120,9 +122,15 @@ def facts(report: Report) -> Iterator[str]:
         parts = ", ".join(
             f"{name} {text.size(size)}" for name, size in report.estimate.parts.items() if size
         )
-        yield _("GPU memory about {size} ({parts})").format(
-            size=text.size(report.estimate.gpu_bytes), parts=parts
+        yield _("GPU memory about {peak}; {size} should be free ({parts})").format(
+            peak=text.size(report.estimate.allocated_bytes),
+            size=text.size(report.estimate.gpu_bytes),
+            parts=parts,
         )
     if report.disk_bytes is not None:
         yield _("disk {size}").format(size=text.size(report.disk_bytes))
+    if report.seconds is not None:
+        yield _("about {time}, as {run} went").format(
+            time=text.duration(report.seconds), run=text.one_line(report.seconds_like or "")
+        )
     yield _("Ready to train.") if report.ok else _("Not ready: see the lines with ✗.")

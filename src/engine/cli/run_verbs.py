@@ -135,6 +135,7 @@ def _preflight(plan: LaunchPlan, out: Output) -> bool:
     from engine.cli.preflight_verbs import report_lines
     from engine.config.preflight import preflight
     from engine.joined import Rows
+    from engine.own_runs import OwnRuns
 
     report = preflight(
         plan.config,
@@ -143,6 +144,7 @@ def _preflight(plan: LaunchPlan, out: Output) -> bool:
         deepspeed=plan.deepspeed or None,
         work_dir=plan.dir,
         data=Rows(out.settings),
+        past=OwnRuns(out.workspace()),
         progress=out.progress(_("Preflight")),
     )
     for line in report_lines(report):

@@ -108,6 +108,7 @@ class Stages:
         """Everything that can be known before training."""
         from engine.config.preflight import preflight
         from engine.joined import Rows
+        from engine.own_runs import OwnRuns
 
         report = preflight(
             self.config,
@@ -116,6 +117,7 @@ class Stages:
             deepspeed=self.deepspeed,
             progress=self._count,
             data=Rows(self.settings),
+            past=OwnRuns(self.workspace),
         )
         errors = [one for one in report.findings if one.level == "error"]
         if errors:

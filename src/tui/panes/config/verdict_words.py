@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from engine.i18n import N_, _, ngettext
-from engine.text import one_line, size
+from engine.text import duration, one_line, size
 from tui.panes.config.field_table import LEVEL_MARKS
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ PARTS = {
     "optimizer": N_("optimizer"),
     "logits": N_("logits"),
     "activations": N_("activations"),
+    "attention": N_("attention"),
+    "buffers": N_("buffers"),
+    "correction": N_("own runs"),
     "overhead": N_("overhead"),
 }
 STYLES = {"error": "red", "warning": "yellow", "info": ""}
@@ -56,15 +59,19 @@ def facts(report: Report) -> str:
         samples = ngettext("{n:,} sample", "{n:,} samples", report.samples)
         steps = ngettext("{n:,} step", "{n:,} steps", report.steps)
         known.append(f"{samples.format(n=report.samples)} → {steps.format(n=report.steps)}")
+    if report.seconds is not None:
+        time, run = duration(report.seconds), one_line(report.seconds_like or "")
+        known.append(_("≈ {time}, as {run} went").format(time=time, run=run))
     if report.disk_bytes is not None:
         known.append(_("disk {size}").format(size=size(report.disk_bytes)))
     if report.estimate is not None:
         biggest = sorted(report.estimate.parts.items(), key=lambda part: -part[1])
-        parts = " · ".join(f"{_(PARTS.get(name, name))} {size(count)}" for name, count in biggest)
-        known.append(
-            _("memory of a GPU ≈ {size}").format(size=size(report.estimate.gpu_bytes))
-            + f" ({parts})"
+        parts = " · ".join(
+            f"{_(PARTS.get(name, name))} {size(count)}" for name, count in biggest if count
         )
+        peak, free = size(report.estimate.allocated_bytes), size(report.estimate.gpu_bytes)
+        words = _("memory of a GPU ≈ {peak}, {free} should be free")
+        known.append(words.format(peak=peak, free=free) + f" ({parts})")
     return "  ·  ".join(known)
 
 

@@ -11,7 +11,8 @@ from engine.errors import Problem
 from engine.i18n import _, ngettext
 from engine.run.launch import LaunchPlan
 from engine.settings import Settings
-from engine.text import one_line
+from engine.text import duration, one_line
+from engine.workspace import Workspace
 
 if TYPE_CHECKING:
     from engine.config.preflight import Report
@@ -39,6 +40,7 @@ def check(plan: LaunchPlan, settings: Settings) -> Check:
     """Run the preflight for `plan`. Takes seconds."""
     from engine.config.preflight import preflight
     from engine.joined import Rows
+    from engine.own_runs import OwnRuns
 
     report = preflight(
         plan.config,
@@ -47,6 +49,7 @@ def check(plan: LaunchPlan, settings: Settings) -> Check:
         deepspeed=plan.deepspeed or None,
         work_dir=plan.dir,
         data=Rows(settings),
+        past=OwnRuns(Workspace(plan.workspace)),
     )
     return Check(report)
 
@@ -70,6 +73,9 @@ def check_words(found: Check) -> Text:
     if report.samples and report.steps:
         facts = _("{samples} samples → {steps} steps")
         text.append("   " + facts.format(samples=report.samples, steps=report.steps))
+    if report.seconds is not None:
+        time, run = duration(report.seconds), one_line(report.seconds_like or "")
+        text.append("   " + _("≈ {time}, as {run} went").format(time=time, run=run))
     grave = [one for one in report.findings if one.level != "info"]
     for finding in sorted(grave, key=lambda one: one.level != "error")[:_SHOWN]:
         text.append("\n  " + one_line(finding.what, marks=False))
