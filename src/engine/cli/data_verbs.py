@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.cli import data_text, map_verb
+from engine.cli import data_text, map_verb, portion_verbs
 from engine.cli.data_files import files
 from engine.cli.output import Output
 from engine.errors import Failed, Problem
@@ -33,6 +33,12 @@ def add(
         leaves.add_parser("map", parents=[common], help=_("say what is question and answer"))
     )
     _add_replace(leaves.add_parser("replace", parents=[common], help=_("replace a text")))
+    portion_verbs.add_export(
+        leaves.add_parser("export", parents=[common], help=_("write some rows to a new file"))
+    )
+    portion_verbs.add_split(
+        leaves.add_parser("split", parents=[common], help=_("split off a validation set"))
+    )
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +97,7 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    _add_file(parser)
+    _add_files(parser)
     _add_model(parser)
     parser.add_argument(
         "--pack", action="store_true", help=_("rows are packed to the maximum length")
