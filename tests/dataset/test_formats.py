@@ -160,19 +160,49 @@ def ours(paths: list[Path]) -> tuple[list, dict]:
         return [row.value for row in rows], dataset.load_args()
 
 
+REFUSED = {
+    "names twice.jsonl": '{"a": 1, "a": 2}\n{"a": 3}\n',
+    "spaces before.json": '\n [{"a": 1}]',
+    "nested too deep.json": '[{"a": ' + "[" * 3000 + "]" * 3000 + "}]",
+    "a comma too few.jsonl": '{"a": 1}\n{"a" 2}\n',
+    "no utf8.csv": b"a,b\n1,\xff\n",
+    "a cell too many.csv": "a,b\n1,2\n2,y,3\n",
+    "not closed.csv": 'a,b\n1,"x\n2,y\n',
+    "text behind numbers.csv": "a,b\n" + "1,x\n" * 10_001 + "foo,y\n",
+    "cut off.jsonl.gz": gzip.compress(random.Random(1).randbytes(9999).hex().encode())[:5000],
+}
+"""Files that the library cannot read."""
+
+
+def flagged(path: Path) -> bool:
+    """Whether we say that something is wrong."""
+    with Dataset.open(path) as dataset:
+        rows = list(dataset.records())
+        return bool(any(row.problem for row in rows) or dataset.faults() or dataset.notes)
+
+
 @pytest.mark.slow
-def test_datasets_gives_the_same_rows(made):
-    """One process for all: importing the library takes longer than reading them."""
+def test_what_datasets_makes_of_the_same_files(made, tmp_path):
+    """The same rows; and what it refuses is flagged. One process for all: its import is slow."""
     mine = {name: ours(paths) for name, paths in made.items()}
-    asked = json.dumps([arguments for _rows, arguments in mine.values()])
-    script = Path(__file__).with_name("datasets_says.py")
+    asked = [arguments for _rows, arguments in mine.values()]
+    for name, content in REFUSED.items():
+        path = write(tmp_path / name, content)
+        assert flagged(path), name
+        with Dataset.open(path) as dataset:
+            asked.append(dataset.load_args())
     done = subprocess.run(
-        [sys.executable, script], input=asked, capture_output=True, text=True, check=True
+        [sys.executable, Path(__file__).with_name("datasets_says.py")],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    for (name, (rows, _arguments)), answer in zip(
-        mine.items(), json.loads(done.stdout), strict=True
-    ):
-        assert answer == {"rows": json.loads(json.dumps(rows))}, name
+    answers = iter(json.loads(done.stdout))
+    for name, (rows, _arguments) in mine.items():
+        assert next(answers) == {"rows": json.loads(json.dumps(rows))}, name
+    for name in REFUSED:
+        assert "error" in next(answers), name
 
 
 def test_every_format_opens(made):

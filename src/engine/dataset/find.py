@@ -15,8 +15,8 @@ from engine.dataset.arrow_part import ArrowPart
 from engine.dataset.columnar import ColumnarPart
 from engine.dataset.parquet_part import ParquetPart
 from engine.dataset.rows import Part
-from engine.dataset.source import open_source
 from engine.dataset.text_part import TextPart
+from engine.dataset.unpacked import open_source
 from engine.errors import Problem
 from engine.i18n import _
 

@@ -123,7 +123,7 @@ class Offsets:
     ) -> Iterator[tuple[int, bytes]]:
         """Rows from `first` up to `last` with their separators, read in large pieces.
 
-        Of a row of more than `longest` bytes only so many are given.
+        Of a row of more than `longest` bytes only so many are read, and one more.
         """
         row = first
         while (last is None or row < last) and self.reach(row):
@@ -133,8 +133,12 @@ class Offsets:
             until = until if last is None else min(until, last)
             end = self.span(until - 1)[1]
             if longest is not None and until == row + 1:
-                end = min(end, begin + longest)
+                end = min(end, begin + longest + 1)
             block = self.read(begin, end)
+            if until == row + 1:
+                yield row, block  # not a copy: it may be large
+                row = until
+                continue
             for index in range(row, until):
                 start, end = self.span(index)
                 yield index, block[start - begin : end - begin]

@@ -1,43 +1,18 @@
-"""The bytes of a text file, whether it is plain or compressed.
-
-A compressed file is unpacked as far as it is asked for into a temporary file
-without a name, which goes when the source is closed or the process ends.
-"""
+"""The bytes of a file that must stay what it was when it was opened."""
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import hashlib
 import io
 import os
 import stat
-import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
-from engine.errors import Failed, Problem
+from engine.errors import Problem
 from engine.i18n import _
 
 CHUNK = 1 << 20
-_GZIP = b"\x1f\x8b"
-_ZSTD = b"\x28\xb5\x2f\xfd"
-_NAMES = {"gz": "gzip", "zst": "zstd"}
-
-
-def open_source(path: Path) -> Source:
-    """The text in `path`. Raises `Problem` when it cannot be read."""
-    plain = Source(path)
-    try:
-        magic = plain.read(0, 4)
-        for compression, begin in (("gz", _GZIP), ("zst", _ZSTD)):
-            if magic.startswith(begin):
-                return Unpacked(plain, compression)
-    except BaseException:
-        plain.close()
-        raise
-    return plain
 
 
 class Source:
@@ -61,7 +36,7 @@ class Source:
         Raises `Problem` when the file has been written to since it was opened:
         what stands there now need not be what was indexed.
         """
-        content = _read(self._descriptor, start, end)
+        content = read_at(self._descriptor, start, end)
         if _state(os.fstat(self._descriptor)) != _state(self._opened):
             raise changed_file(self.path)
         return content
@@ -73,8 +48,8 @@ class Source:
     def fingerprint(self) -> str:
         """Changes when the file's size, time or beginning or end change."""
         digest = hashlib.sha256(f"{self.size} {self._opened.st_mtime_ns}".encode())
-        digest.update(_read(self._descriptor, 0, CHUNK))
-        digest.update(_read(self._descriptor, max(0, self.size - CHUNK), self.size))
+        digest.update(read_at(self._descriptor, 0, CHUNK))
+        digest.update(read_at(self._descriptor, max(0, self.size - CHUNK), self.size))
         return digest.hexdigest()
 
     def changed(self) -> bool:
@@ -86,78 +61,6 @@ class Source:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-class Unpacked(Source):
-    """The text in a gzip or zstd file."""
-
-    def __init__(self, plain: Source, compression: str) -> None:
-        """Takes over `plain`: closing this closes it."""
-        self.path = plain.path
-        self.size = plain.size
-        self.compression = compression
-        self._plain = plain
-        self._file = SourceFile(plain)
-        self._stream = _unpacking(self._file, compression, plain.path)
-        self._text = tempfile.TemporaryFile(prefix="tunedeck-")  # noqa: SIM115 (closed in close)
-        self._length = 0
-        self._ended = False
-        self._lock = threading.Lock()
-
-    def read(self, start: int, end: int) -> bytes:
-        """See `Source.read`. Raises `Failed` when there is no room for the text."""
-        with self._lock:
-            while self._length < end and not self._ended:
-                self._more()
-        return _read(self._text.fileno(), start, end)
-
-    def _more(self) -> None:
-        try:
-            piece = self._stream.read(CHUNK)
-        except Problem:
-            raise
-        except Exception as error:  # each library has its own for a damaged file
-            if self._length == 0:
-                raise Problem(
-                    _("Cannot read {path}").format(path=self.path),
-                    _("It is compressed ({kind}), and damaged: {error}").format(
-                        kind=_NAMES[self.compression], error=error
-                    ),
-                    _("Copy it again from where it came from."),
-                ) from error
-            self.fault = _("the compressed file is damaged or cut off here")
-            piece = b""
-        if not piece:
-            self._ended = True
-            return
-        try:
-            _write(self._text.fileno(), piece, self._length)
-        except OSError as error:
-            raise Failed(
-                _("No room to unpack {path}").format(path=self.path),
-                f"{tempfile.gettempdir()}: {error.strerror}",
-                _("Free some space there, or set TMPDIR to a folder on a larger disk."),
-            ) from error
-        self._length += len(piece)
-
-    def done(self, _offset: int) -> int:
-        """See `Source.done`."""
-        return min(self._file.at, self.size)
-
-    def fingerprint(self) -> str:
-        """See `Source.fingerprint`."""
-        return self._plain.fingerprint()
-
-    def changed(self) -> bool:
-        """See `Source.changed`."""
-        return self._plain.changed()
-
-    def close(self) -> None:
-        """Close the file and forget its text."""
-        with self._lock:
-            self._ended = True
-            self._text.close()
-        self._plain.close()
 
 
 class SourceFile(io.RawIOBase):
@@ -198,27 +101,6 @@ class SourceFile(io.RawIOBase):
         begin = {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: self._source.size}[whence]
         self.at = begin + offset
         return self.at
-
-
-def _unpacking(file: Any, compression: str, path: Path) -> Any:
-    """A file object with the text of the compressed `file`."""
-    if compression == "gz":
-        return gzip.GzipFile(fileobj=file, mode="rb")
-    with contextlib.suppress(ImportError):
-        import zstandard
-
-        return zstandard.ZstdDecompressor().stream_reader(
-            file, read_across_frames=True, closefd=False
-        )
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise Problem(
-            _("Cannot read {path}").format(path=path),
-            _("It is compressed (zstd), and no library that unpacks that is installed."),
-            _("Install one (pip install zstandard), or unpack it with zstd -d."),
-        ) from error
-    return pyarrow.CompressedInputStream(file, "zstd")
 
 
 def open_file(path: Path) -> int:
@@ -265,16 +147,10 @@ def _state(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _read(descriptor: int, start: int, end: int) -> bytes:
+def read_at(descriptor: int, start: int, end: int) -> bytes:
+    """The bytes from `start` to `end`; fewer only at the end of the file."""
     parts = []
     while start < end and (part := os.pread(descriptor, end - start, start)):
         parts.append(part)
         start += len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _write(descriptor: int, content: bytes, at: int) -> None:
-    view = memoryview(content)
-    while view:
-        written = os.pwrite(descriptor, view, at)
-        view, at = view[written:], at + written

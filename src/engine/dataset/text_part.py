@@ -13,7 +13,7 @@ from engine.dataset.rows import Part, Row
 from engine.dataset.source import Source
 from engine.i18n import _
 
-LONGEST_ROW = 1 << 25
+LONGEST_ROW = 1 << 24
 """Bytes; a longer row is flagged, not read."""
 _SAMPLE = 20
 """Rows that tell a JSON file's columns."""
@@ -51,7 +51,7 @@ class TextPart(Part):
     def records(self, start: int = 0, end: int | None = None) -> Iterator[Row]:
         """See `Part`."""
         line = 0
-        for index, raw in self._offsets.spans(start, end, LONGEST_ROW + 1):
+        for index, raw in self._offsets.spans(start, end, LONGEST_ROW):
             line = line or self._offsets.line(index)
             try:
                 value, problem = self._decode(raw), None
