@@ -69,6 +69,8 @@ class Work(msgspec.Struct, frozen=True):
     training: Training
     packed: bool
     """Every row of a batch is full."""
+    rows: str
+    """Where they come from, if they are not packed: the time then depends on their lengths."""
     on_cpu: bool
 
     def remembers(self, other: Work) -> bool:
@@ -93,7 +95,8 @@ def work(start: Start, model: Shape) -> Work:
         processes=start.processes,
         deepspeed=start.deepspeed,
     )
-    return Work(model, training, start.packed, start.on_cpu)
+    rows = "" if start.packed else repr(start.config.get(f"{start.dataset}.dataset"))
+    return Work(model, training, start.packed, rows, start.on_cpu)
 
 
 def ask(past: Past, start: Start, model: Shape, worker: WorkerClient) -> Told:
@@ -123,7 +126,7 @@ def _work_of(run: PastRun, start: Start, worker: WorkerClient) -> Work | None:
     try:
         config = loaded.load(run.config, start.settings, worker=worker)
         setting = check_deepspeed.read(run.deepspeed, start.settings)
-    except (Failed, Problem, OSError, UnicodeDecodeError):
+    except (Failed, Problem, OSError, SyntaxError, ValueError):  # changed since, or gone
         return None
     then = Start(run.config, config, start.settings, run.gpus, setting)
     place = estimate.place(config)
