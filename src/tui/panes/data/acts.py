@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,7 +32,7 @@ TELL_EVERY = 0.3
 class Step(NamedTuple):
     """Something that can be undone: an edit, or (`edit` None) another file opened instead."""
 
-    former: Path
+    former: Sequence[Path]
     row: int
     edit: Edit | None
 
@@ -50,14 +50,14 @@ class Acts:
     """
 
     class Done(Message):
-        """A file was written: read `path` again. `row` deserves the cursor.
+        """A file was written: read `paths` again. `row` deserves the cursor.
 
         `moved` says whether rows have other numbers now, `words` what was done.
         """
 
-        def __init__(self, path: Path, row: int, moved: bool, words: str) -> None:
+        def __init__(self, paths: Sequence[Path], row: int, moved: bool, words: str) -> None:
             super().__init__()
-            self.path, self.row, self.moved, self.words = path, row, moved, words
+            self.paths, self.row, self.moved, self.words = paths, row, moved, words
 
     def __init__(self, host: Widget, workspace: Workspace, say: Callable[[str], None]) -> None:
         self._host = host
@@ -156,7 +156,7 @@ class Acts:
 
         self._start(partial(self._write, act))
 
-    def replaced(self, former: Path, row: int) -> None:
+    def replaced(self, former: Sequence[Path], row: int) -> None:
         """Another file was opened in place of `former`, which can be gone back to."""
         self._steps.append(Step(former, row, None))
 
@@ -200,8 +200,8 @@ class Acts:
         from engine.dataset.versions import Versions
 
         done = act(Versions(self._folder), **self._heard())
-        self._steps.append(Step(dataset.path, row, done))
-        self._host.post_message(self.Done(dataset.path, row, moved, f"{words}   u  {_('undo')}"))
+        self._steps.append(Step([dataset.path], row, done))
+        self._host.post_message(self.Done([dataset.path], row, moved, f"{words}   u  {_('undo')}"))
 
     def _write(self, act: Callable[..., str]) -> None:
         words = act(**self._heard())

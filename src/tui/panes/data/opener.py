@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,9 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.worker import get_current_worker
 
+from engine.i18n import _
+from engine.settings import Settings
+from engine.text import one_line, size
 from tui.panes.data.rows import PAGE
 
 if TYPE_CHECKING:
@@ -28,7 +31,9 @@ class Opener:
 
     Args:
         host: its threads are used; what fails ends where its workers' errors end.
+        settings: of the process that fetches from hubs.
         cache: a folder that keeps indexes of large files.
+        say: told, on the event loop, how far a download is.
     """
 
     class Opened(Message):
@@ -55,17 +60,29 @@ class Opener:
     class Stale(Message):
         """The file on disk is no longer the one that is open."""
 
-    def __init__(self, host: Widget, cache: Path) -> None:
+    def __init__(
+        self, host: Widget, settings: Settings, cache: Path, say: Callable[[str], None]
+    ) -> None:
         self._host = host
+        self._settings = settings
         self._cache = cache
+        self._say = say
         self._looking = False
         self.dataset: Dataset | None = None
+        self.paths: list[Path] = []
+        """What it was opened as: a file, a folder, or several files."""
         self.stale = False
         """Whether the file on disk is known to be another by now."""
 
-    def open(self, path: Path, shape: str | None = None, row: int = 0, words: str = "") -> None:
-        """Open `path`, the cursor on `row`; its rows have `shape` (None: told from them)."""
-        self._run(partial(self._open, path, shape, row, words), "open", exclusive=True)
+    def open(self, name: str, shape: str | None = None) -> None:
+        """Open what a person means by `name`: a file, a folder, a dataset on a hub."""
+        self._run(partial(self._fetch, name, shape), "open", exclusive=True)
+
+    def open_files(
+        self, paths: Sequence[Path], shape: str | None = None, row: int = 0, words: str = ""
+    ) -> None:
+        """Open `paths`, the cursor on `row`; its rows have `shape` (None: told from them)."""
+        self._run(partial(self._open, paths, shape, row, words), "open", exclusive=True)
 
     def look(self) -> None:
         """See whether the file has changed, in a thread: a file system may take its time."""
@@ -78,18 +95,39 @@ class Opener:
             function, group=group, thread=True, exclusive=exclusive, exit_on_error=False
         )
 
-    def _open(self, path: Path, shape: str | None, row: int, words: str) -> None:
+    def _fetch(self, name: str, shape: str | None) -> None:
+        from engine.dataset import named
+
+        worker, told = get_current_worker(), 0.0
+
+        def say(done: int, total: int) -> None:
+            nonlocal told
+            if time.monotonic() - told > TELL_EVERY and not worker.is_cancelled:
+                told = time.monotonic()
+                share = f"{100 * done // total} %" if total else size(done)
+                words = _("Fetching {name} … {share}").format(name=one_line(name), share=share)
+                self._host.app.call_from_thread(self._say, words)
+
+        found = named.files(
+            [name], settings=self._settings, progress=say, cancelled=lambda: worker.is_cancelled
+        )
+        self._open([found] if isinstance(found, Path) else found, shape, 0, "")
+
+    def _open(self, paths: Sequence[Path], shape: str | None, row: int, words: str) -> None:
         from engine.dataset.reader import Dataset
 
-        dataset = Dataset.open(path, shape, cache=self._cache)
+        dataset = Dataset.open(paths, shape, cache=self._cache)
+        opened = partial(self._opened, dataset, list(paths))
         first = dataset.page(max(0, row - PAGE // 2), PAGE)
-        self._host.app.call_from_thread(self._opened, dataset, first, row, words)
+        self._host.app.call_from_thread(opened, first, row, words)
         if dataset.rows is None:
             self._count(dataset)
 
-    def _opened(self, dataset: Dataset, first: list[Row], row: int, words: str) -> None:
-        same = self.dataset is not None and self.dataset.paths == dataset.paths
-        self.dataset, self.stale = dataset, False
+    def _opened(
+        self, dataset: Dataset, paths: list[Path], first: list[Row], row: int, words: str
+    ) -> None:
+        same = self.paths == paths
+        self.dataset, self.paths, self.stale = dataset, paths, False
         self._host.post_message(self.Opened(dataset, first, row, same, words))
 
     def _count(self, dataset: Dataset) -> None:

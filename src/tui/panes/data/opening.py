@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from engine.i18n import _, ngettext
 from engine.text import size
 from engine.workspace import Workspace
-from tui.dialogs.choose import Choice
+from tui.dialogs.choose import PATHS, Choice
 
 if TYPE_CHECKING:
     from engine.dataset.reader import Dataset
@@ -36,6 +36,14 @@ def candidates(workspace: Workspace) -> Iterator[Choice]:
                 if path.is_dir() and (files := _files_in(path)):
                     words = ngettext("{count} file", "{count} files", files).format(count=files)
                     yield Choice(str(path), workspace.relative(path) + "/", words)
+
+
+def meant(typed: str, workspace: Workspace) -> str:
+    """What `typed` names: a path from the workspace's root, or as it stands a name on a hub."""
+    path = workspace.resolve(typed)
+    if path.exists() or typed.startswith(PATHS) or typed.lower().endswith(SUFFIXES):
+        return str(path)
+    return typed
 
 
 def _files_in(folder: Path) -> int:

@@ -62,13 +62,12 @@ class DataPane(Pane):
 
     def __init__(self, workspace: Workspace, settings: Settings) -> None:
         super().__init__(workspace, settings)
-        cache = workspace.state / "cache"
         self._pack = True
         self._eyes = Eyes(settings)
         self._facts = Facts()
-        self._opener = Opener(self, cache)
+        self._opener = Opener(self, settings, workspace.cache, self._say)
         self._browser = Browser(self._eyes, self._facts)
-        self._checking = Checking(settings, self._eyes, cache)
+        self._checking = Checking(settings, self._eyes, workspace.cache)
         self._acts = Acts(self, workspace, self._say)
 
     def compose(self) -> ComposeResult:
@@ -96,7 +95,7 @@ class DataPane(Pane):
             self._eyes.look_through(last.base, last.template)
         if self._opener.dataset is None:
             if last.data and Path(last.data).exists():
-                self._opener.open(Path(last.data))
+                self._opener.open_files([Path(last.data)])
             else:
                 self._say_how_to_begin()
 
@@ -122,22 +121,21 @@ class DataPane(Pane):
 
     @work(exit_on_error=False)
     async def action_open(self) -> None:
-        """Choose a dataset of this workspace, or give a path."""
+        """Choose a dataset of this workspace, or give a path or a name on a hub."""
         known = list(opening.candidates(self.workspace))
-        chosen = await self.app.push_screen_wait(Choose(_("Open a dataset"), known, free=True))
+        note = _("A file, a folder, or a dataset on a hub: hf:OWNER/NAME, ms:OWNER/NAME.")
+        chosen = await self.app.push_screen_wait(
+            Choose(_("Open a dataset"), known, free=True, note=note)
+        )
         if chosen:
             self._acts.forget()
-            self._opener.open(self.workspace.resolve(chosen))
+            self._opener.open(opening.meant(chosen, self.workspace))
 
     @work(exit_on_error=False)
     async def action_reload(self) -> None:
         """Read the file again, and stay where the cursor is."""
-        self._again("")
-
-    def _again(self, words: str, row: int | None = None) -> None:
-        dataset = self._dataset
-        row = self._browser.row if row is None else row
-        self._opener.open(dataset.path, dataset.shape or None, row, words)
+        shape = self._dataset.shape or None
+        self._opener.open_files(self._opener.paths, shape, self._browser.row)
 
     @work(exit_on_error=False)
     async def action_shape(self) -> None:
@@ -146,7 +144,7 @@ class DataPane(Pane):
         shape = await asking.a_shape(self.app, dataset)
         if shape is not None:
             shape = None if shape == asking.DETECT else shape
-            self._opener.open(dataset.path, shape, self._browser.row)
+            self._opener.open_files(self._opener.paths, shape, self._browser.row)
 
     @on(Opener.Opened)
     def _opened(self, event: Opener.Opened) -> None:
@@ -313,7 +311,7 @@ class DataPane(Pane):
         if event.moved:
             self._facts.marked.clear()
         shape = self._opener.dataset.shape if self._opener.dataset is not None else ""
-        self._opener.open(event.path, shape or None, event.row, event.words)
+        self._opener.open_files(event.paths, shape or None, event.row, event.words)
 
     @work(exit_on_error=False)
     async def action_substitute(self) -> None:
@@ -321,8 +319,8 @@ class DataPane(Pane):
         dataset = self._dataset
         written = await self.app.push_screen_wait(Substitute(dataset.path, self.workspace))
         if written is not None:
-            self._acts.replaced(dataset.path, self._browser.row)
-            self._opener.open(written, dataset.shape or None, self._browser.row)
+            self._acts.replaced(self._opener.paths, self._browser.row)
+            self._opener.open_files([written], dataset.shape or None, self._browser.row)
 
     @work(exit_on_error=False)
     async def action_export(self) -> None:
