@@ -2,7 +2,9 @@
 
     python benchmarks/estimate_table.py measured.jsonl
 
-reads what ``benchmarks/estimate.py`` wrote; no GPU and no torch. MiB.
+reads what ``benchmarks/estimate.py`` wrote; no GPU and no torch. MiB. The last
+two columns are what the estimate leaves to torch's allocator, and the least
+that is known to have been enough for it.
 """
 
 from __future__ import annotations
@@ -45,21 +47,36 @@ def measured(result: dict[str, Any]) -> int:
     return int(result["peak"])
 
 
+def room(result: dict[str, Any], told: estimate.Estimate) -> int:
+    """What the estimate leaves to torch's allocator."""
+    outside = estimate.CONTEXT + (estimate.COMMUNICATION if result["zero"] else 0)
+    return told.gpu_bytes - outside
+
+
+def caps(result: dict[str, Any], word: str) -> list[float]:
+    """The limits of the allocator under which it "trains", or is "out of memory"."""
+    tried = result.get("cap") or {}
+    return [float(factor) * result["peak"] for factor, found in tried.items() if found == word]
+
+
+def enough(result: dict[str, Any]) -> int:
+    """The least that is known to do: a limit, or what it took without one."""
+    return int(min([*caps(result, "trains"), result["reserved"]]))
+
+
 def main() -> None:
     """Print a row each, and the errors' middle and worst."""
     errors = []
-    print("| training | micro-batch | estimated | measured | error | peak at |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| training | micro-batch | estimated | measured | error | room | was enough |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for result in results(Path(sys.argv[1])):
         told, real = estimated(result), measured(result)
         error = told.allocated_bytes / real - 1
         errors.append(abs(error))
         shape = f"{result['batch']} x {result['length']}{'' if result['packed'] else ', padded'}"
-        moments = {name: result["later"].get(name, 0) for name in ("forward", "backward", "step")}
-        at = max(moments, key=lambda name: moments[name])
         print(
             f"| {result['plan']} | {shape} | {told.allocated_bytes >> 20} | {real >> 20} "
-            f"| {error:+.1%} | {told.moment} ({at}) |"
+            f"| {error:+.1%} | {room(result, told) >> 20} | {enough(result) >> 20} |"
         )
     print(
         f"\n{len(errors)} points: median {statistics.median(errors):.1%}, worst {max(errors):.1%}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,28 +96,29 @@ def test_the_estimate_is_near_what_a_real_run_logged(
     assert logged + 900 < found.gpu_bytes / 2**20 < 1.04 * nvml
 
 
+@dataclass
 class Point:
     """One measured micro-batch, as it was and as it is estimated. Bytes."""
 
-    def __init__(self, result: dict[str, Any], told: estimate.Estimate) -> None:
-        self.name = f"{result['plan']}, {result['batch']} x {result['length']}"
-        self.result, self.told = result, told
-        self.peak: int = result["peak"]
-        self.context: int = result["used"] - result["reserved"]
-        self.room = told.gpu_bytes - estimate.CONTEXT
-        self.room -= estimate.COMMUNICATION if result["zero"] else 0
-        """What the estimate leaves to torch's allocator."""
-
-    def caps(self, word: str) -> Iterator[float]:
-        """Limits of the allocator under which it "trains", or is "out of memory"."""
-        for factor, found in (self.result.get("cap") or {}).items():
-            if found == word:
-                yield float(factor) * self.peak
+    name: str
+    result: dict[str, Any]
+    told: estimate.Estimate
+    room: int
+    """What the estimate leaves to torch's allocator."""
+    enough: int
+    """The least that is known to do."""
+    refused: list[float]
+    """Limits of the allocator under which it was out of memory."""
 
     @property
-    def enough(self) -> float:
-        """The least that is known to do."""
-        return min([*self.caps("trains"), self.result["reserved"]])
+    def peak(self) -> int:
+        """Of its tensors."""
+        return int(self.result["peak"])
+
+    @property
+    def context(self) -> int:
+        """What the process held beside torch's allocator."""
+        return int(self.result["used"] - self.result["reserved"])
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +128,14 @@ def points() -> list[Point]:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         import estimate_table
 
-    results = estimate_table.results(ROOT / "tests/fixtures/gpu/memory_h100.jsonl")
-    return [Point(one, estimate_table.estimated(one)) for one in results]
+    found = []
+    for one in estimate_table.results(ROOT / "tests/fixtures/gpu/memory_h100.jsonl"):
+        name = f"{one['plan']}, {one['batch']} x {one['length']}"
+        told = estimate_table.estimated(one)
+        refused = estimate_table.caps(one, "out of memory")
+        room, enough = estimate_table.room(one, told), estimate_table.enough(one)
+        found.append(Point(name, one, told, room, enough, refused))
+    return found
 
 
 def test_the_estimate_is_near_the_peak_of_every_measured_point(points: list[Point]) -> None:
@@ -147,7 +154,7 @@ def test_the_measured_steps_peak_as_whole_runs_of_xtuner_did(points: list[Point]
 
 
 def test_it_never_says_that_it_fits_where_it_did_not(points: list[Point]) -> None:
-    refused = [(one, cap) for one in points for cap in one.caps("out of memory")]
+    refused = [(one, cap) for one in points for cap in one.refused]
     assert len(refused) >= 25
     for one, cap in refused:
         assert one.room > cap, f"{one.name} was out of memory at {size(int(cap))}"
