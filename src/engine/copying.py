@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.config.copy import Copied, copy, module_of, target_of
+from engine.config.copy import Copied, copy, module_of, target_of, write_module
 from engine.config.pairs import is_pair
+from engine.config.pointing import point
+from engine.config.source import ConfigSource
 from engine.config.training_data import TrainingData
 from engine.dataset import mapping, shapes, suggest
 from engine.dataset.reader import Dataset
@@ -53,6 +55,15 @@ def copy_config(
         values=values,
         force=force,
     )
+
+
+def point_config(source: ConfigSource, data: Path) -> None:
+    """Make a config that has a path train on `data`; it is not saved, a map module is."""
+    assert source.path is not None, "the map module stands beside the config"
+    module = module_of(source.path)
+    text = point(source, training_data(data, None, module), module)
+    if text:
+        write_module(source.path.with_name(f"{module}.py"), text, force=False)
 
 
 def training_data(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import catalogue
+from engine.config import catalogue, fields
 from engine.config.source import ConfigSource
 from engine.config.values import Code
 from engine.errors import Problem
@@ -173,13 +173,13 @@ def test_rename_puts_a_misspelt_name_right() -> None:
 
 
 def test_fields_tell_section_line_and_meaning() -> None:
-    fields = {field.name: field for field in source().fields()}
-    assert fields["path"].section == "Model"
-    assert fields["lr"].line == 12
-    assert "learning rate" in fields["lr"].help
-    assert fields["betas"].code == "(0.9, 0.999)"
-    assert fields["model.lora.r"].value == 64
-    assert not fields["prompt_template"].literal
+    found = {field.name: field for field in fields.fields(source())}
+    assert found["path"].section == "Model"
+    assert found["lr"].line == 12
+    assert "learning rate" in found["lr"].help
+    assert found["betas"].code == "(0.9, 0.999)"
+    assert found["model.lora.r"].value == 64
+    assert not found["prompt_template"].literal
 
 
 def test_changes_name_what_was_set_added_and_removed() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from engine.config.copy import copy
 from engine.config.source import ConfigSource
 from engine.config.values import Code
+from engine.copying import copy_config
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.support.screen import NASTY, screen_lines, wait_until
@@ -46,7 +46,7 @@ def config(workspace: Workspace) -> Path:
     """A config copied from the catalogue and open."""
     data = Path(workspace.last().data)
     dest = workspace.configs / "助手.py"
-    path = copy(STOCK, dest, settings=Settings(), data=data).path
+    path = copy_config(STOCK, dest, settings=Settings(), data=data).path
     workspace.remember(config=str(path))
     return path
 
@@ -350,10 +350,10 @@ async def test_sections_stand_beside_the_form_where_there_is_room(
 async def test_an_expression_and_text_of_several_lines_survive_an_edit(
     workspace: Workspace, config: Path
 ) -> None:
-    text = config.read_text(encoding="utf-8").replace(
-        "SYSTEM = SYSTEM_TEMPLATE.alpaca", 'SYSTEM = """第一行\n第二行"""'
-    )
-    config.write_text(text, encoding="utf-8")
+    source = ConfigSource.open(config)
+    source.set("SYSTEM", Code('"""第一行\n第二行"""'))
+    source.save()
+    text = source.text
     app = app_on(workspace)
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from engine.cli import catalogue_verbs
 from engine.cli.catalogue_verbs import pair
 from engine.cli.output import Output
+from engine.config.written import in_effect
 from engine.errors import Problem
 from engine.i18n import _
 
 if TYPE_CHECKING:
-    from engine.config.source import ConfigSource, Field
+    from engine.config.fields import Field
 
 
 def add(
@@ -46,29 +47,11 @@ def _on_file(
     return parser
 
 
-def _field(source: ConfigSource, key: str) -> Field:
-    """A field of any key, one of the form or not."""
-    from engine.config.field_table import BY_NAME
-    from engine.config.source import Field
-    from engine.config.values import Code
-
-    known = BY_NAME.get(key)
-    value = source.get(key)
-    return Field(
-        name=key,
-        value=value,
-        line=source.line(key),
-        section=_(known.section) if known else "",
-        help=_(known.help) if known else "",
-        code=source.code(key),
-        literal=not isinstance(value, Code),
-    )
-
-
 def _show(args: argparse.Namespace, out: Output) -> int:
+    from engine.config.fields import fields as fields_of
     from engine.config.source import ConfigSource
 
-    fields = ConfigSource.open(args.file).fields()
+    fields = fields_of(ConfigSource.open(args.file))
 
     def lines() -> Iterator[str]:
         width = max((len(field.name) for field in fields), default=0)
@@ -77,17 +60,26 @@ def _show(args: argparse.Namespace, out: Output) -> int:
             if field.section != section:
                 section = field.section
                 yield f"{section}:" if section else ""
-            code = " ".join(field.code.split())
-            yield f"{field.line:5}  {field.name:{width}}  {code}"
+            yield f"{field.line or '-':>5}  {field.name:{width}}  {_value(field)}"
 
     out.result({"path": args.file, "fields": fields}, lines)
     return 0
 
 
+def _value(field: Field) -> str:
+    """As it is written, and what that comes to where it is an expression."""
+    if not field.line:
+        return _("(not set: {default})").format(default=field.default)
+    code = " ".join(field.code.split())
+    shown = in_effect(field)
+    return f"{code}  = {shown}" if shown else code
+
+
 def _get(args: argparse.Namespace, out: Output) -> int:
+    from engine.config.fields import field as field_of
     from engine.config.source import ConfigSource
 
-    field = _field(ConfigSource.open(args.file), args.key)
+    field = field_of(ConfigSource.open(args.file), args.key)
     out.result({"fields": [field]}, lambda: [_shown(field.value)])
     return 0
 
@@ -97,23 +89,30 @@ def _shown(value: Any) -> str:
 
 
 def _set(args: argparse.Namespace, out: Output) -> int:
+    from engine.config.fields import assign
+    from engine.config.fields import field as field_of
     from engine.config.source import ConfigSource
 
     source = ConfigSource.open(args.file)
     pairs = [pair(one) for one in args.pairs]
     for key, value in pairs:
-        source.assign(key, value)
+        assign(source, key, value)
     source.save()
-    fields = [_field(source, key) for key, _value in pairs]
-    out.result(
-        {"path": args.file, "fields": fields},
-        lambda: (f"{field.line:5}  {field.name} = {field.code}" for field in fields),
-    )
+    fields = [field_of(source, key) for key, _text in pairs]
+
+    def lines() -> Iterator[str]:
+        for field in fields:
+            yield f"{field.line:5}  {field.name} = {_value(field)}"
+            if field.also:
+                yield "       " + _("also changes {names}").format(names=", ".join(field.also))
+
+    out.result({"path": args.file, "fields": fields}, lines)
     return 0
 
 
 def _diff(args: argparse.Namespace, out: Output) -> int:
     from engine.config import catalogue, copy
+    from engine.config.fields import field as field_of
     from engine.config.source import ConfigSource
 
     source = ConfigSource.open(args.file)
@@ -129,7 +128,7 @@ def _diff(args: argparse.Namespace, out: Output) -> int:
             )
         other = found
     changes = source.changes(other)
-    fields = [_field(source, change.name) for change in changes if change.after is not None]
+    fields = [field_of(source, change.name) for change in changes if change.after is not None]
     name, origin = str(args.file), str(other.path or "")
     out.result(
         {"path": args.file, "against": other.path, "changes": changes, "fields": fields},

@@ -74,11 +74,11 @@ def copy(
             source.set(key, value)
     changes = source.changes(before)
     source.note(f"{ORIGIN}{origin.stem}{_release(origin, settings)}")
-    beside = _write_module(target.with_name(f"{module}.py"), text, force) if text else None
+    beside = write_module(target.with_name(f"{module}.py"), text, force) if text else None
     return Copied(source.save(target, force=force), changes, beside, notes)
 
 
-def _write_module(path: Path, text: str, force: bool) -> Path:
+def write_module(path: Path, text: str, force: bool) -> Path:
     """Write a map module; one that says the same already may stand there."""
     same = path.is_file() and path.read_bytes() == text.encode()
     with files.replacing(path, force=force or same) as file:

@@ -11,13 +11,14 @@ from textual.geometry import Region
 from textual.message import Message
 from textual.widgets import Input
 
+from engine.config.written import in_effect
 from engine.i18n import N_, _
 from engine.text import one_line
 from tui.panes.config.rows import Row, shown_value, tail, worst
 from tui.widgets.table import Column, Kind, VirtualTable
 
 if TYPE_CHECKING:
-    from engine.config.source import Field
+    from engine.config.fields import Field
 
 NAME, VALUE = 1, 2
 NAME_WIDTH = 30
@@ -129,6 +130,9 @@ class FieldTable(VirtualTable):
         if row.is_path:
             shown = tail(shown, width)
         value = Text(shown)
+        effective = one_line(row.field.default if not row.field.line else in_effect(row.field))
+        if effective:
+            value.append(f"  {'' if not row.field.line else '= '}{effective}", "dim")
         if was is not None:
             value.append("  " + _("was {value}").format(value=one_line(was) or "–"), "dim")
         return [mark, tail(name, NAME_WIDTH), value]
@@ -157,9 +161,17 @@ class SectionTable(VirtualTable):
         super().__init__([Column("", 1), Column(N_("section"))], id=id)
         self._sections: list[str] = []
         self._levels: dict[str, str] = {}
+        self._checked = False
 
-    def show(self, rows: Sequence[Row], levels: Mapping[str, str]) -> None:
-        """Show the sections of `rows`; `levels` are those of findings, by setting."""
+    def show(self, rows: Sequence[Row], levels: Mapping[str, str], checked: bool) -> None:
+        """Show the sections of `rows`.
+
+        Args:
+            rows: headings and settings.
+            levels: those of findings, by setting.
+            checked: whether preflight looked: where it found nothing, all is well.
+        """
+        self._checked = checked
         self._sections = list(dict.fromkeys(row.section for row in rows))
         self._levels = dict.fromkeys(self._sections, "")
         for row in rows:
@@ -180,7 +192,8 @@ class SectionTable(VirtualTable):
 
     def _cells(self, index: int) -> Sequence[str]:
         section = self._sections[index]
-        return [LEVEL_MARKS.get(self._levels[section], " "), section]
+        well = "✓" if self._checked else " "
+        return [LEVEL_MARKS.get(self._levels[section], well), section]
 
     def _kind_of(self, index: int) -> Kind:
         return _kind(self._levels[self._sections[index]])

@@ -19,7 +19,7 @@ from tui.panes.config.rows import text_to_edit
 from tui.widgets.table import VirtualTable
 
 if TYPE_CHECKING:
-    from engine.config.source import Field
+    from engine.config.fields import Field
     from tui.panes.config.opened import OpenConfig
 
 
@@ -80,8 +80,14 @@ class Form(Container):
 
     # What the pane calls
 
-    def show(self, config: OpenConfig, levels: dict[str, str]) -> None:
-        """Show the settings of `config`; `levels` are those of findings, by setting."""
+    def show(self, config: OpenConfig, levels: dict[str, str], checked: bool) -> None:
+        """Show the settings of `config`.
+
+        Args:
+            config: the config that is open.
+            levels: the worst findings' levels, by setting.
+            checked: whether preflight looked at the config as it is.
+        """
         if self._config is None or self._config.path != config.path:
             self._drafts = {}
             self._close()
@@ -89,7 +95,7 @@ class Form(Container):
         self.fields.show(config.rows, config.was, levels)
         if self.editing and (self.field is None or self.field.name != self.editor.field_name):
             self._close()  # the setting went with an edit made elsewhere
-        self.sections.show(config.rows, levels)
+        self.sections.show(config.rows, levels, checked)
         self.sections.follow(self.fields.section)
         self.call_after_refresh(self._settle)
 

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine import copying
+from engine.config import fields, textfile
 from engine.config.copy import origin as origin_of
-from engine.config.copy import point_at_data
-from engine.config.field_table import BY_NAME, TABLE
+from engine.config.field_table import find
 from engine.config.findings import Fix, apply
+from engine.config.known import SECTIONS
+from engine.config.merging import merge_configs
 from engine.config.source import ConfigSource
 from engine.errors import Problem
 from engine.i18n import _
@@ -22,6 +25,11 @@ from tui.panes.config.rows import Row, rows_of
 
 Stamp = tuple[int, int, int]
 """A file's change time in ns, size and inode: another one means, look closer."""
+
+Edit = tuple[str, str]
+"""The text before and after an edit."""
+
+GONE: Stamp = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,8 @@ class OpenConfig:
         origin: the catalogue's config that it was copied from, if that is known.
         rows: its settings under headings, in the order to show.
         was: the code that changed settings had in `origin` ("" where not set).
-        past: earlier texts that can be gone back to, the newest last.
+        past: edits that can be undone, the newest last.
+        future: undone edits that can be done again, the next one last.
         stamp: tells whether the file was touched since.
     """
 
@@ -43,7 +52,8 @@ class OpenConfig:
     origin: ConfigSource | None
     rows: list[Row]
     was: dict[str, str]
-    past: tuple[str, ...]
+    past: tuple[Edit, ...]
+    future: tuple[Edit, ...]
     stamp: Stamp
 
     @classmethod
@@ -51,7 +61,7 @@ class OpenConfig:
         """Open a config file. Raises `Problem` when it cannot be read or parsed."""
         stamp = _stamp(path)
         source = ConfigSource.open(path)
-        return cls._of(source, path, origin_of(source, settings), (), stamp)
+        return cls._of(source, path, origin_of(source, settings), (), (), stamp)
 
     @classmethod
     def _of(
@@ -59,24 +69,34 @@ class OpenConfig:
         source: ConfigSource,
         path: Path,
         origin: ConfigSource | None,
-        past: tuple[str, ...],
+        past: tuple[Edit, ...],
+        future: tuple[Edit, ...],
         stamp: Stamp,
     ) -> OpenConfig:
-        fields = source.fields()
-        rows = rows_of(fields, dict.fromkeys(_(known.section) for known in TABLE))
+        found = fields.fields(source)
+        rows = rows_of(found, [_(section) for section in SECTIONS])
         was = {}
         if origin is not None:
             changed = [change.name for change in source.changes(origin)]
-            for field in fields:
+            for field in found:
                 name = field.name
                 if any(one == name or one.startswith(name + ".") for one in changed):
-                    was[name] = origin.code(name) if origin.has(name) else ""
-        return cls(path, source, origin, rows, was, past, stamp)
+                    was[name] = origin.code_of(name)
+        return cls(path, source, origin, rows, was, past, future, stamp)
 
     @property
     def origin_name(self) -> str:
         """The name of the catalogue's config that this one was copied from, or ""."""
         return self.origin.path.stem if self.origin and self.origin.path else ""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the file was not there when it was last looked for."""
+        return self.stamp == GONE
+
+    def joined(self, before: OpenConfig) -> bool:
+        """Whether the edit that made this of `before` met another one made elsewhere."""
+        return len(self.past) > len(before.past) and self.past[-1][0] != before.source.text
 
     # Edits
 
@@ -86,11 +106,15 @@ class OpenConfig:
         A path that lies in the workspace `root` is written whole: the trainer
         works in another folder.
         """
-        known = BY_NAME.get(name)
+        known = find(name)
         if known is not None and known.path and typed:
             inside = root / Path(typed).expanduser()
             typed = str(inside) if inside.exists() else typed
-        return self._with(lambda source: source.assign(name, typed))
+        return self._with(lambda source: fields.assign(source, name, typed))
+
+    def reset(self, name: str) -> OpenConfig:
+        """The setting `name` gets the value that it has in the origin. Raises `Problem`."""
+        return self._with(lambda source: fields.reset(source, name, self.origin))
 
     def fixed(self, fix: Fix) -> OpenConfig:
         """Preflight's proposal is taken. Raises `Problem`."""
@@ -98,31 +122,59 @@ class OpenConfig:
 
     def pointed_at(self, data: Path) -> OpenConfig:
         """The config trains on the file `data`. Raises `Problem`."""
-        return self._with(lambda source: point_at_data(source, data))
+        return self._with(lambda source: copying.point_config(source, data))
 
     def _with(self, edit: Callable[[ConfigSource], None]) -> OpenConfig:
-        self._refuse_overwriting()
         source = ConfigSource(self.source.text, self.path)
         edit(source)
         if source.text == self.source.text:
             return self
-        source.save()
-        past = (*self.past, self.source.text)
-        return self._of(source, self.path, self.origin, past, _stamp(self.path))
+        return self._changed((self.source.text, source.text), self.past, ())
 
     def undone(self) -> OpenConfig:
-        """The text before the last edit, saved. Raises `Problem` when someone else edited since."""
+        """Without the last edit. Raises `Problem` when someone has edited that place since."""
         if not self.past:
             raise Problem(_("There is nothing to undo"))
-        self._refuse_overwriting()
-        source = ConfigSource(self.past[-1], self.path)
-        source.save(force=True)
-        return self._of(source, self.path, self.origin, self.past[:-1], _stamp(self.path))
+        before, after = self.past[-1]
+        undone = self._changed((after, before), self.past[:-1], self.future)
+        return replace(undone, past=self.past[:-1], future=(*self.future, (before, after)))
+
+    def redone(self) -> OpenConfig:
+        """With the edit that was undone last. Raises `Problem` as `undone` does."""
+        if not self.future:
+            raise Problem(_("There is nothing to do again"))
+        return self._changed(self.future[-1], self.past, self.future[:-1])
+
+    def _changed(self, edit: Edit, past: tuple[Edit, ...], future: tuple[Edit, ...]) -> OpenConfig:
+        """The file with `edit` made in it, whatever else was changed in it meanwhile."""
+        before, after = edit
+        if _stamp(self.path) == GONE:
+            raise self._gone()
+        there = textfile.read(self.path)
+        text = after if there == before else merge_configs(before, after, there, self.path.name)
+        source = ConfigSource(text, self.path)
+        textfile.write(self.path, text, force=True)
+        done = (*past, (there, text))
+        return self._of(source, self.path, self.origin, done, future, _stamp(self.path))
+
+    def _gone(self) -> Problem:
+        return Problem(
+            _("{name} was deleted or moved away").format(name=self.path.name),
+            _("Nothing was written."),
+            _("W writes it again as it is shown here; o opens another one."),
+        )
+
+    def written_again(self) -> OpenConfig:
+        """The file that was deleted is there again, as it is shown. Raises `Problem`."""
+        textfile.write(self.path, self.source.text)
+        return replace(self, stamp=_stamp(self.path))
 
     # Others' edits
 
     def looked_again(self, settings: Settings, undoable: bool = False) -> OpenConfig:
         """This, or the file read anew when its text is another one now.
+
+        What was edited here before can still be undone: that place alone.
 
         Args:
             settings: for finding the origin.
@@ -132,35 +184,22 @@ class OpenConfig:
         stamp = _stamp(self.path)
         if stamp == self.stamp:
             return self
-        if self._text_on_disk() == self.source.text:
+        if stamp == GONE:
+            raise self._gone()
+        if textfile.now(self.path) == self.source.text:
             return replace(self, stamp=stamp)
         read = OpenConfig.read(self.path, settings)
-        return replace(read, past=(*self.past, self.source.text)) if undoable else read
+        own = ((self.source.text, read.source.text),) if undoable else ()
+        return replace(read, past=(*self.past, *own), future=() if undoable else self.future)
 
     def overlooked(self) -> OpenConfig:
         """This, with the file as it is now taken as looked at: until it changes once more."""
         return replace(self, stamp=_stamp(self.path))
-
-    def _refuse_overwriting(self) -> None:
-        if self._text_on_disk() != self.source.text:
-            raise Problem(
-                _("{name} was changed elsewhere since it was read here").format(
-                    name=self.path.name
-                ),
-                _("Nothing was written."),
-                _("As soon as it can be read it is shown as it is now: then Enter again."),
-            )
-
-    def _text_on_disk(self) -> str:
-        try:
-            return self.path.read_bytes().decode("utf-8", errors="replace")
-        except OSError:
-            return ""
 
 
 def _stamp(path: Path) -> Stamp:
     try:
         status = path.stat()
     except OSError:
-        return (0, 0, 0)
+        return GONE
     return (status.st_mtime_ns, status.st_size, status.st_ino)

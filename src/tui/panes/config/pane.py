@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -22,25 +20,21 @@ from engine.workspace import Workspace
 from tui.dialogs.ask import Ask
 from tui.dialogs.choose import Choose
 from tui.dialogs.reading import Reading
-from tui.editor import open_editor
-from tui.panes.base import Pane, unexpected
 from tui.panes.config import verdict_words, words
 from tui.panes.config.form import Form
+from tui.panes.config.keeper import ConfigKeeper
 from tui.panes.config.rows import marks
 from tui.panes.config.verdict import Verdict
 from tui.widgets.strips import Line
 
-if TYPE_CHECKING:  # libcst and the engine's parts load when a config is first opened
+if TYPE_CHECKING:  # the engine's parts load when a config is first opened
     from engine.config.findings import Finding
     from tui.panes.config.opened import OpenConfig
-
-LOOK_EVERY = 2.0
-"""Seconds between two looks at whether someone else changed the file."""
 
 _ALWAYS = frozenset({"new", "open"})
 
 
-class ConfigPane(Pane):
+class ConfigPane(ConfigKeeper):
     """Form, help and verdict over one config file. Each edit is saved at once."""
 
     TAB = "config"
@@ -54,37 +48,17 @@ class ConfigPane(Pane):
         Binding("d", "changes", N_("changes"), id="config.changes"),
         Binding("p", "preflight", N_("preflight"), id="config.preflight"),
         Binding("t", "train", N_("train"), id="config.train"),
+        Binding("ctrl+r", "redo", N_("redo"), show=False, id="config.redo"),
+        Binding("i", "about", N_("about this setting"), show=False, id="config.about"),
+        Binding("x", "reset", N_("back to the origin's value"), show=False, id="config.reset"),
+        Binding("W", "write", N_("write a deleted file again"), show=False, id="config.write"),
         Binding("E", "editor", N_("edit in $EDITOR"), show=False, id="config.editor"),
         Binding("a", "use_data", N_("use the open dataset"), show=False, id="config.data"),
     ]
 
-    class Read(Message):
-        """A config was opened, or read again because `base` is not what the file says now."""
-
-        def __init__(self, config: OpenConfig, base: OpenConfig | None, note: str = "") -> None:
-            super().__init__()
-            self.config, self.base, self.note = config, base, note
-
-    class Saved(Message):
-        """An edit was made and saved."""
-
-        def __init__(self, config: OpenConfig, note: str) -> None:
-            super().__init__()
-            self.config, self.note = config, note
-
-    class Refused(Message):
-        """An edit could not be made; nothing was written."""
-
-        def __init__(self, problem: Problem) -> None:
-            super().__init__()
-            self.problem = problem
-
     def __init__(self, workspace: Workspace, settings: Settings) -> None:
         super().__init__(workspace, settings)
-        self.config: OpenConfig | None = None
-        self._busy = False  # an edit is on its way to the disk
-        self._fixing = False  # that edit is preflight's own: it looks again afterwards
-        self._note = ""
+        self._fixing = False  # the edit under way is preflight's own: it looks again afterwards
 
     def compose(self) -> ComposeResult:
         """Title, then either a welcome or the form, then the verdict."""
@@ -96,9 +70,9 @@ class ConfigPane(Pane):
         yield Verdict(self.settings)
 
     def on_mount(self) -> None:
-        """Keep an eye on the file."""
-        self._draw()
-        self.set_interval(LOOK_EVERY, self._look_sometimes)
+        """Nothing is open yet."""
+        self.draw()
+        self.keep_looking()
 
     # Parts of the screen
 
@@ -121,111 +95,71 @@ class ConfigPane(Pane):
         last = self.workspace.last().config
         wanted = self.workspace.resolve(last) if last else None
         if wanted is not None and (self.config is None or self.config.path != wanted):
-            self._read(wanted)
+            self.read(wanted)
         else:
-            self._look_sometimes()
-        self._draw()
+            self.look()
+        self.draw()
 
-    # Reading
+    # What became of a file and of edits
 
-    @work(thread=True, exclusive=True, group="read", exit_on_error=False)
-    def _read(self, path: Path) -> None:
-        from tui.panes.config.opened import OpenConfig
-
-        self.post_message(self.Read(OpenConfig.read(path, self.settings), None))
-
-    def _look_sometimes(self) -> None:
-        if self.config is not None and not self._busy and self.display:
-            self._look(self.config, undoable=False)
-
-    @work(thread=True, exclusive=True, group="look", exit_on_error=False)
-    def _look(self, config: OpenConfig, undoable: bool) -> None:
-        try:
-            found = config.looked_again(self.settings, undoable)
-        except Problem:
-            # Said once; until the file changes again the last good text is shown.
-            self.post_message(self.Read(config.overlooked(), config, _("cannot be read now")))
-            raise
-        if found.source is not config.source:
-            note = _("edited") if undoable else _("changed elsewhere, read again")
-            self.post_message(self.Read(found, config, note))
-        elif found is not config:
-            self.post_message(self.Read(found, config, self._note))
-
-    @on(Read)
-    def _show_read(self, event: Read) -> None:
-        if event.base is None:
-            self.verdict.forget()
-            self.post_message(self.Opened(config=str(event.config.path)))
-        elif self._busy or event.base is not self.config:
-            return  # an edit of ours is or was quicker; the next look sees the rest
-        self.config = event.config
-        self._draw(event.note)
-        if event.base is None and self.display:
+    def opened(self) -> None:
+        """Another config: what preflight found was about the last one."""
+        if self.display:
             self.form.fields.focus()
 
-    # Editing
+    def draw(self, note: str = "") -> None:
+        """Show the config, and `note` beside its name."""
+        self.note = note
+        config = self.config
+        self.set_class(config is None, "-empty")
+        title = self.query_one("#config-title", Line)
+        if config is None:
+            title.say("")
+            self.query_one("#config-welcome", Static).update(words.welcome(self.workspace))
+        else:
+            self.verdict.about(config.path)
+            title.say(words.title(config, self.workspace), f"{note} ")
+            self._draw_form(config)
+        self.refresh_bindings()
+        self._draw_hint()
+
+    def saved(self) -> None:
+        """Close the field; look again after a fix of preflight's."""
+        self.form.taken()
+        if self._fixing:
+            self._fixing = False
+            self.call_later(self.action_preflight)
+
+    def refused(self, problem: Problem) -> None:
+        """Say why, where the value was typed if it was."""
+        self._fixing = False
+        if self.form.editing:
+            self.form.wrong(problem)
+        else:
+            self.trouble(problem)
+
+    def line(self) -> int:
+        """The line of the setting under the cursor."""
+        field = self.form.fields.field
+        return max(field.line, 1) if field else 1
 
     @on(Form.Typed)
     def _value_typed(self, event: Form.Typed) -> None:
         root = self.workspace.root
-        self._edit(lambda config: config.edited(event.name, event.text, root))
+        self.edit(lambda config: config.edited(event.name, event.text, root))
 
-    def _edit(self, edit: Callable[[OpenConfig], OpenConfig], note: str = "") -> None:
-        """Change the config and save it; the answer is `Saved` or `Refused`."""
-        if self.config is not None and not self._busy:
-            self._busy = True
-            self._save(self.config, edit, note or _("saved"))
-
-    @work(thread=True, exclusive=True, group="edit", exit_on_error=False)
-    def _save(
-        self, config: OpenConfig, edit: Callable[[OpenConfig], OpenConfig], note: str
-    ) -> None:
-        try:
-            self.post_message(self.Saved(edit(config), note))
-        except Problem as problem:
-            self.post_message(self.Refused(problem))
-        except Exception as error:
-            self.post_message(self.Refused(unexpected(error)))
-
-    @on(Saved)
-    def _show_saved(self, event: Saved) -> None:
-        self._busy = False
-        self.config = event.config
-        self.form.taken()
-        self._draw(event.note)
-        if self._fixing:
-            self._fixing = False
-            self.action_preflight()
-
-    @on(Refused)
-    def _show_refusal(self, event: Refused) -> None:
-        self._busy = self._fixing = False
-        if self.form.editing:
-            self.form.wrong(event.problem)
-        else:
-            self.trouble(event.problem)
-        self._look_sometimes()
-
-    def action_undo(self) -> None:
-        """Go back to the text before the last edit."""
-        self._edit(lambda config: config.undone(), _("undone, saved"))
-
-    def action_use_data(self) -> None:
-        """Train on the dataset that is open in the Data pane."""
-        data = Path(self.workspace.last().data)
-        self._edit(lambda config: config.pointed_at(data))
-
-    def action_editor(self) -> None:
-        """Edit the file in the user's own editor; what was done there can be undone here."""
-        if self.config is None or self._busy:
-            return
+    def action_reset(self) -> None:
+        """Give the setting under the cursor the value that it has in the origin."""
         field = self.form.fields.field
-        try:
-            open_editor(self.app, self.config.path, field.line if field else 1)
-        except Problem as problem:
-            self.trouble(problem)
-        self._look(self.config, undoable=True)
+        if field is not None:
+            self.edit(lambda config: config.reset(field.name))
+
+    def action_about(self) -> None:
+        """All that is known of the setting under the cursor."""
+        field = self.form.fields.field
+        if field is not None and self.config is not None:
+            lines = words.about(field, self.config.was.get(field.name))
+            self.app.push_screen(Reading(one_line(field.name), lines))
 
     # Preflight
 
@@ -238,7 +172,7 @@ class ConfigPane(Pane):
     def _show_verdict(self, event: Verdict.Changed) -> None:
         if event.problem is not None:
             self.trouble(event.problem)
-        self._draw(self._note)
+        self.draw(self.note)
 
     @on(Verdict.At)
     def _at_finding(self, event: Verdict.At) -> None:
@@ -248,9 +182,9 @@ class ConfigPane(Pane):
 
     @on(Verdict.FixWanted)
     def _fix(self, event: Verdict.FixWanted) -> None:
-        if not self.verdict.checking and not self._busy:
+        if not self.verdict.checking and not self.busy:
             self._fixing = True
-            self._edit(lambda config: config.fixed(event.fix))
+            self.edit(lambda config: config.fixed(event.fix))
 
     @on(Verdict.FieldWanted)
     def _to_field(self, event: Verdict.FieldWanted) -> None:
@@ -294,7 +228,7 @@ class ConfigPane(Pane):
         path = await asyncio.to_thread(
             making.make, self.workspace, self.settings, stock, answers[0], answers[1].strip()
         )
-        self._read(path)
+        self.read(path)
 
     @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_open(self) -> None:
@@ -304,7 +238,7 @@ class ConfigPane(Pane):
         choices = await asyncio.to_thread(making.config_choices, self.workspace)
         chosen = await self.app.push_screen_wait(Choose(_("Open a config"), choices, free=True))
         if chosen is not None:
-            self._read(self.workspace.resolve(chosen))
+            self.read(self.workspace.resolve(chosen))
 
     @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_raw(self) -> None:
@@ -313,8 +247,7 @@ class ConfigPane(Pane):
 
         if self.config is not None:
             name = self.workspace.relative(self.config.path)
-            field = self.form.fields.field
-            screen = RawView(one_line(name), self.config.source.text, field.line if field else 1)
+            screen = RawView(one_line(name), self.config.source.text, self.line())
             line = await self.app.push_screen_wait(screen)
             if line is not None:
                 self.form.fields.go_to_line(line)
@@ -328,13 +261,11 @@ class ConfigPane(Pane):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys without a meaning now are hidden (no config) or grey (nothing to undo)."""
-        if f"action_{action}" not in ConfigPane.__dict__ or action in _ALWAYS:
+        if action not in _OWN or action in _ALWAYS:
             return True
-        if self.config is None:
-            return False
-        if action == "undo":
-            return True if self.config.past else None
-        return self._data_to_use() != "" if action == "use_data" else True
+        if action == "use_data":
+            return self._data_to_use() != ""
+        return self.may_edit(action)
 
     def _data_to_use(self) -> str:
         """The open dataset, when the config does not train on it yet."""
@@ -342,20 +273,6 @@ class ConfigPane(Pane):
         if not data or self.config is None or not Path(data).is_file():
             return ""
         return "" if str(Path(data).resolve()) in self.config.source.text else data
-
-    def _draw(self, note: str = "") -> None:
-        self._note = note
-        config = self.config
-        self.set_class(config is None, "-empty")
-        title = self.query_one("#config-title", Line)
-        if config is None:
-            title.say("")
-            self.query_one("#config-welcome", Static).update(words.welcome(self.workspace))
-        else:
-            title.say(words.title(config, self.workspace), f"{note} ")
-            self._draw_form(config)
-        self.refresh_bindings()
-        self._draw_hint()
 
     def _draw_form(self, config: OpenConfig) -> None:
         was_read = self.verdict.read
@@ -365,7 +282,8 @@ class ConfigPane(Pane):
             # next key would go nowhere.
             self.screen.set_focus(self.form.home())
         names = [row.field.name for row in config.rows if row.field]
-        self.form.show(config, marks(names, self.verdict.levels))
+        checked = self.verdict.report_on(config.source.text) is not None
+        self.form.show(config, marks(names, self.verdict.levels), checked)
         finding = self.verdict.finding
         if finding is not None:
             self._explain(finding)
@@ -393,3 +311,6 @@ class ConfigPane(Pane):
     @on(Form.EditingChanged)
     def _editing_changed(self) -> None:
         self._draw_hint()
+
+
+_OWN = frozenset(binding.action for binding in ConfigPane.BINDINGS if isinstance(binding, Binding))

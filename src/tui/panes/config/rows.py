@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from engine.i18n import _
 
 if TYPE_CHECKING:  # it brings libcst, which loads when a config is first opened
-    from engine.config.source import Field
+    from engine.config.fields import Field
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,17 @@ def rows_of(fields: Iterable[Field], order: Iterable[str]) -> list[Row]:
 
 def shown_value(field: Field) -> str:
     """The value as the list shows it: text without quotes, all else as it is written."""
+    if not field.line:
+        return "–"
     if isinstance(field.value, str) and field.literal and field.value:
         return field.value
     return " ".join(field.code.split())
 
 
 def text_to_edit(field: Field) -> str:
-    """The value as one line to edit; `ConfigSource.assign` reads it back as it was."""
+    """The value as one line to edit; `fields.assign` reads it back as it was."""
+    if not field.line:
+        return ""
     if isinstance(field.value, str) and field.literal:
         plain = field.value
         awkward = plain != plain.strip() or not plain.isprintable() or plain[:1] in "'\""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -88,6 +89,7 @@ class Verdict(Vertical):
         self.settings = settings
         self.checking = False
         self._report: Report | None = None
+        self._path: Path | None = None
         self._checked = ""  # the text that the report is about
         self._findings: list[Finding] = []
         self._early: list[Finding] = []  # of the look under way
@@ -127,9 +129,11 @@ class Verdict(Vertical):
         """What preflight found in the config `text`, if it has looked at exactly that."""
         return self._report if self._checked == text else None
 
-    def forget(self) -> None:
-        """Another config is open."""
-        self._report, self._checked, self._findings = None, "", []
+    def about(self, path: Path) -> None:
+        """Speak of the config at `path`; what was found in another one is forgotten."""
+        if path != self._path:
+            self._path = path
+            self._report, self._checked, self._findings = None, "", []
 
     def show(self, text: str) -> None:
         """Show what is known of a config whose text is `text` now."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from engine.config.field_table import BY_NAME, Known
+from engine.config.field_table import find
+from engine.config.known import Known
+from engine.config.written import in_effect
 from engine.i18n import _, ngettext
 from engine.text import clean, one_line
 from engine.workspace import Workspace
 
 if TYPE_CHECKING:
+    from engine.config.fields import Field
     from engine.config.preflight import Report
-    from engine.config.source import Field
     from engine.errors import Problem
     from tui.panes.config.opened import OpenConfig
 
@@ -74,6 +75,8 @@ def hint(report: Report | None, data: str) -> str:
 def title(config: OpenConfig, workspace: Workspace) -> Text:
     """The file, where it comes from, how much was changed."""
     text = Text(" " + one_line(workspace.relative(config.path)), style="bold")
+    if config.gone:
+        text.append("   " + _("deleted: W writes it again"), "bold red")
     if config.was:
         count = len(config.was)
         words = ngettext("{count} change (d)", "{count} changes (d)", count).format(count=count)
@@ -95,7 +98,7 @@ def changes(config: OpenConfig) -> list[Text | str]:
         return [_("This config does not say which one it was copied from.")]
     lines: list[Text | str] = []
     for name, was in config.was.items():
-        now = one_line(config.source.code(name))
+        now = one_line(config.source.code_of(name)) or "–"
         lines.append(Text.assemble((one_line(name), "bold"), f"  {one_line(was) or '–'} → {now}"))
     lines.append("")
     colours = {"+": "green", "-": "red", "@": "cyan"}
@@ -104,7 +107,7 @@ def changes(config: OpenConfig) -> list[Text | str]:
 
 
 def field_help(field: Field, was: str | None, short: bool, draft: str | None) -> Text:
-    """Meaning, range, where it is set, what it was.
+    """Meaning, effects, range, where it is set, what else changes with it, what it was.
 
     Args:
         field: the setting.
@@ -116,25 +119,59 @@ def field_help(field: Field, was: str | None, short: bool, draft: str | None) ->
     facts = [one_line(fact) for fact in _facts(field, was, draft)]
     if short:
         return Text.assemble(meaning, "  ", (" · ".join(facts), "dim"))
-    name = (one_line(field.name) + "\n", "bold")
-    return Text.assemble(name, meaning, "\n\n", ("\n".join(facts), "dim"))
+    text = Text.assemble((one_line(field.name) + "\n", "bold"), meaning, "\n")
+    for label, effect in effect_lines(field):
+        text.append(f"\n{label}: ", "bold").append(one_line(effect), "not bold")
+    return text.append("\n\n" + "\n".join(facts), "dim not bold")
+
+
+def effect_lines(field: Field) -> Iterator[tuple[str, str]]:
+    """What the setting does to memory, speed and quality; one line when it does nothing."""
+    labels = {"memory": _("Memory"), "speed": _("Speed"), "quality": _("Quality")}
+    for name, effect in field.effects.items():
+        yield labels[name], effect
+    if field.help and not field.effects:
+        yield _("Effect"), _("none on memory, speed or quality.")
+
+
+def about(field: Field, was: str | None) -> list[Text | str]:
+    """All that is known of a setting, for a screen of its own."""
+    lines: list[Text | str] = [one_line(field.help), ""] if field.help else []
+    lines += [f"{label}: {one_line(effect)}" for label, effect in effect_lines(field)]
+    lines += ["", *(one_line(fact) for fact in _facts(field, was, None))]
+    return [*lines, "", *(Text(clean(line), style="dim") for line in field.code.splitlines())]
 
 
 def _facts(field: Field, was: str | None, draft: str | None) -> Iterator[str]:
     if draft is not None:
         yield _("Typed, not taken: {text}").format(text=draft)
-    known = BY_NAME.get(field.name)
+    known = find(field.name)
     usual = _usual(known) if known else ""
     if usual:
         yield _("Usual: {values}").format(values=usual)
     if was is not None:
         yield _("Was {value}").format(value=was or _("not set"))
-    effective = _effective(field)
+    effective = in_effect(field)
     if effective:
         yield _("In effect: {value}").format(value=effective)
-    yield _("Line {line}").format(line=field.line)
+    if not field.line:
+        yield _("Not set: {default}").format(default=field.default)
+    else:
+        yield _("Line {line}").format(line=field.line)
+    if field.also:
+        yield _("Also changes {names}").format(names=_few(field.also))
     if not field.literal:
         yield _("An expression, edited as code")
+
+
+def _few(names: Sequence[str], most: int = 4) -> str:
+    shown = ", ".join(names[:most])
+    rest = len(names) - most
+    if rest <= 0:
+        return shown
+    return ngettext("{names} and {n} more", "{names} and {n} more", rest).format(
+        names=shown, n=rest
+    )
 
 
 def _usual(known: Known) -> str:
@@ -143,14 +180,3 @@ def _usual(known: Known) -> str:
     if known.low is None or known.high is None:
         return ""
     return f"{known.low:g} … {known.high:g}"
-
-
-def _effective(field: Field) -> str:
-    """The value where a later line or a name makes it another than is written."""
-    if not field.literal:
-        return ""
-    try:
-        written = ast.literal_eval(field.code)
-    except (ValueError, SyntaxError):
-        return repr(field.value)
-    return "" if written == field.value else repr(field.value)

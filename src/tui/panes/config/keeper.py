@@ -1,0 +1,199 @@
+"""A pane that keeps one config file open: reading, editing, what others do to it.
+
+How that looks is `pane.ConfigPane`'s matter.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import on, work
+from textual.message import Message
+
+from engine.errors import Problem
+from engine.i18n import _
+from engine.settings import Settings
+from engine.workspace import Workspace
+from tui.editor import open_editor
+from tui.panes.base import Pane, unexpected
+
+if TYPE_CHECKING:  # the engine's parts load when a config is first opened
+    from tui.panes.config.opened import OpenConfig
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks at whether someone else changed the file."""
+
+
+class ConfigKeeper(Pane):
+    """Holds the config that is open. Each edit is saved at once, in a thread."""
+
+    class Read(Message):
+        """A config was opened, or read again because `base` is not what the file says now."""
+
+        def __init__(self, config: OpenConfig, base: OpenConfig | None, note: str = "") -> None:
+            super().__init__()
+            self.config, self.base, self.note = config, base, note
+
+    class Saved(Message):
+        """An edit was made and saved."""
+
+        def __init__(self, config: OpenConfig, note: str) -> None:
+            super().__init__()
+            self.config, self.note = config, note
+
+    class Refused(Message):
+        """An edit could not be made; nothing was written."""
+
+        def __init__(self, problem: Problem) -> None:
+            super().__init__()
+            self.problem = problem
+
+    def __init__(self, workspace: Workspace, settings: Settings) -> None:
+        super().__init__(workspace, settings)
+        self.config: OpenConfig | None = None
+        self.busy = False
+        """An edit is on its way to the disk."""
+        self.note = ""
+        """What happened last, in a word."""
+
+    # What the pane on top does
+
+    @abstractmethod
+    def draw(self, note: str = "") -> None:
+        """Show the config as it is now, and what happened to it."""
+
+    @abstractmethod
+    def opened(self) -> None:
+        """Another config is open now; it is drawn already."""
+
+    @abstractmethod
+    def saved(self) -> None:
+        """The last edit is in the file; it is not drawn yet."""
+
+    @abstractmethod
+    def refused(self, problem: Problem) -> None:
+        """The last edit could not be made."""
+
+    @abstractmethod
+    def line(self) -> int:
+        """The line of the file that the user is looking at."""
+
+    # Reading
+
+    def keep_looking(self) -> None:
+        """Keep an eye on the file."""
+        self.set_interval(LOOK_EVERY, self.look)
+
+    @work(thread=True, exclusive=True, group="read", exit_on_error=False)
+    def read(self, path: Path) -> None:
+        """Open the config at `path`."""
+        from tui.panes.config.opened import OpenConfig
+
+        self.post_message(self.Read(OpenConfig.read(path, self.settings), None))
+
+    def look(self) -> None:
+        """See what others did to the file."""
+        if self.config is not None and not self.busy and self.display:
+            self._look(self.config, undoable=False)
+
+    @work(thread=True, exclusive=True, group="look", exit_on_error=False)
+    def _look(self, config: OpenConfig, undoable: bool) -> None:
+        try:
+            found = config.looked_again(self.settings, undoable)
+        except Problem:
+            # Said once; until the file changes again the last good text is shown.
+            self.post_message(self.Read(config.overlooked(), config, _("cannot be read now")))
+            raise
+        if found.source is not config.source:
+            note = _("edited") if undoable else _("changed elsewhere, read again")
+            self.post_message(self.Read(found, config, note))
+        elif found is not config:
+            self.post_message(self.Read(found, config, self.note))
+
+    @on(Read)
+    def _show_read(self, event: Read) -> None:
+        if event.base is None:
+            self.post_message(self.Opened(config=str(event.config.path)))
+        elif self.busy or event.base is not self.config:
+            return  # an edit of ours is or was quicker; the next look sees the rest
+        self.config = event.config
+        self.draw(event.note)
+        if event.base is None:
+            self.opened()
+
+    # Editing
+
+    def edit(self, edit: Callable[[OpenConfig], OpenConfig], note: str = "") -> None:
+        """Change the config and save it; the answer is `Saved` or `Refused`."""
+        if self.config is not None and not self.busy:
+            self.busy = True
+            self._save(self.config, edit, note or _("saved"))
+
+    @work(thread=True, exclusive=True, group="edit", exit_on_error=False)
+    def _save(
+        self, config: OpenConfig, edit: Callable[[OpenConfig], OpenConfig], note: str
+    ) -> None:
+        try:
+            changed = edit(config)
+            if changed.joined(config):
+                note = _("{note}, with what was edited elsewhere").format(note=note)
+            self.post_message(self.Saved(changed, note))
+        except Problem as problem:
+            self.post_message(self.Refused(problem))
+        except Exception as error:
+            self.post_message(self.Refused(unexpected(error)))
+
+    @on(Saved)
+    def _show_saved(self, event: Saved) -> None:
+        self.busy = False
+        self.config = event.config
+        self.saved()
+        self.draw(event.note)
+
+    @on(Refused)
+    def _show_refusal(self, event: Refused) -> None:
+        self.busy = False
+        self.refused(event.problem)
+        self.look()
+
+    def action_undo(self) -> None:
+        """Take the last edit back."""
+        self.edit(lambda config: config.undone(), _("undone, saved"))
+
+    def action_redo(self) -> None:
+        """Make the edit again that was undone last."""
+        self.edit(lambda config: config.redone(), _("done again, saved"))
+
+    def action_use_data(self) -> None:
+        """Train on the dataset that is open in the Data pane."""
+        data = Path(self.workspace.last().data)
+        self.edit(lambda config: config.pointed_at(data))
+
+    def action_write(self) -> None:
+        """Write the file again that was deleted under the editor."""
+        self.edit(lambda config: config.written_again(), _("written again"))
+
+    def action_editor(self) -> None:
+        """Edit the file in the user's own editor; what was done there can be undone here."""
+        if self.config is None or self.busy:
+            return
+        try:
+            open_editor(self.app, self.config.path, self.line())
+        except Problem as problem:
+            self.trouble(problem)
+        self._look(self.config, undoable=True)
+
+    def may_edit(self, action: str) -> bool | None:
+        """Whether an action of this class means something now (None: not at the moment)."""
+        config = self.config
+        if config is None:
+            return False
+        possible = {
+            "undo": bool(config.past),
+            "redo": bool(config.future),
+            "write": config.gone,
+        }
+        return True if possible.get(action, True) else None
