@@ -213,9 +213,7 @@ def test_former_versions_are_bounded(
     monkeypatch.setattr(versions, "MOST", 3)
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n')
-    made = []
-    for _ in range(5):
-        made.append(done(path, lambda data, k: edit.duplicate(data, {0}, k), keep)[1])
+    made = [done(path, lambda data, k: edit.duplicate(data, {0}, k), keep)[1] for _ in range(5)]
     assert len(list(keep.folder.iterdir())) == 3
     for one in reversed(made[2:]):
         edit.undo(one, keep)
@@ -241,9 +239,11 @@ def test_where_there_are_no_hard_links_a_copy_is_kept(
 
 def test_other_formats_say_what_to_do(tmp_path: Path, keep: Versions) -> None:
     (tmp_path / "rows.csv").write_text("q,a\n1,2\n3,4\n")
-    with Dataset.open(tmp_path / "rows.csv") as dataset:
-        with pytest.raises(Problem, match="cannot be edited here") as caught:
-            edit.delete(dataset, {0}, keep)
+    with (
+        Dataset.open(tmp_path / "rows.csv") as dataset,
+        pytest.raises(Problem, match="cannot be edited here") as caught,
+    ):
+        edit.delete(dataset, {0}, keep)
     assert "JSON Lines" in caught.value.todo
 
 
