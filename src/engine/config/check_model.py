@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.config import model_files, packages
+from engine.config import hub_cache, model_files, packages
 from engine.config.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.loaded import Loaded
 from engine.config.start import Start
@@ -86,9 +86,7 @@ def _absent(value: str, path: Path, field: str) -> list[Finding]:
                 field=field,
             )
         ]
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-    if (cache / ("models--" + value.replace("/", "--"))).is_dir():
+    if hub_cache.place(value).is_dir():
         return []
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
     return [

@@ -17,6 +17,11 @@ def root() -> Path:
     return Path(told or home / "hub").expanduser()
 
 
+def place(name: str) -> Path:
+    """The folder for all that was fetched of the model "owner/name"; it need not be there."""
+    return root() / ("models--" + name.replace("/", "--"))
+
+
 def model(name: str) -> Path | None:
     """The folder of a hub model ("owner/name") with its config.json, as it was fetched last.
 
@@ -24,12 +29,12 @@ def model(name: str) -> Path | None:
     """
     if not _NAME.fullmatch(name):
         return None
-    place = root() / ("models--" + name.replace("/", "--"))
+    folder = place(name)
     try:
-        main = (place / "refs" / "main").read_text(encoding="utf-8").strip()
+        main = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         main = ""
-    snapshots = place / "snapshots"
+    snapshots = folder / "snapshots"
     if main and (snapshots / main / "config.json").is_file():
         return snapshots / main
     found = [one.parent for one in snapshots.glob("*/config.json")]

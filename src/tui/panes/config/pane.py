@@ -67,7 +67,7 @@ class ConfigPane(ConfigKeeper):
         welcome.can_focus = True
         yield welcome
         yield Form(id="config-form")
-        yield Verdict(self.settings)
+        yield Verdict(self.workspace, self.settings)
 
     def on_mount(self) -> None:
         """Nothing is open yet."""

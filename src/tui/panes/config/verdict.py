@@ -17,6 +17,7 @@ from textual.widgets.option_list import Option
 from engine.errors import Problem
 from engine.i18n import N_, _
 from engine.settings import Settings
+from engine.workspace import Workspace
 from tui.panes.base import unexpected
 from tui.panes.config import verdict_words
 from tui.panes.config.rows import worst
@@ -84,9 +85,9 @@ class Verdict(Vertical):
             super().__init__()
             self.text, self.result = text, result
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, workspace: Workspace, settings: Settings) -> None:
         super().__init__()
-        self.settings = settings
+        self.workspace, self.settings = workspace, settings
         self.checking = False
         self._report: Report | None = None
         self._path: Path | None = None
@@ -177,6 +178,7 @@ class Verdict(Vertical):
     def _check(self, config: OpenConfig) -> None:
         from engine.config.preflight import preflight
         from engine.joined import Rows
+        from engine.own_runs import OwnRuns
 
         def progress(done: int, total: int) -> None:
             self.post_message(self._Stage(done, total))
@@ -192,6 +194,7 @@ class Verdict(Vertical):
                 progress=progress,
                 found=found,
                 data=Rows(self.settings),
+                past=OwnRuns(self.workspace),
             )
         except Problem as problem:
             result = problem
