@@ -16,6 +16,8 @@ class Last(msgspec.Struct, omit_defaults=True):
 
     tab: str = ""
     data: str = ""
+    shape: str = ""
+    """What the user said the columns of `data` mean; "" where its rows tell."""
     template: str = ""
     config: str = ""
     run: str = ""

@@ -114,6 +114,7 @@ def make(workspace: Workspace, settings: Settings, stock: Path, name: str, model
         settings=settings,
         workspace_root=workspace.root,
         data=data,
+        shape=last.shape or None,
         model=(str(local) if local and local.exists() else model) or None,
         template=last.template or None,
     )

@@ -16,15 +16,16 @@ from engine.settings import Settings
 from engine.workspace import Workspace
 from tui.dialogs.ask import Ask
 from tui.dialogs.choose import Choice, Choose
+from tui.panes.data.mapping import MapColumns
 from tui.panes.data.views import Known, choices, rows_of
 
 if TYPE_CHECKING:
-    from engine.dataset.reader import Dataset
+    from engine.dataset.reader import Dataset, Row
 
 OWN = "-"
 """Chosen in place of a template's name: whichever the tokenizer itself writes."""
-DETECT = "?"
-"""Chosen in place of a shape: told from the rows."""
+DETECT, MAP, XTUNERS = "?", "*", "+"
+"""Chosen in place of a shape: told from the rows; mapped by the user; mapped by XTuner."""
 
 
 async def a_number(app: App[Any], title: str, label: str, now: int, least: int) -> int | None:
@@ -66,15 +67,52 @@ async def a_template(app: App[Any], settings: Settings) -> str | None:
     return "" if template == OWN else template
 
 
-async def a_shape(app: App[Any], dataset: Dataset) -> str | None:
-    """What the columns mean: a shape's name, `DETECT`; None when put away."""
+async def a_shape(
+    app: App[Any], dataset: Dataset, rows: list[Row], workspace: Workspace, settings: Settings
+) -> str | None:
+    """What the columns mean: a name that `Dataset.open` takes, `DETECT`; None when put away.
+
+    `rows` are shown as they come out of a mapping.
+    """
     from engine.dataset import shapes
 
-    known = [Choice(DETECT, _("told from the rows"), _("the default"))]
-    known += [Choice(shape.name, shape.title, ", ".join(shape.columns)) for shape in shapes.SHAPES]
+    known = [
+        Choice(DETECT, _("told from the rows"), _("the default")),
+        Choice(MAP, _("other columns …"), _("say which is the question, which the answer")),
+        *(Choice(one.name, one.title, ", ".join(one.columns)) for one in shapes.SHAPES),
+        *(Choice(str(one), workspace.relative(one)) for one in _modules(workspace)),
+        Choice(XTUNERS, _("a map function of XTuner's …")),
+    ]
     columns = ", ".join(dataset.columns()[:12]) or _("none")
     note = _("The columns of this file: {names}").format(names=columns)
-    return await app.push_screen_wait(Choose(_("What the columns mean"), known, note=note))
+    shape = await app.push_screen_wait(Choose(_("What the columns mean"), known, note=note))
+    if shape == MAP:
+        written = await app.push_screen_wait(MapColumns(dataset, rows, workspace))
+        return None if written is None else str(written)
+    if shape == XTUNERS:
+        found = await asyncio.to_thread(map_functions, settings)
+        named = [Choice(name, name, ", ".join(asks)) for name, asks in found.items()]
+        return await app.push_screen_wait(Choose(_("XTuner's map functions"), named))
+    return shape
+
+
+def map_functions(settings: Settings) -> dict[str, list[str]]:
+    """XTuner's map functions and the columns that each asks for. Raises `Problem`: no XTuner."""
+    from engine.dataset import preview
+
+    found = preview.map_functions(settings)
+    if not found:
+        raise Problem(
+            _("XTuner cannot be asked for its map functions"),
+            _("It is not installed in the training environment."),
+            _("`tunedeck doctor` says how to install it."),
+        )
+    return found
+
+
+def _modules(workspace: Workspace) -> list[Path]:
+    """The map modules of the workspace."""
+    return sorted(workspace.configs.glob("*_map.py"))
 
 
 async def a_view(app: App[Any], known: Known) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual import on, work
@@ -56,7 +55,7 @@ class Browser(Reporting, Vertical):
         self._view = ALL
         self._searched_from: int | None = None
         self.table = RowsTable(eyes, facts)
-        self.sample = SampleView(eyes, self._packed_with)
+        self.sample = SampleView(eyes, facts)
         self._search = SearchLine()
         self._counting = Counting(self, eyes, facts, self.table.redraw)
 
@@ -130,10 +129,6 @@ class Browser(Reporting, Vertical):
         self._facts.counted(event.row, event.tokens)
         self.table.redraw(event.row)
         self._in_view()
-
-    def _packed_with(self, row: int) -> Sequence[int] | None:
-        report = self._facts.report
-        return report.packed_with(row) if report is not None else None
 
     @on(RowsTable.Jump)
     @work(exit_on_error=False)

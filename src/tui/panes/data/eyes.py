@@ -27,6 +27,8 @@ class Eyes:
         self.template = ""
         """The prompt template's name; "" leaves it to the tokenizer."""
         self.max_length = MAX_LENGTH
+        self.split_marks: list[str] = []
+        """Marks of the template that the tokenizer takes for plain text."""
         self.open = False
         """Whether the model has been looked through: it is there, and its tokenizer loads."""
 
@@ -47,14 +49,18 @@ class Eyes:
             self.model = ""
             self.open = False
 
-    def ready(self) -> str:
-        """Load the tokenizer if need be; return the template in use. Raises `Problem`."""
+    def ready(self, shape: str) -> str:
+        """Load the tokenizer if need be; return the template in use for rows of `shape`.
+
+        Raises `Problem`.
+        """
         if self._preview is None:
             from engine.dataset.preview import Preview
 
             self._preview = Preview(self._settings)
         model, template, max_length = self.wished
-        used = self._preview.open(model, template or None, max_length)
+        used = self._preview.open(model, template or None, max_length, shape=shape)
+        self.split_marks = self._preview.split_marks
         self.open = model == self.model
         return used
 

@@ -27,6 +27,7 @@ class Facts:
         self.flagged: list[int] = []
         """Rows that deserve a look, in order."""
         self._notes: dict[int, str] = {}
+        self._reasons: dict[int, list[str]] = {}
         self._tokens: dict[int, int] = {}
 
     def checked(self, report: CheckReport) -> None:
@@ -34,7 +35,7 @@ class Facts:
         from engine.dataset.suspects import DUPLICATE
 
         self.report = report
-        self._notes = {}
+        self._notes, self._reasons = {}, {}
         double = [warning.row for warning in report.warnings if warning.code == DUPLICATE]
         for rows, note in (
             ([warning.row for warning in report.warnings], DOUBTFUL),
@@ -45,11 +46,15 @@ class Facts:
         ):
             self._notes.update(dict.fromkeys(rows, note))  # the worst comes last and stays
         self.flagged = sorted(self._notes)
+        for one in report.warnings:
+            said = f"{DOUBTFUL} {one.reason}. {one.remedy}"
+            self._reasons.setdefault(one.row, []).append(said)
 
     def forget(self) -> None:
         """The rows, or the eyes that they are seen with, are others now. Marks stay."""
         self.report, self.flagged = None, []
         self._notes.clear()
+        self._reasons.clear()
         self._tokens.clear()
 
     def rows(self, *notes: str) -> list[int]:
@@ -64,6 +69,14 @@ class Facts:
     def counted(self, row: int, tokens: int) -> None:
         """A row has so many tokens (0: it cannot be used)."""
         self._tokens[row] = tokens
+
+    def reasons(self, row: int) -> list[str]:
+        """What is odd about `row`, each with what to do about it."""
+        return self._reasons.get(row, [])
+
+    def packed_with(self, row: int) -> list[int] | None:
+        """The rows that share a packed sample with `row`; None when that is not known."""
+        return self.report.packed_with(row) if self.report is not None else None
 
     def note(self, row: int, max_length: int) -> str:
         """What the last column says of `row`."""

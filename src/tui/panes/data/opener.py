@@ -71,6 +71,8 @@ class Opener:
         self.dataset: Dataset | None = None
         self.paths: list[Path] = []
         """What it was opened as: a file, a folder, or several files."""
+        self.shape: str | None = None
+        """What its columns were said to mean; None where that was told from its rows."""
         self.stale = False
         """Whether the file on disk is known to be another by now."""
 
@@ -117,17 +119,23 @@ class Opener:
         from engine.dataset.reader import Dataset
 
         dataset = Dataset.open(paths, shape, cache=self._cache)
-        opened = partial(self._opened, dataset, list(paths))
+        opened = partial(self._opened, dataset, list(paths), shape)
         first = dataset.page(max(0, row - PAGE // 2), PAGE)
         self._host.app.call_from_thread(opened, first, row, words)
         if dataset.rows is None:
             self._count(dataset)
 
     def _opened(
-        self, dataset: Dataset, paths: list[Path], first: list[Row], row: int, words: str
+        self,
+        dataset: Dataset,
+        paths: list[Path],
+        shape: str | None,
+        first: list[Row],
+        row: int,
+        words: str,
     ) -> None:
         same = self.paths == paths
-        self.dataset, self.paths, self.stale = dataset, paths, False
+        self.dataset, self.paths, self.shape, self.stale = dataset, paths, shape, False
         self._host.post_message(self.Opened(dataset, first, row, same, words))
 
     def _count(self, dataset: Dataset) -> None:

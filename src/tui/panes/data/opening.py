@@ -71,5 +71,5 @@ def head(dataset: Dataset, workspace: Workspace, share: str = "") -> list[str]:
         dataset.format + (f".{dataset.compression}" if dataset.compression else ""),
         *([ngettext("{count} file", "{count} files", files).format(count=files)] * (files > 1)),
         counted.strip(),
-        dataset.shape or _("shape unknown (m)"),
+        Path(dataset.shape).name or _("shape unknown (m)"),
     ]

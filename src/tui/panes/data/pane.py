@@ -95,7 +95,7 @@ class DataPane(Pane):
             self._eyes.look_through(last.base, last.template)
         if self._opener.dataset is None:
             if last.data and Path(last.data).exists():
-                self._opener.open_files([Path(last.data)])
+                self._opener.open_files([Path(last.data)], last.shape or None)
             else:
                 self._say_how_to_begin()
 
@@ -134,14 +134,13 @@ class DataPane(Pane):
     @work(exit_on_error=False)
     async def action_reload(self) -> None:
         """Read the file again, and stay where the cursor is."""
-        shape = self._dataset.shape or None
-        self._opener.open_files(self._opener.paths, shape, self._browser.row)
+        self._opener.open_files(self._opener.paths, self._opener.shape, self._browser.row)
 
     @work(exit_on_error=False)
     async def action_shape(self) -> None:
         """Say what the columns mean."""
-        dataset = self._dataset
-        shape = await asking.a_shape(self.app, dataset)
+        rows = self._browser.table.in_view()
+        shape = await asking.a_shape(self.app, self._dataset, rows, self.workspace, self.settings)
         if shape is not None:
             shape = None if shape == asking.DETECT else shape
             self._opener.open_files(self._opener.paths, shape, self._browser.row)
@@ -159,7 +158,12 @@ class DataPane(Pane):
         self._say(event.words)
         for note in event.dataset.notes:
             self.notify(one_line(note), markup=False)
-        self.post_message(self.Opened(data=str(event.dataset.path)))
+        self._remember()
+
+    def _remember(self) -> None:
+        """What the next step, and the app tomorrow, needs to know of the data."""
+        data, shape = str(self._dataset.path), self._opener.shape or ""
+        self.post_message(self.Opened(data=data, shape=shape))
 
     @on(Opener.Counted)
     def _counted(self, event: Opener.Counted) -> None:
@@ -310,8 +314,7 @@ class DataPane(Pane):
     def _done(self, event: Acts.Done) -> None:
         if event.moved:
             self._facts.marked.clear()
-        shape = self._opener.dataset.shape if self._opener.dataset is not None else ""
-        self._opener.open_files(event.paths, shape or None, event.row, event.words)
+        self._opener.open_files(event.paths, self._opener.shape, event.row, event.words)
 
     @work(exit_on_error=False)
     async def action_substitute(self) -> None:
@@ -320,7 +323,7 @@ class DataPane(Pane):
         written = await self.app.push_screen_wait(Substitute(dataset.path, self.workspace))
         if written is not None:
             self._acts.replaced(self._opener.paths, self._browser.row)
-            self._opener.open_files([written], dataset.shape or None, self._browser.row)
+            self._opener.open_files([written], self._opener.shape, self._browser.row)
 
     @work(exit_on_error=False)
     async def action_export(self) -> None:
@@ -342,7 +345,6 @@ class DataPane(Pane):
 
     @on(VirtualTable.Selected)
     def _use(self) -> None:
-        dataset = self._opener.dataset
-        if dataset is not None:
-            self.post_message(self.Opened(data=str(dataset.path)))
+        if self._opener.dataset is not None:
+            self._remember()
             self.post_message(self.Go("config"))

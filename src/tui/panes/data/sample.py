@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.text import Text
@@ -15,15 +14,19 @@ from textual.message import Message
 from textual.widgets import Static
 
 from engine.i18n import _
-from engine.text import clean
+from engine.text import clean, one_line
 from tui.panes.base import Pane, as_problem
 from tui.panes.data.eyes import Eyes
+from tui.panes.data.facts import Facts
 from tui.panes.data.segments import mark_matches, sample_figures, sample_text, value_text
 from tui.widgets.strips import Line
 
 if TYPE_CHECKING:
     from engine.dataset.preview import Sample
     from engine.dataset.reader import Row
+
+_FLAWS = 5
+"""Flaws named of one row."""
 
 
 class Asked(NamedTuple):
@@ -39,7 +42,7 @@ class SampleView(Vertical):
 
     Args:
         eyes: through which model and template.
-        packed: the rows that share a packed sample with a row, if that is known.
+        facts: what a check has said of the rows.
     """
 
     class Answered(Message):
@@ -52,10 +55,10 @@ class SampleView(Vertical):
     class Blind(Message):
         """The model cannot be looked through and was let go."""
 
-    def __init__(self, eyes: Eyes, packed: Callable[[int], Sequence[int] | None]) -> None:
+    def __init__(self, eyes: Eyes, facts: Facts) -> None:
         super().__init__(id="sample")
         self._eyes = eyes
-        self._packed = packed
+        self._facts = facts
         self._row: tuple[Row, str] | None = None
         self._sample: Sample | None = None
         self._used = ""
@@ -76,8 +79,9 @@ class SampleView(Vertical):
         if (row, shape) != self._row:
             self.query_one(VerticalScroll).scroll_home(animate=False)
         self._row, self._sample = (row, shape), None
-        if row.problem is not None:
-            self._draw(Text(clean(row.problem), style="red"))
+        flaws = _flaws(row, shape)
+        if flaws:
+            self._draw(flaws)
         elif not self._eyes.model:
             self._draw(value_text(row.value), _("t  choose a model to see what it will see"))
         elif not shape:
@@ -98,13 +102,22 @@ class SampleView(Vertical):
         self._draw(Text(words))
 
     def _draw(self, text: Text, figures: str = "") -> None:
-        self.query_one("#sample-text", Static).update(mark_matches(text, self.pattern))
+        said = self._facts.reasons(self._row[0].index) if self._row is not None else []
+        above = Text("\n".join([*map(one_line, said), ""]) if said else "", style="yellow")
+        whole = above + mark_matches(text, self.pattern)
+        self.query_one("#sample-text", Static).update(whole)
         self.query_one(Line).say(Text(f" {figures}", style="dim"))
 
     def _draw_sample(self, sample: Sample) -> None:
         row = self._row[0].index if self._row is not None else -1
-        figures = sample_figures(sample, self._packed(row))
-        self._draw(sample_text(sample, self.plain), f"{self._used} · {figures}")
+        figures = sample_figures(sample, self._facts.packed_with(row))
+        if self._used != self._eyes.template:  # chosen by the tokenizer: the head does not say it
+            figures = f"{self._used} · {figures}"
+        if self._eyes.split_marks:
+            marks = one_line(" ".join(self._eyes.split_marks[:2]))
+            strange = _("! {marks} is plain text to this tokenizer: another template?")
+            figures = f"{strange.format(marks=marks)} · {figures}"
+        self._draw(sample_text(sample, self.plain), figures)
 
     def _wanted(self) -> Asked | None:
         return Asked(*self._row, self._eyes.wished) if self._row is not None else None
@@ -125,7 +138,7 @@ class SampleView(Vertical):
         used, opened = "", False
         answer: Sample | Text
         try:
-            used = self._eyes.ready()
+            used = self._eyes.ready(asked.shape)
             opened = True
             answer = self._eyes.sample(asked.row.value, asked.shape)
         except Exception as error:  # shown where the sample would be
@@ -153,3 +166,16 @@ class SampleView(Vertical):
             return
         if self._row is not None:
             self.show(*self._row)
+
+
+def _flaws(row: Row, shape: str) -> Text | None:
+    """Why XTuner cannot be given `row`, over the row as it stands; None when it can."""
+    from engine.dataset import shapes
+
+    if row.problem is not None:
+        return Text(clean(row.problem), style="red")
+    found = shapes.errors(shapes.by_name(shape).check(row.index, row.value)) if shape else []
+    if not found:
+        return None
+    words = [one_line(f"✗ {one.reason}. {one.remedy}") for one in found[:_FLAWS]]
+    return Text.assemble(("\n".join(words) + "\n", "red"), value_text(row.value))

@@ -39,13 +39,13 @@ def _rows(report: CheckReport) -> Iterator[str]:
     if report.dropped_rows:
         words = _("{count:,} dropped, nothing to learn from (row {row})")
         yield words.format(count=report.dropped, row=report.dropped_rows[0])
+    if report.warnings_total:
+        count = report.warnings_total
+        yield ngettext("{count:,} warning", "{count:,} warnings", count).format(count=count)
     if report.broken:
         first, rows = report.broken[0], report.broken_rows
         words = ngettext("{count:,} broken", "{count:,} broken", rows).format(count=rows)
         yield words + f": {_('row')} {first.row} {one_line(first.reason)}"
-    if report.warnings_total:
-        count = report.warnings_total
-        yield ngettext("{count:,} warning", "{count:,} warnings", count).format(count=count)
 
 
 def findings(report: CheckReport) -> list[str]:
