@@ -63,10 +63,11 @@ def files(tmp_path_factory):
     xtuner, alpaca = xtuner_rows(random_), alpaca_rows(random_)
     (folder / "xtuner.json").write_text(json.dumps(xtuner, ensure_ascii=False, indent=1))
     (folder / "alpaca.jsonl").write_text("\n".join(map(json.dumps, alpaca)))
-    return {"xtuner": folder / "xtuner.json", "alpaca": folder / "alpaca.jsonl"}
+    (folder / "few.jsonl").write_text("\n".join(map(json.dumps, alpaca[:5])))
+    return {path.stem: path for path in folder.iterdir()}
 
 
-# shape, template, max_length, pack, map_num_proc, batch_size, gpus, seed
+# file, template, max_length, pack, map_num_proc, batch_size, gpus, seed
 SETTINGS = [
     ("xtuner", "internlm2_chat", 200, False, 1, 1, 1, 0),
     ("alpaca", "internlm2_chat", 512, False, 2, 4, 3, 0),
@@ -76,9 +77,9 @@ SETTINGS = [
     ("xtuner", "internlm2_chat", 200, True, 4, 2, 1, 0),
     ("xtuner", "internlm2_chat", 200, True, 4, 1, 2, 77),
     ("alpaca", "internlm2_chat", 96, True, 5, 3, 2, 1),
-    ("alpaca", "internlm2_chat", 2048, True, 32, 1, 1, 0),  # more pieces than rows
+    ("few", "internlm2_chat", 2048, True, 32, 1, 1, 0),  # more pieces than rows
 ]
-NAMES = ("shape", "template", "max_length", "pack", "map_num_proc", "batch_size", "gpus", "seed")
+NAMES = ("file", "template", "max_length", "pack", "map_num_proc", "batch_size", "gpus", "seed")
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +128,19 @@ def reference(files, every, tiny_model):
 
 
 @pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """What one test's check counted, the next need not count again."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
 def worker():
     with WorkerClient(WORKER, Settings()) as client:
         yield client
 
 
 @pytest.mark.parametrize("number", [n for n, setting in enumerate(SETTINGS) if not setting[3]])
-def test_every_sample_token_by_token(files, tiny_model, reference, worker, number):
+def test_every_sample_token_by_token(files, tiny_model, reference, worker, cache, number):
     shape, template, max_length = SETTINGS[number][:3]
     expected = reference[number]
     worker.result("open", model=str(tiny_model), template=template, max_length=max_length)
@@ -145,6 +152,7 @@ def test_every_sample_token_by_token(files, tiny_model, reference, worker, numbe
             template=template,
             max_length=max_length,
             settings=Settings(),
+            cache=cache,
         )
         dropped = set(report.dropped_rows)
         kept = [row for row in dataset.records() if row.index not in dropped]
@@ -186,10 +194,12 @@ def test_every_shape_in_every_format(every, tiny_model, reference, worker, numbe
 
 
 @pytest.mark.parametrize("number", range(len(SETTINGS)))
-def test_samples_and_steps(files, tiny_model, reference, number):
+def test_samples_and_steps(files, tiny_model, reference, cache, number):
     job = dict(zip(NAMES, SETTINGS[number], strict=True))
-    with Dataset.open(files[job.pop("shape")]) as dataset:
-        report = check(dataset, model=tiny_model, accumulation=4, settings=Settings(), **job)
+    with Dataset.open(files[job.pop("file")]) as dataset:
+        report = check(
+            dataset, model=tiny_model, accumulation=4, settings=Settings(), cache=cache, **job
+        )
     samples = report.packed_samples if job["pack"] else report.samples
     assert samples == reference[number]["samples"]
     assert report.steps_per_epoch == reference[number]["steps"]
@@ -198,7 +208,7 @@ def test_samples_and_steps(files, tiny_model, reference, number):
     assert report.broken == []
 
 
-def test_what_is_dropped_and_cut_is_named(files, tiny_model):
+def test_what_is_dropped_and_cut_is_named(files, tiny_model, cache):
     with Dataset.open(files["xtuner"]) as dataset:
         report = check(
             dataset,
@@ -206,6 +216,7 @@ def test_what_is_dropped_and_cut_is_named(files, tiny_model):
             template="internlm2_chat",
             max_length=200,
             settings=Settings(),
+            cache=cache,
         )
     assert report.dropped_rows == [7, 13]
     assert 17 in report.cut and 13 not in report.cut
