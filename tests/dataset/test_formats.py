@@ -79,6 +79,7 @@ def made(tmp_path_factory) -> dict[str, list[Path]]:
     found = {
         "json": [write(folder / "array [1]*.json", json.dumps(ROWS, indent=2))],
         "json with a mark": [write(folder / "mark.json", "\ufeff" + json.dumps(ROWS))],
+        "json of texts": [write(folder / "texts.json", json.dumps(["你好", "x\ny"]))],
         "jsonl": [write(folder / "a.jsonl", lines(ROWS))],
         "jsonl with a mark": [write(folder / "mark.jsonl", "\ufeff" + lines(ROWS))],
         "jsonl.gz": [write(folder / "b.jsonl.gz", gzip.compress(lines(ROWS).encode()))],
@@ -265,6 +266,20 @@ def test_a_broken_row_of_several_files_names_its_file(tmp_path):
         (row,) = [row for row in dataset.records() if row.problem]
         assert (row.index, row.line, row.path) == (3, 2, bad)
         assert row.problem.startswith("b.jsonl, line 2, column 6: a colon is missing")
+
+
+def test_more_files_than_a_process_may_open_at_first(tmp_path):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    paths = [write(tmp_path / f"{number:04}.jsonl", lines(ROWS[:2])) for number in range(300)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        with Dataset.open(paths) as dataset:
+            assert dataset.index() == 600
+            assert dataset.row(599) == ROWS[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 # -- folders ------------------------------------------------------------------

@@ -22,6 +22,12 @@ def values(dataset):
     return [row.value for row in dataset.records()]
 
 
+def as_rows(elements, text):
+    """What datasets makes of an array: objects, or else texts (whatever they are)."""
+    objects = "{" in text[:100].split('"', 1)[0]
+    return elements if objects else [{"text": element} for element in elements]
+
+
 ROWS = [
     {"instruction": "你是谁 [", "input": "", "output": 'a "quoted" } \\'},
     {"instruction": "\\\\", "input": "{[", "output": "ends in a backslash \\"},
@@ -82,8 +88,9 @@ def test_any_rows_in_chunks_of_any_size(tmp_path, monkeypatch, seed):
     rows = [random_value(random_) for _ in range(random_.randrange(1, 12))]
     options = {"ensure_ascii": random_.random() < 0.5}
     if random_.random() < 0.5:
-        indent = random_.choice([None, 0, 1, 4])
-        path = write(tmp_path, json.dumps(rows, indent=indent, **options))
+        text = json.dumps(rows, indent=random_.choice([None, 0, 1, 4]), **options)
+        path = write(tmp_path, text)
+        rows = as_rows(rows, text)
     else:
         rows[0] = {"a": rows[0]}
         path = write(tmp_path, "\n".join(json.dumps(row, **options) for row in rows))

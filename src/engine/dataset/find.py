@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -40,6 +41,7 @@ class Found:
     """The columns that such a folder shows; None for all."""
 
     def __post_init__(self) -> None:
+        _allow_open_files(len(self.paths))
         self._first: Part | None = self._open(self.paths[0])
         self._wanted = _kind(self._first)
         first = self._first
@@ -116,6 +118,16 @@ def open_part(path: Path, cache: Path | None) -> Part:
     except BaseException:
         source.close()
         raise
+
+
+def _allow_open_files(count: int) -> None:
+    """Many systems allow a process 1,024 open files unless it asks for more."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 512
+    if most != resource.RLIM_INFINITY:
+        wanted = min(wanted, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _size(path: Path) -> int:

@@ -43,14 +43,19 @@ def _encoding(marked: bool) -> dict[str, Any]:
 
 
 class JsonArray:
-    """One array, its elements the rows."""
+    """One array, its elements the rows.
+
+    Of an array that does not begin with an object `datasets` makes rows of one
+    column, "text": so many take a list of texts for pre-training.
+    """
 
     format = "json"
     columns: list[str] | None = None
 
-    def __init__(self, start: int, spaces: int) -> None:
-        """`start` is the opening bracket's offset, behind so many `spaces`."""
+    def __init__(self, start: int, spaces: int, text: bytes) -> None:
+        """`start` is the opening bracket's offset, behind so many `spaces`; `text` begins there."""
         self.start = start
+        self._bare = b"{" not in text[:100].split(b'"', 1)[0]  # their very test
         self.options = _encoding(start > spaces)
         self.note = ""
         if spaces:
@@ -70,7 +75,8 @@ class JsonArray:
 
     def decode(self, content: bytes) -> Any:
         """See `Layout`."""
-        return decode(content)
+        value = decode(content)
+        return {"text": value} if self._bare else value
 
 
 class JsonLines:

@@ -78,16 +78,18 @@ class ArrayScanner:
         import numpy as np
 
         quotes = data == _QUOTE
-        escaping, ends_in = self._escaping, _run(chunk, len(chunk))
-        self._escaping = bool((ends_in + (escaping and ends_in == len(chunk))) & 1)
-        if escaping or b"\\" in chunk:
-            behind = data[:-1] == _BACKSLASH
-            doubtful = np.flatnonzero(quotes[2:] & behind[1:] & behind[:-1]) + 2
-            quotes[1:] &= ~behind
-            for place in (0, 1, *doubtful.tolist()):
-                if chunk[place : place + 1] == b'"':
-                    run = _run(chunk, place)
-                    quotes[place] = not (run + (escaping and run == place)) & 1
+        behind = data[:-1] == _BACKSLASH
+        behind &= quotes[1:]
+        escaped = np.flatnonzero(behind) + 1
+        quotes[escaped] = False
+        carried, run = self._escaping, _run(chunk, len(chunk))
+        self._escaping = bool((run + (carried and run == len(chunk))) & 1)
+        if carried and quotes[0]:
+            quotes[0] = False
+        # Of several backslashes in a row each second one is escaped itself.
+        for place in escaped[(escaped < 2) | (data[escaped - 2] == _BACKSLASH)].tolist():
+            run = _run(chunk, place)
+            quotes[place] = not (run + (carried and run == place)) & 1
         return quotes
 
     def _free(self, chunk: bytes, quotes: Any) -> int | None:

@@ -81,7 +81,7 @@ def _json(path: Path, head: bytes, start: int, begin: int) -> Layout:
     text = head[begin:]
     lines = suffix(path) in (".jsonl", ".ndjson")
     if text.startswith(b"[") and not (lines and _array_lines(text)):
-        return JsonArray(begin, begin - start)
+        return JsonArray(begin, begin - start, text)
     if not text.startswith(b"{") and not lines:
         line = head.count(b"\n", 0, begin) + 1
         why = _("Line {line}, column {column}: neither [ nor {{ stands there.").format(
