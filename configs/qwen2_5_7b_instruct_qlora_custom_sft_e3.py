@@ -76,7 +76,7 @@ lr = 2e-4
 betas = (0.9, 0.999)
 weight_decay = 0
 max_norm = 1  # grad clip
-warmup_steps = 10  # counted, not a share of the run: with little data a share rounds to nothing
+warmup_steps = 5  # counted, not a share of the run: with little data a share rounds to nothing
 
 # Memory for speed
 # True computes activations twice to keep few of them. At 7B with 2048 tokens, False is

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from engine import resources
-from engine.config import loaded
+from engine.config import catalogue, loaded
+from engine.config.entry import Entry
 from engine.config.source import ConfigSource
 from engine.config.values import Code
 from engine.settings import Settings
@@ -100,3 +101,11 @@ def demo(tmp_path: Path, rows: Path, fake_model: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
+    """The whole catalogue, read once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("catalogue")))
+        return catalogue.load(Settings())

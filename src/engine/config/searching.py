@@ -67,7 +67,7 @@ def _has_size(entry: Entry, size: str) -> bool:
     size = size.lower().strip()
     bounds = re.fullmatch(r"(\d*\.?\d*)b?\s*-\s*(\d*\.?\d*)b?", size)
     if not size or bounds is None or size == "-":
-        return not size or size == "-" or entry.size == size.removesuffix("b") + "b"
+        return size in ("", "-", entry.size, entry.size.removesuffix("b"))
     parameters = families.parameters(entry.size)
     low, high = (float(one) * 1e9 if one else None for one in bounds.groups())
     return (
