@@ -114,7 +114,8 @@ def _remove(name: str) -> Callable[[Bench], object]:
 
 def _shard(bench: Bench) -> None:
     """A model in two shards, the second of which did not arrive."""
-    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-2.safetensors"}}
+    names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    index = {"metadata": {"total_size": 1}, "weight_map": names}
     (bench.model / "model.safetensors.index.json").write_text(json.dumps(index))
     (bench.model / "model.safetensors").rename(bench.model / "model-00001-of-00002.safetensors")
 

@@ -2,223 +2,260 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engine.config import catalogue, copy, findings, loaded
-from engine.config import preflight as module
+from engine.config import findings, loaded
 from engine.config.preflight import Report, preflight
 from engine.config.source import ConfigSource
+from engine.dataset import check as dataset_check
 from engine.errors import Problem
-from engine.joined import every_row
+from engine.joined import Rows
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
+from tests.config.faults import FAULTS, Bench, Fault, build
 
 Demo = Callable[..., Path]
-
-
 Check = Callable[..., Report]
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture(scope="session")
+def counter() -> Iterator[WorkerClient]:
+    """One dataset worker for all tests: it starts in seconds."""
+    with WorkerClient(dataset_check.WORKER, Settings()) as worker:
+        yield worker
+
+
+@pytest.fixture
+def warm_rows(counter: WorkerClient, monkeypatch: pytest.MonkeyPatch) -> Rows:
+    """The dataset part, with a worker that stays."""
+    monkeypatch.setattr(
+        dataset_check, "WorkerClient", lambda *_wanted: contextlib.nullcontext(counter)
+    )
+    return Rows(Settings())
 
 
 @pytest.fixture
 def check(settings: Settings, warm: WorkerClient) -> Check:
-    """`preflight` with a warm worker."""
+    """`preflight` with a warm loader."""
     return functools.partial(preflight, settings=settings, worker=warm)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tiny_model: Path) -> Bench:
+    return build(tmp_path / "bench", tiny_model)
 
 
 def codes(report: Report) -> set[str]:
     return {one.code for one in report.findings if one.level != findings.INFO}
 
 
-@pytest.fixture
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cheap faults must be found before the dataset worker is asked."""
+def assert_found(fault: Fault, report: Report) -> None:
+    found = [one for one in report.findings if one.code == fault.code]
+    assert found, report.findings
+    assert found[0].what
+    assert found[0].todo, found[0]
+    assert codes(report) - {fault.code} <= fault.also, report.findings
+    if found[0].level == findings.ERROR:
+        assert not report.ok
 
-    def refuse(*_args: object, **_more: object) -> None:
-        raise AssertionError("the dataset worker was asked")
 
-    monkeypatch.setattr(module, "_count", refuse)
+CHEAP = [one for one in FAULTS if not one.tokens]
+DEAR = [one for one in FAULTS if one.tokens]
 
 
-FAULTS = [
-    ("config-syntax", "never closed", ("lr = 1e-3", "lr = (")),
-    ("config-load", "max_lenght", ("max_length = 128", "max_lenght = 128")),
-    ("config-load", "ZeroDivisionError", ("lr = 1e-3", "lr = 1 / 0")),
-    ("unknown-key", "lora_alpha", ("lora_alpha=", "lora_alhpa=")),
-    ("unknown-key", "max_keep_ckpts", ("max_keep_ckpts=", "max_keep_ckpt=")),
-    ("unknown-key", "betas", ("betas=betas", "beta=betas")),
-    ("unknown-name", "optim_wrapper", ("optim_wrapper = dict", "optim_wraper = dict")),
-    ("unknown-name", "resume", ("resume = False", "resme = True")),
-    ("name-missing", "qwen_chat", ("TEMPLATE.qwen_chat", "TEMPLATE.qwen_chatt")),
-    ("name-missing", "process_hf_dataset", ("process_hf_dataset", "process_hf_datasets")),
-    ("module-missing", "mmengine.hookz", ("from mmengine.hooks", "from mmengine.hookz")),
-    ("module-missing", "peftt", ("from peft", "from peftt")),
-    ("data-missing", "data_path", ("rows.json", "nowhere.json")),
-    ("map-fn", "dataset_map_fn = None", ("dataset_map_fn=None", "dataset_map_fn=alpaca_map_fn")),
-    ("model-missing", "no-model", ('/model"', '/no-model"')),
-    ("model-missing", "models/nope", ("FAKE_MODEL", "models/nope")),
-    ("template", "<|start_header_id|>", ("TEMPLATE.qwen_chat", "TEMPLATE.llama3_chat")),
-    ("amp-cpu", "on_gpu = False", ("on_gpu = False", "on_gpu = True")),
-    ("remote-code", "", ()),
+@pytest.mark.parametrize("fault", CHEAP, ids=lambda fault: f"{fault.code}-{fault.name}")
+def test_a_fault_is_found_by_its_own_code(fault: Fault, bench: Bench, check: Check) -> None:
+    fault.seed(bench)
+    # Without a tokenizer: the structure of the rows is all that is read of the data.
+    assert_found(fault, check(bench.config, data=Rows(Settings()), quick=True, **bench.options))
+
+
+@pytest.mark.parametrize("fault", DEAR, ids=lambda fault: f"{fault.code}-{fault.name}")
+def test_a_fault_that_takes_the_tokenizer_is_found(
+    fault: Fault, bench: Bench, check: Check, warm_rows: Rows
+) -> None:
+    fault.seed(bench)
+    assert_found(fault, check(bench.config, data=warm_rows, **bench.options))
+
+
+def test_there_are_faults_enough_and_codes_of_their_own() -> None:
+    assert len(FAULTS) >= 30
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    assert len({fault.code for fault in FAULTS}) >= 30
+
+
+def test_a_good_training_raises_no_alarm(bench: Bench, check: Check, warm_rows: Rows) -> None:
+    report = check(bench.config, data=warm_rows)
+    assert report.findings == []
+    assert (report.ok, report.samples, report.steps) == (True, 80, 60)
+    assert report.disk_bytes is not None
+    assert report.estimate is not None
+
+
+FIXED = {
+    "warmup-zero": ("warmup_ratio", 0.05),
+    "warmup-one-step": ("warmup_ratio", 0.05),
+    "pack-pieces": ("train_dataloader.dataset.map_num_proc", 1),
+    "keep-one": ("save_total_limit", 2),
+    "unknown-key": ("model.lora.lora_alhpa", None),
+    "unknown-name": ("resme", None),
+    "wrong-type": ("lr", 1e-3),
+    "system-braces": ("SYSTEM", "Answer as {{json}}. You are a helpful assistant."),
+    "varlen-batch": ("batch_size", 1),
+    "padding-side": ("tokenizer.padding_side", "right"),
+    "beyond-context": ("max_length", 1024),
+    "epochs-fraction": ("max_epochs", 2),
+    "remote-code": ("model.llm.trust_remote_code", True),
+    "flash-missing": ("model.llm.attn_implementation", "sdpa"),
+    "amp-cpu": ("on_gpu", False),
+    "checkpoint-missing": ("load_from", None),
+    "map-fn": ("train_dataloader.dataset.dataset_map_fn", None),
+}
+
+
+@pytest.mark.parametrize("code", FIXED)
+def test_a_fix_puts_the_fault_right(code: str, bench: Bench, check: Check, warm_rows: Rows) -> None:
+    fault = [one for one in FAULTS if one.code == code][-1 if code == "map-fn" else 0]
+    if code == "unknown-name":
+        fault = next(one for one in FAULTS if "resme" in one.name)
+    fault.seed(bench)
+    report = check(bench.config, data=warm_rows, quick=not fault.tokens)
+    found = next(one for one in report.findings if one.code == code)
+    assert found.fix is not None
+    assert (found.fix.field, found.fix.value) == FIXED[code]
+    source = ConfigSource.open(bench.config)
+    findings.apply(source, found.fix)
+    source.save()
+    assert code not in codes(check(bench.config, data=warm_rows, quick=not fault.tokens))
+
+
+def test_what_is_cheap_to_see_is_told_before_the_rows_are_counted(
+    bench: Bench, check: Check
+) -> None:
+    told: list[str] = []
+
+    class Data(Rows):
+        def count(self, order: Any) -> Any:
+            told.append("counting")
+            raise Problem("not now")
+
+    bench.swap('side="right"', 'side="left"')
+    report = check(
+        bench.config,
+        data=Data(Settings()),
+        found=lambda one: told.append(one.code),
+        gpus=[97],
+    )
+    assert told == ["padding-side", "gpu-missing", "counting", "not-counted"]
+    assert {one.code for one in report.findings} == {*told} - {"counting"}
+
+
+def test_an_error_in_the_config_spares_the_counting(bench: Bench, check: Check) -> None:
+    class Data(Rows):
+        def count(self, order: Any) -> Any:
+            raise AssertionError("the rows were counted")
+
+    bench.swap("lora_alpha=", "lora_alhpa=")
+    assert codes(check(bench.config, data=Data(Settings()))) == {"unknown-key"}
+
+
+# A config is a program, and may be a bad one
+
+
+BAD_PROGRAMS = [
+    ("config-exit", "import sys; sys.exit(3)", "SystemExit: 3"),
+    ("config-exit", "__import__('os')._exit(3)", "status 3"),
+    ("config-exit", "__import__('ctypes').string_at(0)", "signal 11"),
+    ("config-memory", "x = bytearray(1 << 40)", "MemoryError"),
+    ("module-missing", "x = __import__('swanlabb')", "No module named 'swanlabb'"),
+    ("config-load", "x = input('which model? ')", "EOFError"),
+    ("config-load", "raise RuntimeError('not today')", "not today"),
+    ("config-load", "open('/nowhere/at/all')", "/nowhere/at/all"),
+    ("config-load", "import os\nos.chdir('/')", "mmengine keeps only the name"),
 ]
 
 
-@pytest.mark.usefixtures("no_worker")
-@pytest.mark.parametrize(("code", "words", "swap"), FAULTS)
-def test_a_cheap_fault_is_found_by_its_code(
-    demo: Demo,
-    check: Check,
-    settings: Settings,
-    fake_model: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    code: str,
-    words: str,
-    swap: tuple[str, str],
+@pytest.mark.parametrize(("code", "line", "words"), BAD_PROGRAMS)
+def test_a_config_that_does_more_than_give_values_is_explained(
+    bench: Bench, check: Check, code: str, line: str, words: str
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    if code == "remote-code":
-        config = json.loads((fake_model / "config.json").read_text())
-        (fake_model / "config.json").write_text(json.dumps(config | {"auto_map": {"A": "b.C"}}))
-        monkeypatch.setattr(module, "_count", lambda *_args: None)
-    if code in ("template", "unknown-key"):
-        monkeypatch.setattr(module, "_count", lambda *_args: None)
-    imports = ("import template_map_fn_factory", "import alpaca_map_fn, template_map_fn_factory")
-    if swap:
-        swap = (swap[0].replace("FAKE_MODEL", str(fake_model)), swap[1])
-    report = check(demo(*([swap] if swap else []), imports))
-    found = [one for one in report.findings if one.code == code]
-    assert len(found) == 1, report.findings
-    assert words in f"{found[0].what} {found[0].why} {found[0].todo}"
-    assert codes(report) == {code}
+    bench.add(line)
+    report = check(bench.config)
+    (found,) = report.findings
+    assert (found.code, found.level) == (code, findings.ERROR)
+    assert words in found.why
+    assert found.todo
 
 
-@pytest.mark.usefixtures("no_worker")
-@pytest.mark.parametrize(
-    ("code", "break_model"),
-    [
-        ("model-not-a-model", lambda folder: (folder / "config.json").unlink()),
-        ("model-not-a-model", lambda folder: (folder / "model.safetensors").unlink()),
-        (
-            "model-adapter",
-            lambda folder: (folder / "config.json").rename(folder / "adapter_config.json"),
-        ),
-        (
-            "model-incomplete",
-            lambda folder: (folder / "model.safetensors.index.json").write_text(
-                '{"weight_map": {"a": "model-00001-of-00002.safetensors"}}'
-            ),
-        ),
-        ("tokenizer-missing", lambda folder: [p.unlink() for p in folder.glob("tokenizer*")]),
-        (
-            "tokenizer-bos",
-            lambda folder: (folder / "tokenizer_config.json").write_text(
-                '{"tokenizer_class": "PreTrainedTokenizerFast"}'
-            ),
-        ),
-    ],
-)
-def test_a_model_that_is_none_is_found(
-    demo: Demo,
-    check: Check,
-    settings: Settings,
-    fake_model: Path,
-    code: str,
-    break_model: Callable[[Path], object],
+def test_a_config_that_hangs_is_stopped_with_what_it_started(
+    warm: WorkerClient, bench: Bench, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    break_model(fake_model)
-    assert codes(check(demo())) == {code}
+    mark = bench.root / "child"
+    bench.add(
+        "child = __import__('subprocess').Popen(['sleep', '321'])\n"
+        f"open({str(mark)!r}, 'w').write(str(child.pid))\n"
+        "__import__('time').sleep(600)"
+    )
+    monkeypatch.setattr(loaded, "TIMEOUT", 4.0)
+    report = preflight(bench.config, settings=settings, worker=warm)
+    assert codes(report) == {"config-slow"}
+    child = Path(f"/proc/{mark.read_text()}/stat")
+    deadline = time.monotonic() + 10
+    while child.exists() and child.read_text().split()[2] != "Z" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not child.exists() or child.read_text().split()[2] == "Z"
+    # The next config finds a worker again.
+    bench.config.write_text("lr = 1e-3\n")
+    assert loaded.load(bench.config, settings, worker=warm).values["lr"] == 1e-3
 
 
-@pytest.mark.usefixtures("no_worker")
-@pytest.mark.parametrize(
-    ("content", "code", "words"),
-    [
-        ('[{"conversation": []},\n {"conversation" 1}]', "data-broken", "line 2, column 18"),
-        ("[]", "data-empty", ""),
-        ('[{"messages": [{"role": "user", "content": "a"}]}]', "map-fn", "openai_map_fn"),
-        ('[{"conversations": []}]', "map-fn", "conversations"),
-    ],
-)
-def test_data_that_does_not_suit_is_found(
-    demo: Demo, check: Check, settings: Settings, rows: Path, content: str, code: str, words: str
+def test_what_a_config_prints_and_runs_is_named_and_disturbs_nobody(
+    bench: Bench, check: Check
 ) -> None:
-    rows.write_text(content)
-    report = check(demo())
-    assert codes(report) == {code}
-    assert words in str(report.findings[0].why) + report.findings[0].todo
+    bench.add(
+        'print(\'{"id": 1, "event": "done"}\')\n'
+        f"__import__('os').system('echo here; touch {bench.root / 'touched'}')"
+    )
+    report = check(bench.config, quick=True)
+    assert report.ok
+    assert [one.why for one in report.findings if one.code == "config-code"] != []
+    assert {one.what.split()[3] for one in report.findings} == {"print", "__import__"}
+    assert (bench.root / "touched").exists()
 
 
-@pytest.mark.usefixtures("no_worker")
-def test_every_row_is_looked_at_when_the_data_part_is_given(
-    demo: Demo, check: Check, settings: Settings, rows: Path
-) -> None:
-    data = json.loads(rows.read_text())
-    del data[50]["conversation"][0]["output"]
-    rows.write_text(json.dumps(data))
-    report = check(demo(), rows=every_row(settings))
-    assert codes(report) == {"data-row"}
-    assert "50" in report.findings[0].what
-
-
-@pytest.mark.usefixtures("no_worker")
-def test_an_unknown_deepspeed_setting_and_a_missing_gpu_are_found(
-    demo: Demo, check: Check, settings: Settings
-) -> None:
-    report = check(demo(), deepspeed="deepspeed_zero9", gpus=[97])
-    assert codes(report) == {"deepspeed", "gpu-missing"}
-
-
-@pytest.mark.usefixtures("no_worker")
-def test_a_fix_can_be_applied(
-    warm: WorkerClient, demo: Demo, check: Check, settings: Settings, rows: Path
-) -> None:
-    rows.write_text('[{"instruction": "a", "input": "", "output": "b"}]')
-    path = demo(("lora_alpha=", "lora_alhpa="))
-    source = ConfigSource.open(path)
-    for one in check(path).findings:
-        assert one.fix is not None, one
-        findings.apply(source, one.fix)
-    source.save()
-    config = loaded.load(path, settings, worker=warm)
-    assert config.wrong == []
-    assert isinstance(config.get("model.lora.lora_alpha"), int)
-    assert config.name("train_dataloader.dataset.dataset_map_fn") == "alpaca_map_fn"
-
-
-def test_a_config_that_hangs_or_eats_memory_is_stopped(
-    warm: WorkerClient,
-    demo: Demo,
-    check: Check,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    started = time.monotonic()
-    with pytest.raises(loaded.TimedOut):
-        loaded.load(demo(("lr = 1e-3", "while True: pass")), settings, timeout=1, worker=warm)
-    assert time.monotonic() - started < 20
-    config = loaded.load(demo(("lr = 1e-3", "lr = bytearray(1 << 40)")), settings, worker=warm)
-    assert config.error is not None
-    assert config.error["kind"] == "MemoryError"
-
-
-def test_a_config_that_ends_the_process_is_a_finding(
-    demo: Demo, check: Check, settings: Settings
-) -> None:
-    report = check(demo(("lr = 1e-3", "import os; os._exit(3)")))
-    assert codes(report) == {"config-load"}
+def test_a_missing_library_of_the_interpreter_is_a_finding(bench: Bench, tmp_path: Path) -> None:
+    """A training interpreter without mmengine: the loader cannot even start its work."""
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+    report = preflight(bench.config, settings=Settings(interpreter=str(bare)))
+    (found,) = report.findings
+    assert (found.code, found.level) == ("no-loader", findings.ERROR)
+    assert "mmengine" in f"{found.what} {found.why}"
 
 
 @pytest.mark.parametrize("bad", ["none.py", "."])
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path, check: Check, bad: str) -> None:
     with pytest.raises(Problem):
         check(tmp_path / bad)
+
+
+# What it costs
 
 
 def test_loading_a_config_imports_no_heavy_library(demo: Demo) -> None:
@@ -254,87 +291,23 @@ def test_preflight_imports_no_tree_parser() -> None:
     assert ran.stdout.strip() == "False", ran.stderr
 
 
-@pytest.mark.slow
-def test_a_good_config_passes_with_samples_and_steps(
-    demo: Demo, check: Check, settings: Settings, tiny_model: Path
-) -> None:
-    report = check(demo(model=tiny_model))
-    assert report.ok, report.findings
-    assert report.findings == []
-    assert (report.samples, report.steps) == (80, 60)
-    assert report.disk_bytes is not None
-    assert report.estimate is not None
+def test_the_verb_tells_and_answers(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    from engine.cli.main import main
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("code", "field", "value", "swaps"),
-    [
-        ("warmup-zero", "warmup_ratio", 0.05, [("warmup_ratio = 0.1", "warmup_ratio = 0.01")]),
-        ("warmup-one-step", "warmup_ratio", 0.05, [("warmup_ratio = 0.1", "warmup_ratio = 0.02")]),
-        (
-            "pack-pieces",
-            "train_dataloader.dataset.map_num_proc",
-            1,
-            [
-                ("pack_to_max_length = False", "pack_to_max_length = True"),
-                ("map_num_proc=1", "map_num_proc=32"),
-                ("max_length = 128", "max_length = 512"),
-            ],
-        ),
-        ("no-steps", None, None, [("max_length = 128", "max_length = 2")]),
-    ],
-)
-def test_a_silent_trap_is_found_and_its_fix_puts_it_right(
-    demo: Demo,
-    check: Check,
-    settings: Settings,
-    tiny_model: Path,
-    code: str,
-    field: str | None,
-    value: object,
-    swaps: list[tuple[str, str]],
-) -> None:
-    path = demo(*swaps, model=tiny_model)
-    report = check(path)
-    (found,) = [one for one in report.findings if one.code == code]
-    if field is None:
-        assert not report.ok
-        return
-    assert found.fix is not None
-    assert (found.fix.field, found.fix.value) == (field, value)
-    source = ConfigSource.open(path)
-    findings.apply(source, found.fix)
-    source.save()
-    assert code not in codes(check(path))
-
-
-@pytest.mark.slow
-def test_stock_configs_on_real_data_raise_no_false_alarm(
-    check: Check,
-    tmp_path: Path,
-    settings: Settings,
-    tiny_model: Path,
-    rows: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Every kind of the catalogue that takes conversations; the tokens of one are enough."""
-    monkeypatch.setattr(module, "_count", lambda *_args: None)
-    tried = 0
-    for entry in catalogue.load(settings)[::30]:
-        try:
-            done = copy.copy(
-                entry.path,
-                tmp_path / "c.py",
-                settings=settings,
-                data=rows,
-                model=str(tiny_model),
-                force=True,
-            )
-        except Problem:
-            continue
-        tried += 1
-        # No GPU here, and its template is the stock model's: these two alone are right to say.
-        alarms = codes(check(done.path)) - {"amp-cpu", "quantised-cpu", "template"}
-        assert not alarms, (entry.name, alarms)
-    assert tried >= 12
+    bench.swap('side="right"', 'side="left"')
+    assert main(["preflight", str(bench.config), "--quick"]) == 0
+    said = capsys.readouterr().out
+    assert "[padding-side]" in said
+    assert said.rstrip().endswith("Ready to train.")
+    bench.swap("lora_alpha=", "lora_alhpa=")
+    assert main(["preflight", str(bench.config), "--quick", "--json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert set(answer) >= {"ok", "findings", "estimate", "samples", "steps", "disk_bytes"}
+    (found,) = [one for one in answer["findings"] if one["level"] == "error"]
+    assert found["code"] == "unknown-key"
+    assert found["fix"] == {
+        "field": "model.lora.lora_alhpa",
+        "value": None,
+        "rename": "lora_alpha",
+        "imports": None,
+    }

@@ -158,13 +158,15 @@ def _file(start: Start, part: str, path: Path) -> list[Finding]:
     try:
         first = peek.head(path)
     except Problem as problem:
-        return [Finding(ERROR, "data-broken", problem.what, problem.why, problem.todo, field=field)]
+        todo = problem.todo or _("Correct the file, or give another.")
+        return [Finding(ERROR, "data-broken", problem.what, problem.why, todo, field=field)]
     if not first.rows:
         return [
             Finding(
                 ERROR,
                 "data-empty",
                 _("{path} has no rows").format(path=path),
+                todo=_("Give a file with rows."),
                 field=field,
             )
         ]

@@ -17,9 +17,10 @@ from types import FunctionType
 from typing import Any
 
 from engine.config import references
+from engine.i18n import _
 from engine.worker.serve import Cancelled, Emit, serve
 
-_MEMORY = 4 << 30
+_MEMORY = 2 << 30
 """Bytes of address space that a config may take while it loads."""
 _PACKAGES = (
     "accelerate", "bitsandbytes", "datasets", "deepspeed", "flash_attn", "huggingface_hub",
@@ -85,12 +86,16 @@ def _explain(error: BaseException, path: str) -> dict[str, Any]:
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == path:
             line = frame.lineno
+    text = str(error).strip()
+    if not text and isinstance(error, RuntimeError):
+        # mmengine's own word (none) for a call of what it did not import.
+        text = _("a config cannot call what it imports: mmengine keeps only the name")
     near: list[str] = []
     if isinstance(error, NameError) and getattr(error, "name", None):
         near = difflib.get_close_matches(str(error.name), _assigned(path), n=1)
     return {
         "kind": type(error).__name__,
-        "text": str(error).strip(),
+        "text": text,
         "line": line,
         "near": near[0] if near else None,
         "details": traceback.format_exc(),

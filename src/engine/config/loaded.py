@@ -76,7 +76,7 @@ class Loaded:
 def load(
     path: Path,
     settings: Settings,
-    timeout: float = TIMEOUT,
+    timeout: float | None = None,
     worker: WorkerClient | None = None,
 ) -> Loaded:
     """Load the config at `path` under the training interpreter; about 0.8 s.
@@ -87,9 +87,9 @@ def load(
     that ends its process, `Failed` for a worker that cannot run (no mmengine).
     """
     if worker is not None:
-        return _ask(worker, path, timeout)
+        return _ask(worker, path, timeout or TIMEOUT)
     with warm(settings) as own:
-        return _ask(own, path, timeout)
+        return _ask(own, path, timeout or TIMEOUT)
 
 
 def warm(settings: Settings) -> WorkerClient:
