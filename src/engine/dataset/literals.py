@@ -94,7 +94,7 @@ def substitute(
         start, end = spelling.place(match.start()), spelling.place(match.end())
         spelled = raw[start:end]
         ascii_only = "\\u" in spelled or (escape and spelled.isascii())
-        pieces += [raw[spelling.place(done) : start], _spell(put, ascii_only)]
+        pieces += [raw[spelling.place(done) : start], spell(put, ascii_only)]
         after += [text[done : match.start()], put]
         done, count = match.end(), count + 1
     if count == 0:
@@ -122,7 +122,7 @@ class _Spelling:
         return index + (self._extra[escapes - 1] if escapes else 0)
 
 
-def _spell(text: str, ascii_only: bool) -> str:
+def spell(text: str, ascii_only: bool) -> str:
     """`text` as it is written between a literal's quotes."""
     lone = any("\ud800" <= character <= "\udfff" for character in text)
     return json.dumps(text, ensure_ascii=ascii_only or lone)[1:-1]
