@@ -14,6 +14,8 @@ import ast
 import importlib.util
 import re
 import string
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,9 +34,33 @@ class Signature:
 Definition = ast.ClassDef | ast.FunctionDef
 
 
-@cache
+_beside: Path | None = None
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[None]:
+    """Modules that lie in `folder` count as installed, as the trainer finds them there too."""
+    global _beside
+    _beside = folder
+    try:
+        yield
+    finally:
+        _beside = None
+
+
+def _own(module: str) -> Path | None:
+    """The file of a module of the user's own; never remembered, for it may change."""
+    path = _beside / f"{module}.py" if _beside is not None and module.isidentifier() else None
+    return path if path is not None and path.is_file() else None
+
+
 def package_folder(name: str) -> Path | None:
     """The folder of a top-level package (or the file of a module); None when not installed."""
+    return _library_folder(name) or _own(name)
+
+
+@cache
+def _library_folder(name: str) -> Path | None:
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
@@ -50,16 +76,20 @@ def installed(module: str) -> bool:
     """Whether the top-level package of `module` can be found."""
     top = module.partition(".")[0]
     try:
-        return importlib.util.find_spec(top) is not None
+        return importlib.util.find_spec(top) is not None or _own(top) is not None
     except (ImportError, ValueError):
         return False
 
 
-@cache
 def module_file(module: str) -> Path | None:
     """The source file of `module`; None when there is none to read."""
+    return _library_file(module) or _own(module)
+
+
+@cache
+def _library_file(module: str) -> Path | None:
     top, _dot, rest = module.partition(".")
-    found = package_folder(top)
+    found = _library_folder(top)
     if found is None:
         return None
     if found.is_file():
@@ -71,8 +101,15 @@ def module_file(module: str) -> Path | None:
     return None
 
 
-@cache
 def _tree(path: Path) -> ast.Module | None:
+    try:
+        return _parsed(path, path.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@cache
+def _parsed(path: Path, _changed: int) -> ast.Module | None:
     try:
         return ast.parse(path.read_text(encoding="utf-8", errors="replace"))
     except (OSError, SyntaxError, ValueError):
@@ -276,9 +313,13 @@ def _odd(decorators: list[ast.expr]) -> bool:
     return any(_name(one) not in ("dataclass", "register_module") for one in decorators)
 
 
-@cache
 def _find(module: str, name: str) -> tuple[str, ast.AST] | None:
     """The definition of ``module.name``, re-exports followed, with the module it stands in."""
+    return _search(module, name, 0) if _own(module) else _find_in_library(module, name)
+
+
+@cache
+def _find_in_library(module: str, name: str) -> tuple[str, ast.AST] | None:
     return _search(module, name, 0)
 
 
