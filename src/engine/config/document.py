@@ -20,6 +20,8 @@ from functools import cached_property
 from engine.errors import Problem
 from engine.i18n import _
 
+_PLAIN = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr)
+"""Statements that import nothing."""
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _SPACE = re.compile(rb"(?:[ \t\f\r\n]|\\\r?\n|#[^\r\n]*)*")
 
@@ -62,9 +64,16 @@ class Document:
         self.module = _parsed(text, name)
         self._starts = [0, *(found.end() for found in _LINE_END.finditer(self.data))]
         self.assignments = list(self._assignments())
-        self.imported = set(self._imported())
-        self.unsure = set(self._unsure())
+
+    @cached_property
+    def imported(self) -> set[str]:
+        """The names that the file imports."""
+        return set(self._imported())
+
+    @cached_property
+    def unsure(self) -> set[str]:
         """Names that statements change which only a run can follow (``if``, ``for``, a call)."""
+        return set(self._unsure())
 
     # Places
 
@@ -160,7 +169,9 @@ class Document:
 
     def _imported(self) -> Iterator[str]:
         for statement in self.module.body:
-            for node in ast.walk(statement) if not _has_own_names(statement) else ():
+            if isinstance(statement, _PLAIN) or _has_own_names(statement):
+                continue
+            for node in ast.walk(statement):
                 if isinstance(node, ast.Import | ast.ImportFrom):  # in mmengine's read_base too
                     for alias in node.names:
                         yield (alias.asname or alias.name).partition(".")[0]
@@ -226,6 +237,10 @@ class Document:
                 raise NoSuchKey(".".join(path[: depth + 1]), node, path[depth:])
             node = self.follow(child.value)
         return node
+
+    def owner(self, path: tuple[str, ...]) -> dict[str, Member]:
+        """The members of what holds the value at `path`. Raises `NoSuchKey`."""
+        return self.children(self.find(path[:-1]))
 
     def children(self, node: ast.expr) -> dict[str, Member]:
         """The members of a ``dict(…)`` call, a dict, a list or a tuple, by key or number."""

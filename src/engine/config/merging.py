@@ -16,7 +16,8 @@ from engine.config.reader import ConfigReader
 from engine.errors import Problem
 from engine.i18n import _
 
-_WORD = re.compile(r"\w+(?:\.\w+)*|\s+|.", re.S)
+_WORD = re.compile(r"\d[\d.]*[eE][+-]?\d+|\w+(?:\.\w+)*|\s+|.", re.S)
+"""A number, a dotted name, space, or any other character."""
 
 
 class Hunk(NamedTuple):

@@ -74,8 +74,8 @@ class ConfigReader:
         """What `key` evaluates to; an expression that cannot be told is `Code`."""
         path = self._path(key)
         node = self._node(key)
-        if len(path) > 1:
-            return self._value(node)
+        if len(path) > 1:  # a name there stands for all that was done to the variable
+            return self._value(self._document.owner(path)[path[-1]].value)
         try:
             return self._variable(path[0])
         except (Unknown, RecursionError):
@@ -92,10 +92,13 @@ class ConfigReader:
     def variable(self, key: str) -> str | None:
         """The top-level variable that `key`'s value is taken from; None when it stands there."""
         path = self._path(key)
-        member = self._document.children(self._document.find(path[:-1])).get(path[-1])
-        if member is None or not self._is_variable(member.value):
-            return None
-        return member.value.id if isinstance(member.value, ast.Name) else None
+        if len(path) == 1:
+            found = self._document.definition(path[0])
+            node = found.value if found else None
+        else:
+            member = self._document.owner(path).get(path[-1])
+            node = member.value if member else None
+        return node.id if isinstance(node, ast.Name) and self._is_variable(node) else None
 
     def knows(self, name: str) -> bool:
         """Whether `name` is a variable or an import of this file."""
@@ -129,6 +132,11 @@ class ConfigReader:
     def imported(self) -> set[str]:
         """The names that the file imports."""
         return self._document.imported
+
+    @property
+    def augmented(self) -> set[str]:
+        """The variables that a later line changes (``accumulative_counts *= 2``)."""
+        return {one.name for one in self._document.assignments if one.operator != "="}
 
     def read_names(self) -> set[str]:
         """The names that the file uses anywhere."""

@@ -70,7 +70,7 @@ class ConfigSource(ConfigReader):
     def set_own(self, key: str, value: Any) -> None:
         """`set`, but a variable's name standing at `key` is itself replaced, not followed."""
         path = self._path(key)
-        member = self._document.children(self._document.find(path[:-1]))[path[-1]].value
+        member = self._document.owner(path)[path[-1]].value
         start, end = self._document.span(member)
         new = render(value, self._document.code(member)).encode()
         self._replace(self._document.data[:start] + new + self._document.data[end:])

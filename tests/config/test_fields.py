@@ -1,0 +1,118 @@
+"""What the form knows: every setting explained, misspelt ones found, presets written out."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.config import catalogue, fields, references, vocabulary
+from engine.config.field_table import TABLE, find
+from engine.config.source import ConfigSource
+from engine.errors import Problem
+from engine.settings import Settings
+
+BLOCKS = """
+from peft import LoraConfig
+resume = False
+batch_size = 2
+max_length = 64
+model = dict(lora=dict(type=LoraConfig, r=8, lora_alpha=16), llm=dict(torch_dtype=None))
+optim_wrapper = dict(type=AmpOptimWrapper, clip_grad=dict(max_norm=1))
+train_dataloader = dict(batch_size=batch_size, dataset=dict(max_length=max_length))
+randomness = dict(seed=None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "key", "suggestion"),
+    [
+        ("resume =", "resme =", "resme", "resume"),
+        ("optim_wrapper =", "optim_wraper =", "optim_wraper", "optim_wrapper"),
+        ("max_length = 64", "max_lenght = 64", "max_lenght", "max_length"),
+        ("lora_alpha", "lora_alhpa", "model.lora.lora_alhpa", "lora_alpha"),
+        ("max_norm", "max_nrom", "optim_wrapper.clip_grad.max_nrom", "max_norm"),
+        ("dict(seed", "dict(seeed", "randomness.seeed", "seed"),
+        ("batch_size=batch", "bach_size=batch", "train_dataloader.bach_size", "batch_size"),
+    ],
+)
+def test_a_misspelt_key_is_found_with_the_right_one(
+    right: str, wrong: str, key: str, suggestion: str
+) -> None:
+    assert fields.unknown_keys(ConfigSource(BLOCKS)) == []
+    (found,) = fields.unknown_keys(ConfigSource(BLOCKS.replace(right, wrong, 1)))
+    assert (found.key, found.suggestion) == (key, suggestion)
+    assert BLOCKS.replace(right, wrong, 1).splitlines()[found.line - 1].find(wrong.split()[0]) >= 0
+
+
+def test_in_the_whole_catalogue_no_key_is_taken_for_a_misspelt_one() -> None:
+    for entry in catalogue.load(Settings())[::4]:
+        assert fields.unknown_keys(ConfigSource.open(entry.path)) == [], entry.name
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("xtuner.model", "SupervisedFinetune"),
+        ("xtuner.dataset", "process_hf_dataset"),
+        ("xtuner.dataset.preference_dataset", "build_preference_dataset"),
+        ("xtuner.engine.hooks", "EvaluateChatHook"),
+        ("mmengine.hooks", "LoggerHook"),
+        ("mmengine.hooks", "CheckpointHook"),
+    ],
+)
+def test_the_vocabulary_is_that_of_the_installed_libraries(module: str, name: str) -> None:
+    signature = references.signature(module, name)
+    assert signature is not None
+    assert set(signature.names) - {"self"} == vocabulary.BY_TYPE[name]
+
+
+def test_every_setting_is_explained() -> None:
+    names = [name for known in TABLE for name in known.names]
+    assert len(names) == len(set(names))
+    assert len(TABLE) > 90
+    for known in TABLE:
+        assert known.help.endswith("."), known.name
+        assert (known.low is None) == (known.high is None)
+    effects = [known for known in TABLE if fields.effects(known)]
+    assert len(effects) > 70
+    assert find("alpaca_en.map_num_proc") is find("map_num_proc") is not None
+    assert find("no_such_setting") is None
+
+
+def test_settings_at_their_default_are_offered_and_can_be_set() -> None:
+    source = ConfigSource(BLOCKS)
+    unset = {one.name: one for one in fields.fields(source) if not one.line}
+    assert {"model.llm.attn_implementation", "model.lora.use_dora", "work_dir"} <= set(unset)
+    assert unset["model.lora.use_dora"].default == "False"
+    assert "resume" not in unset and "randomness.seed" not in unset
+    fields.assign(source, "model.lora.use_dora", "True")
+    assert source.get("model.lora.use_dora") is True
+    fields.assign(source, "model.llm.attn_implementation", "sdpa")
+    assert source.get("model.llm.attn_implementation") == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "code", "imported"),
+    [
+        ("visualizer", "tensorboard", "TensorboardVisBackend", "mmengine.visualization"),
+        ("visualizer", "swanlab", "SwanlabVisBackend", "swanlab.integration.mmengine"),
+        ("optim_wrapper.type", "OptimWrapper", "OptimWrapper", "mmengine.optim"),
+    ],
+)
+def test_a_preset_is_written_with_its_imports(
+    key: str, typed: str, code: str, imported: str
+) -> None:
+    source = ConfigSource(BLOCKS)
+    fields.assign(source, key, typed)
+    assert code in source.code(key)
+    assert f"from {imported} import" in source.text and source.knows(code)
+
+
+def test_reset_goes_back_to_the_origin() -> None:
+    source, origin = ConfigSource(BLOCKS), ConfigSource(BLOCKS)
+    source.set("max_length", 128)
+    source.set("model.lora.use_dora", True)
+    fields.reset(source, "max_length", origin)
+    fields.reset(source, "model.lora.use_dora", origin)
+    assert source.text == BLOCKS
+    with pytest.raises(Problem, match="copied from"):
+        fields.reset(source, "max_length", None)
