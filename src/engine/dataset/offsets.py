@@ -12,7 +12,7 @@ from engine.dataset import index_cache
 from engine.dataset.scan import Fault, Scanner
 from engine.dataset.source import Source
 
-CHUNK = 1 << 17
+CHUNK = 1 << 18
 """Bytes looked at in one step: few enough for the arrays made of them to stay in the cache."""
 WORTH_KEEPING = 1 << 24
 """Bytes: the index of a smaller file is made quicker than it is looked up."""

@@ -37,6 +37,7 @@ class ArrayScanner:
         self._want_comma = False
         self._after_comma = False
         self._end: int | None = None
+        self._room: Any = None
 
     def feed(self, chunk: bytes) -> array[int]:
         """See `Scanner`."""
@@ -55,13 +56,29 @@ class ArrayScanner:
         self._at += len(chunk)
         return starts
 
+    def _rooms(self, size: int) -> Any:
+        """Four arrays of `size` bytes, the same ones again and again.
+
+        New ones of this size come straight from the system, and making their
+        pages takes longer than everything that is done with them.
+        """
+        import numpy as np
+
+        if self._room is None or self._room.shape[1] < size:
+            self._room = np.empty((4, size), dtype=np.uint8)
+        return self._room[:, :size]
+
     def _brackets(self, data: Any, quotes: Any) -> tuple[Any, Any]:
         """The brackets outside of strings: their places, and 1 for opening, -1 for closing."""
         import numpy as np
 
-        low = data | 0x20  # makes [ and { alike, ] and } too
-        wanted = quotes | (low == 0x7B)
-        wanted |= low == 0x7D
+        low, wanted, other = self._rooms(len(data))[1:]
+        np.bitwise_or(data, 0x20, out=low)  # makes [ and { alike, ] and } too
+        wanted, other = wanted.view(bool), other.view(bool)
+        np.equal(low, 0x7B, out=wanted)
+        np.equal(low, 0x7D, out=other)
+        wanted |= other
+        wanted |= quotes
         places = np.flatnonzero(wanted)
         kinds = data[places]
         quote = kinds == _QUOTE
@@ -77,8 +94,9 @@ class ArrayScanner:
         """A mask of the quotes that no backslash escapes."""
         import numpy as np
 
-        quotes = data == _QUOTE
-        behind = data[:-1] == _BACKSLASH
+        quotes, behind = (room.view(bool) for room in self._rooms(len(data))[:2])
+        np.equal(data, _QUOTE, out=quotes)
+        behind = np.equal(data[:-1], _BACKSLASH, out=behind[:-1])
         behind &= quotes[1:]
         escaped = np.flatnonzero(behind) + 1
         quotes[escaped] = False
