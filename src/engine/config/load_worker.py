@@ -13,6 +13,7 @@ import resource
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -51,6 +52,12 @@ def load(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> dict[s
         values = config._to_lazy_dict() if hasattr(config, "_to_lazy_dict") else config.to_dict()
     except BaseException as error:  # sys.exit and the like are the config's doing too
         return {"error": _explain(error, path)}
+    with references.beside(Path(path).parent):
+        return _told(config, values)
+
+
+def _told(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer for a config that did load."""
     imported = sorted(getattr(config, "_imported_names", ()))
     tree = {key: _plain(value) for key, value in values.items() if key not in imported}
     return {
