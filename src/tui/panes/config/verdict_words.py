@@ -53,12 +53,15 @@ def summary(report: Report, stale: bool) -> Text:
 
 
 def facts(report: Report) -> str:
-    """Samples, steps, disk and memory, as far as they are known."""
+    """Samples, steps, memory, time and disk, as far as they are known; last the memory's parts."""
     known = []
     if report.samples is not None and report.steps is not None:
         samples = ngettext("{n:,} sample", "{n:,} samples", report.samples)
         steps = ngettext("{n:,} step", "{n:,} steps", report.steps)
         known.append(f"{samples.format(n=report.samples)} → {steps.format(n=report.steps)}")
+    if report.estimate is not None:
+        peak, free = size(report.estimate.allocated_bytes), size(report.estimate.gpu_bytes)
+        known.append(_("GPU ≈ {peak}, needs {free} free").format(peak=peak, free=free))
     if report.seconds is not None:
         time, run = duration(report.seconds), one_line(report.seconds_like or "")
         known.append(_("≈ {time}, as {run} went").format(time=time, run=run))
@@ -66,12 +69,8 @@ def facts(report: Report) -> str:
         known.append(_("disk {size}").format(size=size(report.disk_bytes)))
     if report.estimate is not None:
         biggest = sorted(report.estimate.parts.items(), key=lambda part: -part[1])
-        parts = " · ".join(
-            f"{_(PARTS.get(name, name))} {size(count)}" for name, count in biggest if count
-        )
-        peak, free = size(report.estimate.allocated_bytes), size(report.estimate.gpu_bytes)
-        words = _("memory of a GPU ≈ {peak}, {free} should be free")
-        known.append(words.format(peak=peak, free=free) + f" ({parts})")
+        parts = [f"{_(PARTS.get(name, name))} {size(count)}" for name, count in biggest if count]
+        known.append(_("on the GPU: {parts}").format(parts=", ".join(parts)))
     return "  ·  ".join(known)
 
 
