@@ -4,6 +4,7 @@
 
 Both run as whole processes, in turn (A B A B …), with this interpreter's folder
 first on the path: the `xtuner` command starts whatever `python` it finds there.
+In an empty workspace, whose own configs would be read each time.
 Ours is measured without its cache too (the first time with a release of XTuner).
 Prints medians and the ratio. Exit status 1 when a name is listed by theirs only.
 """
@@ -29,7 +30,9 @@ def run(command: tuple[str, ...], cache: str) -> tuple[float, float, str]:
     """Wall seconds, CPU seconds and output of a command."""
     variables = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "XDG_CACHE_HOME": cache}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | variables, cwd=cache
+    )
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         sys.exit(f"{done.stdout}{done.stderr}")

@@ -58,7 +58,6 @@ _PATTERNS = (
     (r"smollm", Family("smollm", "qwen_chat")),
     (r"(?:^|[^a-z])yi(?:[^a-z]|$)", Family("yi", "")),
 )
-_FAMILIES = tuple((re.compile(pattern), family) for pattern, family in _PATTERNS)
 _CHAT = re.compile(r"chat|instruct|[-_]it\b|assistant|zephyr|vicuna|wizard|command-?r|minicpm")
 _BASE = re.compile(r"[-_]base\b")
 
@@ -84,7 +83,7 @@ def _plain(name: str) -> str:
 def family(name: str) -> Family | None:
     """The family that a model's or config's `name` belongs to."""
     plain = _plain(name)
-    return next((one for pattern, one in _FAMILIES if pattern.search(plain)), None)
+    return next((one for pattern, one in _PATTERNS if re.search(pattern, plain)), None)
 
 
 def architecture(model: str) -> str:
