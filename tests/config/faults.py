@@ -345,9 +345,11 @@ FAULTS = (
         "no end-of-text token",
         "tokenizer-eos",
         lambda bench: (
+            bench.swap("TEMPLATE.qwen_chat", "TEMPLATE.default"),
             bench.json("tokenizer_config.json", eos_token=None),
             bench.json("special_tokens_map.json", eos_token=None),
         ),
+        also=frozenset({"template"}),
     ),
     Fault("tokens that the model lacks", "tokenizer-vocabulary", _tokens_beyond),
     _text("padding on the left", "padding-side", 'side="right"', 'side="left"'),

@@ -62,12 +62,14 @@ def _ends(start: Start, folder: Path, field: str) -> Iterator[Finding]:
             _("Add a bos_token to the model's tokenizer_config.json."),
             field=field,
         )
-    if not eos and (kind == _GENERIC or eos == ""):
+    entries = (start.config.template or {}).get("entries")
+    closes = isinstance(entries, Mapping) and bool(entries.get("SUFFIX_AS_EOS"))
+    if not eos and not closes and (kind == _GENERIC or eos == ""):
         yield Finding(
             ERROR,
             "tokenizer-eos",
             _("The tokenizer has no end-of-text token"),
-            _("XTuner ends every answer with it, and fails without."),
+            _("XTuner ends every answer of this template with it, and fails without."),
             _("Add an eos_token to the model's tokenizer_config.json."),
             field=field,
         )
