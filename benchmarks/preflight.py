@@ -209,9 +209,8 @@ def times(results: list[dict[str, Any]]) -> list[str]:
     lines.append("| --- | --- | --- | --- |")
     for name, ones, key in rows:
         seconds = _spread([one[key] for one in ones if one[key]])
-        lines.append(
-            f"| {name} | {len(ones)} | {seconds} | {_spread([o['cpu'] for o in ones if 'cpu' in o])} |"
-        )
+        cpu = _spread([one["cpu"] for one in ones if "cpu" in one])
+        lines.append(f"| {name} | {len(ones)} | {seconds} | {cpu} |")
     return lines
 
 

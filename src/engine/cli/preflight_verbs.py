@@ -80,7 +80,9 @@ class _Later:
     def _rows(self) -> Data:
         from engine.joined import Rows
 
-        return Rows(self._out.settings)
+        workspace = self._out.workspace()
+        # What is known of the rows is kept in a workspace, and in no other folder.
+        return Rows(self._out.settings, workspace.cache if workspace.state.is_dir() else None)
 
     def rows(self, path: Path, shape: str) -> list[Finding]:
         """See `engine.config.count.Data`."""

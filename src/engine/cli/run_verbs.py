@@ -143,7 +143,7 @@ def _preflight(plan: LaunchPlan, out: Output) -> bool:
         gpus=plan.gpus,
         deepspeed=plan.deepspeed or None,
         work_dir=plan.dir,
-        data=Rows(out.settings),
+        data=Rows(out.settings, out.workspace().cache),
         past=OwnRuns(out.workspace()),
         progress=out.progress(_("Preflight")),
     )

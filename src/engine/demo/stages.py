@@ -116,7 +116,7 @@ class Stages:
             gpus=self.gpus,
             deepspeed=self.deepspeed,
             progress=self._count,
-            data=Rows(self.settings),
+            data=Rows(self.settings, self.workspace.cache),
             past=OwnRuns(self.workspace),
         )
         errors = [one for one in report.findings if one.level == "error"]

@@ -193,7 +193,7 @@ class Verdict(Vertical):
                 settings=self.settings,
                 progress=progress,
                 found=found,
-                data=Rows(self.settings),
+                data=Rows(self.settings, self.workspace.cache),
                 past=OwnRuns(self.workspace),
             )
         except Problem as problem:

@@ -42,14 +42,15 @@ def check(plan: LaunchPlan, settings: Settings) -> Check:
     from engine.joined import Rows
     from engine.own_runs import OwnRuns
 
+    workspace = Workspace(plan.workspace)
     report = preflight(
         plan.config,
         settings=settings,
         gpus=plan.gpus,
         deepspeed=plan.deepspeed or None,
         work_dir=plan.dir,
-        data=Rows(settings),
-        past=OwnRuns(Workspace(plan.workspace)),
+        data=Rows(settings, workspace.cache),
+        past=OwnRuns(workspace),
     )
     return Check(report)
 
