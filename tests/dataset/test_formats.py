@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.dataset import offsets
+from engine.dataset import named, offsets
 from engine.dataset.delimited import _MISSING
 from engine.dataset.reader import Dataset
 from engine.errors import Problem
+from engine.settings import Settings
 
 ROWS = [
     {"instruction": f"你是谁 {index}", "input": "x", "output": 'a "q", b\n\\ \t' + "好" * index}
@@ -335,6 +336,16 @@ def test_files_of_different_formats_are_not_joined(tmp_path):
         assert dataset.index() == 1
     with pytest.raises(Problem, match="another format"):
         Dataset.open([first, second])
+
+
+def test_a_file_whose_name_is_mistyped_is_not_looked_for_on_a_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for name in ("data/gone", "other/gone.csv"):
+        assert named.files([name], settings=Settings()) == Path(name)
+        with pytest.raises(Problem, match="Cannot read") as caught:
+            Dataset.open(name)
+        assert "no such file" in caught.value.why
 
 
 # -- CSV ----------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.dataset import sniff
 from engine.dataset.offsets import Cancelled, Progress
 from engine.hub import client
 from engine.hub.repo import parse
@@ -20,14 +21,16 @@ def files(
 ) -> Path | list[Path]:
     """What `Dataset.open` takes for `names`; a dataset on a hub is fetched first.
 
-    ``owner/name`` is a path where there is such a path, and the hub's dataset else.
+    ``owner/name`` is a path where there is such a path, or such a folder, or when it
+    ends like a dataset file (a name mistyped); the hub's dataset else.
     `progress` gets bytes. Raises what `engine.hub.client.dataset` raises; whether
     the files can be read is not asked here.
     """
     if len(names) != 1:
         return [Path(name).expanduser() for name in names]
     path = Path(names[0]).expanduser()
-    repo = None if path.exists() else parse(str(names[0]))
+    local = path.exists() or path.parent.is_dir() or sniff.family(path) != ""
+    repo = None if local else parse(str(names[0]))
     if repo is None:
         return path
     fetched = client.dataset(repo, settings=settings, progress=progress, cancelled=cancelled)
