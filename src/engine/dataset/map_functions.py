@@ -22,20 +22,21 @@ MapFunction = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class MapFunctions:
-    """The function of each shape, found once."""
+    """The function of each shape, found once, and again when its module has changed."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._known: dict[str, MapFunction | None] = {}
+        self._known: dict[str, tuple[shapes.Shape, MapFunction | None]] = {}
 
     def apply(self, row: Any, shape: str) -> dict[str, Any]:
         """A copy of `row` with the ``conversation`` that its map function makes.
 
         Raises whatever the function raises.
         """
-        if shape not in self._known:
-            self._known[shape] = self._find(shapes.by_name(shape))
-        function = self._known[shape]
+        found = shapes.by_name(shape)
+        if shape not in self._known or self._known[shape][0] is not found:
+            self._known[shape] = found, self._find(found)
+        function = self._known[shape][1]
         example: dict[str, Any] = copy.deepcopy(row)
         if function is not None:
             example.update(function(example))

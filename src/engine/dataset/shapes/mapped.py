@@ -25,13 +25,19 @@ def by_function(name: str) -> Shape:
     """The shape of rows that the map function `name` takes (see `is_mapped`).
 
     A module that was made of a `Mapping` is read, not run: what it does to a row
-    and what it needs of it is known. Of others only the worker knows that.
+    and what it needs of it is known. Of others only the worker knows that. The same
+    object is returned until the module changes.
     Raises `Problem` for a module that cannot be used.
     """
     if not name.endswith(".py"):
-        return Shape(name, f"XTuner's {name}", (), _unknown_turns, _no_problems, map_fn=name)
+        return _by_xtuners(name)
     path = Path(name).expanduser().resolve()
     return _by_module(str(path), path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=64)
+def _by_xtuners(name: str) -> Shape:
+    return Shape(name, f"XTuner's {name}", (), _unknown_turns, _no_problems, map_fn=name)
 
 
 @lru_cache(maxsize=16)
