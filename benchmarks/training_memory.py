@@ -266,7 +266,9 @@ def _prepare(plan: Plan, where: Path, device: str) -> tuple[Any, Any, Callable[[
         clip_grad=dict(max_norm=1, error_if_nonfinite=False),
         accumulative_counts=1,
     )
-    if device == "cuda":
+    # The gradient scaler of mixed precision refuses gradients in 16 bits: such weights
+    # are trained without it.
+    if device == "cuda" and not plan.weights:
         wrapper |= dict(type="AmpOptimWrapper", loss_scale="dynamic", dtype=plan.dtype)
     else:
         wrapper |= dict(type="OptimWrapper")
