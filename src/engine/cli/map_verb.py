@@ -30,7 +30,7 @@ LOOKED_AT = 20
 def add(parser: argparse.ArgumentParser) -> None:
     """Add this verb's options."""
     add = parser.add_argument
-    add("file", metavar="FILE", type=Path, help=_("a dataset"))
+    add("file", metavar="FILE", type=Path, nargs="+", help=_("a dataset, as `data show` takes it"))
     add("--question", metavar="COL", help=_("the column with what a person asks"))
     add("--answer", metavar="COL", help=_("the column with what the model is to answer"))
     add(
@@ -67,7 +67,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _map(args: argparse.Namespace, out: Output) -> int:
     from engine.dataset.reader import Dataset
 
-    with Dataset.open(files([args.file], out)) as dataset:
+    with Dataset.open(files(args.file, out)) as dataset:
         if args.map_fn:
             return _by_xtuner(dataset, args, out)
         return _by_module(dataset, args, out)
