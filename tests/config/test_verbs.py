@@ -37,6 +37,31 @@ def test_list_gives_the_catalogue_as_json(run: Any) -> None:
     assert entry["name"] == NAME
 
 
+def test_list_is_narrowed_by_method_model_and_size(run: Any) -> None:
+    status, out, _err = run(
+        "config", "list", "--method", "dpo", "--model", "internlm2", "--size", "-2", "--json"
+    )
+    found = json.loads(out)
+    assert status == 0
+    assert len(found) == 3
+    assert {(one["method"], one["family"], one["size"]) for one in found} == {
+        ("dpo", "internlm2", "1.8b")
+    }
+
+
+def test_copy_takes_several_files_and_says_what_it_guessed(run: Any) -> None:
+    for name in ("a", "b"):
+        Path(f"{name}.csv").write_text("question,answer\nWho are you?,Super Nova\n")
+    status, out, err = run("config", "copy", NAME, "mine.py", "--data", "a.csv", "b.csv", "--json")
+    copied = json.loads(out)
+    assert status == 0
+    assert copied["module"] == str(Path("mine_map.py").resolve())
+    assert copied["notes"] and copied["notes"][-1] in err
+    status, out, _err = run("config", "get", "mine.py", "data_path", "--json")
+    files = json.loads(out)["fields"][0]["value"]
+    assert [Path(one).name for one in files] == ["a.csv", "b.csv"]
+
+
 def test_list_says_when_nothing_matches(run: Any) -> None:
     status, out, err = run("config", "list", "no-such-thing")
     assert (status, out) == (1, "")

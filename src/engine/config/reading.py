@@ -184,7 +184,7 @@ def _deepspeed(tuning: str, parameters: float | None, gpus: int) -> str:
     """ZeRO for what is not small: it shares gradients and optimizer (3: weights) among GPUs.
 
     LoRA gains from it on one GPU too (the base is held in bfloat16 instead of
-    float32); 4-bit weights cannot be shared by ZeRO-3.
+    float32); a 4-bit base is small enough to lie whole on each.
     """
     if tuning == "qlora":
         return "deepspeed_zero2" if gpus > 1 else ""
