@@ -211,6 +211,7 @@ class DelimitedScanner:
         self._held = b""  # spaces at a line's beginning: is there more on the line?
         self._before = ord("\n")  # the byte before the chunk
         self._inside = False
+        self._just_closed = False  # by the byte before the chunk
         self._opened = start
         self._header = True
 
@@ -227,13 +228,8 @@ class DelimitedScanner:
         import numpy as np
 
         data = np.frombuffer(chunk, dtype=np.uint8)
-        before = np.empty_like(data)
-        before[0], before[1:] = self._before, data[:-1]
-        toggles, inside = self._toggles(chunk, data, before)
-        newline = (data == 10) | (data == 13)
-        behind = np.empty_like(newline)
-        behind[0], behind[1:] = self._before in _NEWLINES, newline[:-1]
-        starts = np.flatnonzero(behind & ~newline)
+        toggles, inside = self._toggles(chunk, data)
+        starts = self._lines(chunk, data)
         if len(toggles) or self._inside:
             within = (np.searchsorted(toggles, starts) + self._inside) & 1
             starts = starts[within == 0]
@@ -248,12 +244,29 @@ class DelimitedScanner:
         self._at += len(chunk)
         return found
 
-    def _toggles(self, chunk: bytes, data: Any, before: Any) -> tuple[Any, bool]:
+    def _lines(self, chunk: bytes, data: Any) -> Any:
+        """Where lines begin that are not empty, in quotes or not."""
+        import numpy as np
+
+        ends = data == 10
+        if b"\r" in chunk:
+            ends |= data == 13
+        starts = np.flatnonzero(ends) + 1
+        if self._before in _NEWLINES:
+            starts = np.concatenate(([0], starts))
+        if len(starts) and starts[-1] == len(data):
+            starts = starts[:-1]
+        first = data[starts]
+        return starts[(first != 10) & (first != 13)]
+
+    def _toggles(self, chunk: bytes, data: Any) -> tuple[Any, bool]:
         """The quotes that open or close a cell, and whether one is open at the end."""
         import numpy as np
 
         quotes = np.flatnonzero(data == _QUOTE[0]) if _QUOTE in chunk else np.empty(0, np.int64)
-        ahead = before[quotes]
+        ahead = data[quotes - 1]
+        if len(quotes) and quotes[0] == 0:
+            ahead[0] = self._before
         opens = (ahead == self._separator) | (ahead == 10) | (ahead == 13)
         fine = opens | (ahead == _QUOTE[0])  # the second of a doubled one opens again
         if len(quotes) and quotes[0] == 0 and self._before == _QUOTE[0]:
@@ -264,8 +277,6 @@ class DelimitedScanner:
             quotes, inside = self._one_by_one(quotes, opens)
         self._just_closed = bool(len(quotes)) and int(quotes[-1]) == len(data) - 1 and not inside
         return quotes, inside
-
-    _just_closed = False
 
     def _one_by_one(self, quotes: Any, opens: Any) -> tuple[Any, bool]:
         import numpy as np
