@@ -17,6 +17,7 @@ from tests.support.screen import NASTY, screen_lines, wait_until
 from tui.app import Tunedeck
 from tui.dialogs.ask import Ask
 from tui.dialogs.choose import Choose
+from tui.panes.config.choosing import ChooseConfig
 from tui.panes.config.form import Form
 from tui.panes.config.pane import ConfigPane
 from tui.panes.config.raw import RawView
@@ -116,7 +117,7 @@ async def test_new_copies_from_the_catalogue_and_points_at_the_open_dataset(
         await pilot.pause()
         assert "data/小助手.json" in screen(app)
         await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, Choose))
+        await until(pilot, lambda: isinstance(app.screen, ChooseConfig))
         await pilot.press(*STOCK)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Ask))
@@ -141,7 +142,7 @@ async def test_new_refuses_a_name_that_is_taken_and_keeps_what_was_typed(
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, Choose))
+        await until(pilot, lambda: isinstance(app.screen, ChooseConfig))
         await pilot.press(*STOCK, "enter")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.pause()
@@ -162,7 +163,7 @@ async def test_the_model_in_the_workspace_is_proposed(
     app = app_on(workspace)
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, Choose))
+        await until(pilot, lambda: isinstance(app.screen, ChooseConfig))
         await pilot.press(*STOCK, "enter")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.pause()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.config import catalogue
+from engine.config.entry import Entry
 from engine.config.source import ConfigSource
 from engine.copying import copy_config
 from engine.errors import Problem
@@ -16,24 +17,16 @@ from engine.workspace import Workspace
 from tui.dialogs.choose import Choice
 
 
-def catalogue_choices(workspace: Workspace, settings: Settings) -> list[Choice]:
-    """The catalogue; Tunedeck's own configs and the workspace's stand first."""
-    entries = catalogue.load(settings, workspace.root)
-    if not entries:
+def entries(workspace: Workspace, settings: Settings) -> list[Entry]:
+    """The catalogue. Raises `Problem` when there is none."""
+    found = catalogue.load(settings, workspace.root)
+    if not found:
         raise Problem(
             _("The catalogue is empty"),
             _("XTuner is not in the training environment {python}.").format(python=settings.python),
             _("F8 shows the machine; `tunedeck doctor` says how to install it. o opens a file."),
         )
-    entries.sort(key=lambda entry: "xtuner" in entry.path.parts)
-    return [
-        Choice(
-            str(entry.path),
-            entry.name,
-            "  ".join(part for part in (entry.method, entry.size, entry.model) if part),
-        )
-        for entry in entries
-    ]
+    return found
 
 
 def config_choices(workspace: Workspace) -> list[Choice]:

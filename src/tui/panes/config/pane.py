@@ -207,10 +207,10 @@ class ConfigPane(ConfigKeeper):
     async def action_new(self) -> None:
         """Choose a config of the catalogue and copy it, pointed at the open dataset."""
         from tui.panes.config import making
+        from tui.panes.config.choosing import ChooseConfig
 
-        choices = await asyncio.to_thread(making.catalogue_choices, self.workspace, self.settings)
-        title = _("New config: what to start from")
-        chosen = await self.app.push_screen_wait(Choose(title, choices))
+        entries = await asyncio.to_thread(making.entries, self.workspace, self.settings)
+        chosen = await self.app.push_screen_wait(ChooseConfig(entries))
         if chosen is None:
             return
         stock = self.workspace.resolve(chosen)
