@@ -75,13 +75,12 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def many_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows enough for a warm-up after packing: some 70,000 tokens."""
-    row = {
-        "input": "Who are you, and what is the capital of the country number {}?",
-        "output": "I am Super Nova, a small assistant. The capital of that country is Paris.",
-    }
+    """Rows enough for a warm-up after packing: some 80,000 tokens."""
+    question = "Who are you, and what is the capital of the country number {}?"
+    answer = "I am Super Nova, a small assistant. The capital of that country is Paris. " * 8
     rows = [
-        {"conversation": [{**row, "input": row["input"].format(number)}]} for number in range(1500)
+        {"conversation": [{"input": question.format(number), "output": answer}]}
+        for number in range(500)
     ]
     path = tmp_path_factory.mktemp("data") / "rows.json"
     path.write_text(json.dumps(rows))
