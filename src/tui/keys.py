@@ -8,7 +8,7 @@ from textual.dom import DOMNode
 
 from engine.i18n import _
 from tui.dialogs.reading import Reading
-from tui.panes.base import Pane
+from tui.panes.base import speaks_for_pane
 
 
 def keys_screen(app: App[int]) -> Reading:
@@ -36,4 +36,4 @@ def keys_screen(app: App[int]) -> Reading:
 def _place(node: DOMNode, app: App[int]) -> str:
     if node is app:
         return _("Everywhere")
-    return _("In this pane") if isinstance(node, Pane) else _("Where the cursor is")
+    return _("In this pane") if speaks_for_pane(node) else _("Where the cursor is")

@@ -8,7 +8,7 @@ from textual.binding import ActiveBinding
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from engine.i18n import _
-from tui.panes.base import Pane
+from tui.panes.base import speaks_for_pane
 
 
 class KeyCommands(Provider):
@@ -26,7 +26,7 @@ class KeyCommands(Provider):
 
     def _rank(self, active: ActiveBinding) -> int:
         """The pane's actions first; moving in a list, which nobody looks for, last."""
-        if isinstance(active.node, Pane):
+        if speaks_for_pane(active.node):
             return 0
         return 1 if active.node is self.app else 2
 

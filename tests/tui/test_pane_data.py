@@ -16,45 +16,16 @@ from engine.dataset import check
 from engine.dataset.offsets import Progress
 from engine.dataset.reader import Dataset
 from engine.workspace import Workspace
-from tests.support.driver import Driver, opened
+from tests.support.data_pane import ROWS, cursor, made, remember, table, write
+from tests.support.driver import opened
 from tests.support.screen import NASTY, segments_of
-from tui.panes.data.pane import DataPane
 from tui.panes.data.segments import BAR
-from tui.widgets.table import VirtualTable
-
-ROWS = [
-    {"conversation": [{"input": f"请介绍一下你自己{n}", "output": "我是尖米的小助手，内在是书生"}]}
-    for n in range(30)
-]
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """A workspace with a dataset of 30 rows, which nobody has opened."""
-    made = Workspace(tmp_path)
-    made.data.mkdir()
-    write(made, "assistant.json", json.dumps(ROWS, ensure_ascii=False, indent=1))
-    return made
-
-
-def write(workspace: Workspace, name: str, text: str) -> Path:
-    path = workspace.data / name
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def remember(workspace: Workspace, name: str = "assistant.json") -> Path:
-    path = workspace.data / name
-    workspace.remember(data=str(path))
-    return path
-
-
-def pane(screen: Driver) -> DataPane:
-    return screen.app.screen_stack[0].query_one(DataPane)
-
-
-def cursor(screen: Driver) -> int | None:
-    return pane(screen).query_one(VirtualTable).cursor
+    return made(tmp_path)
 
 
 async def test_open_by_choosing_and_open_again_tomorrow(workspace: Workspace) -> None:
@@ -81,7 +52,7 @@ async def test_open_a_typed_path(workspace: Workspace, tmp_path: Path) -> None:
         await screen.press("o")
         await screen.type("far/one.jsonl")  # from the workspace's root
         await screen.press("enter")
-        await screen.shows("far/one.jsonl", "jsonl", "1 rows", "alpaca", "Say [b]hi[/b]")
+        await screen.shows("far/one.jsonl", "jsonl", "1 row ", "alpaca", "Say [b]hi[/b]")
         await screen.press("o")
         await screen.type(str(workspace.data / "assistant.json"))
         await screen.press("enter")
@@ -100,7 +71,7 @@ async def test_a_part_of_a_listed_path_means_the_one_shown(workspace: Workspace)
     ("name", "words"),
     [
         ("./none.json", ["Cannot read", "There is no such file."]),
-        ("./data", ["Cannot read", "It is a folder."]),
+        ("./empty", ["Cannot read"]),
         ("./data/words.json", ["Line 1, column 1"]),
         ("./data/empty.json", ["The file is empty."]),
         ("./data/utf16.json", ["It is written in UTF-16."]),
@@ -111,6 +82,7 @@ async def test_what_cannot_be_opened_says_why(
 ) -> None:
     write(workspace, "words.json", "not JSON at all")
     write(workspace, "empty.json", "")
+    (workspace.root / "empty").mkdir()
     (workspace.data / "utf16.json").write_bytes('[{"a": 1}]'.encode("utf-16"))
     remember(workspace)
     async with opened(workspace) as screen:
@@ -146,12 +118,11 @@ async def test_chinese_rows_stand_in_their_columns(
         await screen.shows("5 rows", "你好")
         for strip in screen.app.screen._compositor.render_strips(screen.app.size):
             assert cell_len(strip.text) == size[0]
-        table = pane(screen).query_one(VirtualTable)
-        first = table.region.y + 1
+        first = table(screen).region.y + 1
         for number, line in enumerate(screen.lines()[first : first + len(rows)]):
-            # Number, turns, words: right edges at 7 and 13, words from 14 on.
-            assert line[:14] == f"{number:>7} {1:>5} "
-            own = line[14 : 14 + table.size.width]
+            # Number, turns, tokens, words: right edges at 9, 15 and 22, words from 23 on.
+            assert line[:23] == f"{number:>9} {1:>5} {'-':>6} "
+            own = line[23 : 23 + table(screen).size.width]
             assert own.startswith(words[number][:2] if number != 4 else "[/x] [b] 中文")
         # A character that does not fit whole is left out.
         assert re.search("[汉字] ?…", screen.lines()[first + 1])
@@ -194,7 +165,7 @@ async def test_rename_in_the_data(workspace: Workspace) -> None:
         await screen.shows("data/assistant.json", "我是尖米的小助手")
         assert target.exists()
         await screen.press("u")
-        await screen.shows("There is no substitution to undo")
+        await screen.shows("There is nothing to undo")
 
 
 async def test_rename_by_a_pattern(workspace: Workspace) -> None:
@@ -267,13 +238,13 @@ async def test_check_finds_broken_rows_and_n_goes_there(workspace: Workspace) ->
         await screen.shows("28 good · 2 broken: row 7")
         await screen.press("n")
         assert cursor(screen) == 7
-        await screen.shows("写一首诗", "✗", '"output": null')
+        await screen.shows("写一首诗", "✗ 'output' is null", '"output": null', "Write a text there")
         await screen.press("n")
         assert cursor(screen) == 21
         await screen.press("n")
         assert cursor(screen) == 7, "around the end"
         await screen.press("v")
-        await screen.shows("Findings", "     21  ")
+        await screen.shows("Findings", "       21  ")
 
 
 async def test_a_check_that_runs_can_be_cancelled(
@@ -427,7 +398,7 @@ async def test_a_row_as_the_model_sees_it(workspace: Workspace, tiny_model: Path
         text = await screen.shows("<|im_start|>user⏎", "tokens carry loss", seconds=90)
         assert f"{BAR}我是尖米的小助手，内在是书生<|im_end|>" in text
         assert "<|im_start|>assistant⏎" in text and BAR + "<|im_start|>" not in text
-        assert "qwen_chat · " in text and "tiny-llama · qwen_chat" in text
+        assert "tiny-llama · qwen_chat" in text
         bold = {"prompt": False, "answer": False}
         for y in range(24):
             for piece in segments_of(screen.app, y):
@@ -443,15 +414,33 @@ async def test_a_row_as_the_model_sees_it(workspace: Workspace, tiny_model: Path
         await screen.press("home", "down", "down", "down")
         await screen.hides("tokens carry loss")  # XTuner cannot take this row: said in its place
         await screen.press("c")
-        text = await screen.shows("27 good · 1 cut at max_length (row 2) · 1 dropped")
-        assert "28 samples · 28 steps per epoch" in text
+        await screen.shows("27 good · 1 cut at max_length (row 2) · 1 dropped", "packed samples")
+        await screen.press("G")
+        await screen.shows(" 29     1     23 ")
+        await screen.press("p")
+        await screen.shows("28 samples · 28 steps per epoch")
         await screen.press("home", "n")
         assert cursor(screen) == 2
         await screen.shows("cut at max_length", "✂")
         await screen.press("v")
         text = await screen.shows("2  is cut", "4  is dropped")
         assert "3  'conversation' is a text, not a list" in text
-        await screen.press("escape")
+        await screen.press("escape", "i")
+        await screen.shows("2,048 – 4,095  █", "tokens in 30 rows", "1 row is longer")
+        await screen.press("escape", "f")
+        await screen.type("longest")
+        await screen.press("enter")
+        await screen.shows("longest first 30")
+        assert table(screen)._row_at(0) in (2, 4) and table(screen)._row_at(2) not in (2, 4)
+        # Signs instead of colours for what carries loss.
+        await screen.press("f", "enter", "home", "b")
+        await screen.shows("«我是尖米的小助手，内在是书生<|im_end|>»⏎")
+        # Another length: what was counted is void, and the row in view is cut.
+        await screen.press("L")
+        await screen.erase()
+        await screen.type("20")
+        await screen.press("enter")
+        await screen.shows("cut at max_length", "Not checked yet", " cut")
     assert workspace.last().template == "qwen_chat"
     async with opened(workspace) as screen:
         await screen.shows("tiny-llama · qwen_chat", "<|im_start|>user⏎", seconds=90)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.containers import Vertical
+from textual.dom import DOMNode
 from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
@@ -88,6 +89,17 @@ class Pane(Reporting, Vertical):
     def trouble(self, problem: Problem) -> None:
         """Show `problem` to the user; safe from any thread."""
         self.post_message(self.Trouble(problem))
+
+
+def speaks_for_pane(node: DOMNode) -> bool:
+    """Whether the keys of `node` work all over its pane: the pane's, or a part's that holds others.
+
+    Keys of what can have the focus itself work only there.
+    """
+    if isinstance(node, Pane):
+        return True
+    inside = any(isinstance(one, Pane) for one in node.ancestors)
+    return inside and isinstance(node, Widget) and not node.can_focus
 
 
 def as_problem(error: BaseException | None) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -119,10 +120,12 @@ class MapColumns(ModalScreen["Path | None"]):
         from engine.dataset.mapping import write_map_module
 
         try:
-            path = self._workspace.resolve(self._values["out"])
-            self.dismiss(write_map_module(self._mapping(), path))
+            self.dismiss(write_map_module(self._mapping(), self._target()))
         except Problem as problem:
             self._say("\n".join(problem.lines()), Text())
+
+    def _target(self) -> Path:
+        return self._workspace.resolve(self._values["out"])
 
     def _mapping(self) -> Mapping:
         """What the fields say. Raises `Problem` when it is not enough, or names no column."""

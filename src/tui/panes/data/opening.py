@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.i18n import _, ngettext
-from engine.text import size
+from engine.text import one_line, size
 from engine.workspace import Workspace
 from tui.dialogs.choose import PATHS, Choice
 
@@ -55,10 +55,14 @@ def _files_in(folder: Path) -> int:
     )
 
 
-def head(dataset: Dataset, workspace: Workspace, share: str = "") -> list[str]:
-    """What is open, in a few words: name, format, rows, shape.
+def head(dataset: Dataset, workspace: Workspace, view: str, share: str = "") -> str:
+    """What is open, in one line: name, view, rows, format, shape.
 
-    `share` says how much of the file has been looked through while rows are counted.
+    Args:
+        dataset: what is open.
+        workspace: names are told from its root.
+        view: which rows are shown, if not all.
+        share: how much of the file has been looked through while rows are counted.
     """
     rows = dataset.rows
     if rows is None:
@@ -66,10 +70,12 @@ def head(dataset: Dataset, workspace: Workspace, share: str = "") -> list[str]:
     else:
         counted = ngettext("{count:,} row", "{count:,} rows", rows).format(count=rows)
     files = len(dataset.paths)
-    return [
+    parts = [
         workspace.relative(dataset.path),
-        dataset.format + (f".{dataset.compression}" if dataset.compression else ""),
-        *([ngettext("{count} file", "{count} files", files).format(count=files)] * (files > 1)),
+        view,
         counted.strip(),
+        ngettext("{count} file", "{count} files", files).format(count=files) if files > 1 else "",
+        dataset.format + (f".{dataset.compression}" if dataset.compression else ""),
         Path(dataset.shape).name or _("shape unknown (m)"),
     ]
+    return one_line(" · ".join(filter(None, parts)))

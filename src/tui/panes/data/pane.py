@@ -180,11 +180,11 @@ class DataPane(Pane):
     def _draw_head(self, share: str = "") -> None:
         if self._opener.dataset is None:
             return
-        parts = opening.head(self._opener.dataset, self.workspace, share)
-        parts += [self._browser.title] if self._browser.title else []
+        title = self._browser.title
+        left = opening.head(self._opener.dataset, self.workspace, title, share)
         eyes = (Path(self._eyes.model).name, self._eyes.template)
         right = " · ".join(part for part in eyes if part)
-        self.query_one("#data-head", Line).say(f" {one_line('  ·  '.join(parts))}", f"{right} ")
+        self.query_one("#data-head", Line).say(f" {left}", f"{right} ")
 
     def _say(self, words: str) -> None:
         """Name the next step, or say `words` on what was done last."""

@@ -91,11 +91,10 @@ class RowsTable(Reporting, VirtualTable):
 
     def show_only(self, order: Sequence[int] | None) -> None:
         """Show these rows in this order (None: all in the file's), the cursor where it was."""
-        row = self.row
+        row = self.row or 0
         self._order = order
-        count = self._dataset.known if self._dataset is not None else 0
-        at = self._position(row or 0) or 0
-        self.set_source(count if order is None else len(order), self._cells, self._kind, at)
+        at = self._position(row) or 0
+        self.set_source(self._rows_shown, self._cells, self._kind, at)
         self._look()
 
     @property
@@ -148,13 +147,19 @@ class RowsTable(Reporting, VirtualTable):
 
     # -- drawing --------------------------------------------------------------
 
+    @property
+    def _rows_shown(self) -> int:
+        if self._order is not None:
+            return len(self._order)
+        return self._dataset.known if self._dataset is not None else 0
+
     def _row_at(self, place: int) -> int:
         return place if self._order is None else self._order[place]
 
     def _position(self, row: int) -> int | None:
         """Where `row` stands in the view."""
         if self._order is None:
-            return row if 0 <= row < self.count else None
+            return row if row < self._rows_shown else None
         try:
             return self._order.index(row)
         except ValueError:
