@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from engine.dataset.reader import Dataset
     from engine.dataset.replace import Replaced
 
+BAR = 40
+"""Characters of the histogram's longest bar."""
+WARNED = 10
+"""Warnings of each code listed for people."""
 LISTED = 100
-"""Broken rows listed for people; ``--json`` lists all."""
+"""Broken rows listed for people; ``--json`` lists more."""
 
 
 def shown(document: dict[str, Any]) -> Iterator[str]:
@@ -77,28 +81,26 @@ def checked(report: CheckReport, dataset: Dataset, args: argparse.Namespace) -> 
     yield _("{format}, {shape}: {rows:,} rows").format(
         format=report.format, shape=report.shape or "?", rows=report.rows
     )
-    broken_rows = len({finding.row for finding in report.broken})
     parts = [
         _("{count:,} good").format(count=report.good),
-        _("{count:,} broken").format(count=broken_rows),
+        _("{count:,} broken").format(count=report.broken_rows),
     ]
-    if report.cut is not None and report.dropped is not None:
+    if report.cut_total is not None and report.dropped is not None:
         parts += [
             _("{count:,} cut at {length} tokens").format(
-                count=len(report.cut), length=args.max_length
+                count=report.cut_total, length=args.max_length
             ),
             _("{count:,} dropped").format(count=report.dropped),
         ]
     yield " · ".join(parts)
     for finding in report.broken[:LISTED]:
-        line = dataset.line(finding.row) if finding.row < report.rows else 1
-        place = _("row {row}, line {line}").format(row=finding.row, line=line)
-        yield f"✗ {place}: {finding.reason}. {finding.remedy}"
-    if len(report.broken) > LISTED:
-        yield _("… and {count:,} more; --json lists all").format(count=len(report.broken) - LISTED)
+        yield f"✗ {_place(finding.row, report, dataset)}: {finding.reason}. {finding.remedy}"
+    yield from _more(report.broken_total - LISTED)
+    yield from _warned(report, dataset)
     yield from _some(_("cut"), report.cut)
     yield from _some(_("dropped: no token would carry loss"), report.dropped_rows)
     if report.tokens is not None:
+        yield from _histogram(report)
         yield _("tokens a row: median {p50}, p90 {p90}, p99 {p99}, longest {max}").format(
             p50=report.tokens.p50,
             p90=report.tokens.p90,
@@ -109,6 +111,39 @@ def checked(report: CheckReport, dataset: Dataset, args: argparse.Namespace) -> 
             name=report.template, total=report.tokens.total
         )
         yield _training(report, args)
+
+
+def _place(row: int, report: CheckReport, dataset: Dataset) -> str:
+    line = dataset.line(row) if row < report.rows else 1
+    if line is None:
+        return _("row {row}").format(row=row)
+    return _("row {row}, line {line}").format(row=row, line=line)
+
+
+def _more(count: int) -> Iterator[str]:
+    if count > 0:
+        yield _("… and {count:,} more; --json lists them").format(count=count)
+
+
+def _warned(report: CheckReport, dataset: Dataset) -> Iterator[str]:
+    """Warnings: a few of each code, and how many there are."""
+    for code, count in report.warning_counts.items():
+        listed = [warning for warning in report.warnings if warning.code == code]
+        for warning in listed[:WARNED]:
+            field = f" {one_line(warning.field)}" if warning.field else ""
+            place = _place(warning.row, report, dataset)
+            yield f"! {place}{field}: {one_line(warning.reason)}. {warning.remedy}"
+        yield from _more(count - WARNED)
+
+
+def _histogram(report: CheckReport) -> Iterator[str]:
+    """A bar for each bin of the token counts."""
+    bins = report.histogram or []
+    most = max((one.rows for one in bins), default=0)
+    for one in bins:
+        ends = f"{one.low:>6}–{one.high - 1}" if one.high is not None else f"{one.low:>6}–"
+        bar = "█" * -(-BAR * one.rows // most) if most else ""
+        yield f"{ends:<13} {bar:<{BAR}} {one.rows:,}".rstrip()
 
 
 def _some(label: str, rows: list[int] | None) -> Iterator[str]:

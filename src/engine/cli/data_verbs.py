@@ -41,12 +41,6 @@ def add(
     )
 
 
-def _add_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file", metavar="FILE", type=Path, help=_("a JSON array or JSON Lines file")
-    )
-
-
 def _add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
@@ -121,7 +115,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_replace(parser: argparse.ArgumentParser) -> None:
-    _add_file(parser)
+    _add_files(parser)
     parser.add_argument("--from", dest="old", metavar="A", required=True, help=_("what to replace"))
     parser.add_argument("--to", dest="new", metavar="B", required=True, help=_("the new text"))
     parser.add_argument("--regex", action="store_true", help=_("A is a regular expression"))
@@ -132,7 +126,13 @@ def _add_replace(parser: argparse.ArgumentParser) -> None:
         default=[],
         help=_("only texts under this name (may be given again)"),
     )
-    parser.add_argument("-o", "--out", metavar="OUT", type=Path, help=_("the new file"))
+    parser.add_argument(
+        "-o",
+        "--out",
+        metavar="OUT",
+        type=Path,
+        help=_("the new file; for several files a new folder"),
+    )
     parser.add_argument("--dry-run", action="store_true", help=_("list every place, write nothing"))
     parser.add_argument("--force", action="store_true", help=_("overwrite OUT"))
     parser.set_defaults(run=_replace)
@@ -308,6 +308,7 @@ def _check(args: argparse.Namespace, out: Output) -> int:
             seed=args.seed,
             trust_remote_code=args.trust_remote_code,
             settings=out.settings,
+            cache=out.workspace().state / "cache",
             progress=out.progress(_("Checking rows")),
         )
         out.result(report, lambda: data_text.checked(report, dataset, args))
@@ -325,7 +326,7 @@ def _replace(args: argparse.Namespace, out: Output) -> int:
     from engine.dataset.replace import replace
 
     done = replace(
-        args.file,
+        files(args.file, out),
         args.old,
         args.new,
         regex=args.regex,

@@ -61,8 +61,12 @@ def check(
     if not dataset.shape:
         _need_shape(dataset)
         model = None  # no row can be read: there is nothing to tokenize
-    asked = _Asked(dataset, settings, progress, cancelled)
-    with _folder(cache, check_cache.key(dataset, model, template, max_length, settings)) as folder:
+    key = check_cache.key(dataset, model, template, max_length, settings)
+    with (
+        WorkerClient(WORKER, settings) as client,  # starts when it is first asked
+        _folder(cache, key) as folder,
+    ):
+        asked = _Asked(dataset, client, progress, cancelled)
         found = check_cache.load(folder, "rows")
         if found is None:
             found = asked.rows(model, template, max_length, trust_remote_code, folder)
@@ -129,12 +133,12 @@ class _Asked:
     def __init__(
         self,
         dataset: Dataset,
-        settings: Settings,
+        client: WorkerClient,
         progress: Progress | None,
         cancelled: Cancelled | None,
     ) -> None:
         self._dataset = dataset
-        self._settings = settings
+        self._client = client
         self._progress = progress or (lambda done, total: None)
         self._cancelled = cancelled or (lambda: False)
 
@@ -167,14 +171,13 @@ class _Asked:
 
     def worker(self, do: str, **request: Any) -> dict[str, Any]:
         """A worker's answer, its progress passed on."""
-        with WorkerClient(WORKER, self._settings) as client:
-            for message in client.ask(do, **request):
-                if message["event"] == "done":
-                    return message
-                if message["event"] == "progress":
-                    self._progress(message["done"], message["total"])
-                if self._cancelled():
-                    client.cancel()
+        for message in self._client.ask(do, **request):
+            if message["event"] == "done":
+                return message
+            if message["event"] == "progress":
+                self._progress(message["done"], message["total"])
+            if self._cancelled():
+                self._client.cancel()
         raise AssertionError("a worker's answers end with done")
 
 
