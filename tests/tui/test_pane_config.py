@@ -191,8 +191,13 @@ async def test_an_edit_changes_the_value_alone_and_is_undone_to_the_byte(
         assert line.startswith("●") and "5e-4  was 2e-4" in line
         assert "saved" in screen(app)
         await pilot.press("u")
+        await until(pilot, lambda: config.read_bytes() == before and shows(app, "undone"))
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: shows(app, "done again", "5e-4  was 2e-4"))
+        await pilot.press("x")
         await until(pilot, lambda: config.read_bytes() == before)
-        await until(pilot, lambda: "undone" in screen(app))
+        await pilot.press("i")
+        await until(pilot, lambda: shows(app, "Quality: Too high forgets", "Also changes optim_"))
 
 
 async def test_a_wrong_value_stays_and_says_why(workspace: Workspace, config: Path) -> None:
@@ -262,6 +267,39 @@ async def test_a_config_broken_elsewhere_is_told_with_its_line_and_left_alone(
         config.write_text("max_length = 64\n", encoding="utf-8")
         await until(pilot, lambda: "max_length" in screen(app))
         assert not pane(app).form.editing and app.focused is pane(app).form.fields
+
+
+async def test_a_file_deleted_under_the_editor_is_written_again_on_a_key(
+    workspace: Workspace, config: Path
+) -> None:
+    app, before = app_on(workspace), config.read_bytes()
+    async with app.run_test(size=SMALL, notifications=True) as pilot:
+        await opened(pilot, app)
+        config.unlink()
+        await until(pilot, lambda: shows(app, "was deleted or moved", "deleted: W writes"))
+        await pilot.press("escape", "W")
+        await until(pilot, lambda: shows(app, "written again", "from " + STOCK[:12]))
+        assert config.read_bytes() == before
+
+
+async def test_the_catalogue_is_narrowed_and_looked_at(workspace: Workspace) -> None:
+    app = app_on(workspace)
+    async with app.run_test(size=LARGE, notifications=True) as pilot:
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, ChooseConfig))
+        await until(pilot, lambda: shows(app, "Method", "qlora 4", "About: "))
+        await pilot.press(*"qwen2")
+        await until(pilot, lambda: shows(app, "qwen2_5_7b_instruct_full", "qlora 1", "(4 of 59"))
+        await pilot.press("tab", "down", "enter")  # the first method: LoRA
+        await until(pilot, lambda: shows(app, "● lora 2", "(2 of 59", "Trains: LoRA"))
+        assert "instruct_full" not in screen(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: shows(app, "(4 of 59", "instruct_full"))
+        await pilot.press("shift+tab", *" nosuchthing")
+        await until(pilot, lambda: shows(app, "Nothing fits", "(0 of 59"))
+        await pilot.press("enter", "escape")
+        await pilot.pause()
+        assert not isinstance(app.screen, ChooseConfig)
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "binary", "broken"])
