@@ -16,6 +16,12 @@ ROWS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    """The current folder is the workspace, which keeps what was found out."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def data(tmp_path):
     path = tmp_path / "data.json"
