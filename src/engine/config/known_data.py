@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.config.known import DATA, SWITCH, Known
+from engine.config.known import DATA, SCHEDULE, SWITCH, Known
 from engine.i18n import N_
 
 _FOLDER = N_("The folder that holds images.")
@@ -168,7 +168,7 @@ TABLE = (
     ),
     Known(
         "dataloader_num_workers",
-        DATA,
+        SCHEDULE,
         N_("Processes that feed batches."),
         speed=N_("0 is right for tokenised text; images want 2 to 8."),
         low=0,
