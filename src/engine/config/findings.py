@@ -8,7 +8,7 @@ import msgspec
 
 from engine.config.values import Code
 
-if TYPE_CHECKING:  # preflight needs no libcst, which takes half a second to import
+if TYPE_CHECKING:  # only a fix needs it
     from engine.config.source import ConfigSource
 
 ERROR, WARNING, INFO = "error", "warning", "info"
