@@ -229,10 +229,10 @@ def write(path: Path, results: list[dict[str, Any]]) -> None:
     text = path.read_text(encoding="utf-8")
     parts = (("faults", table(results)), ("peers", peers(results)), ("times", times(results)))
     for mark, lines in parts:
-        begin, end = f"<!-- {mark} -->\n", f"\n<!-- end of {mark} -->"
+        begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
         head, _begin, rest = text.partition(begin)
         tail = rest.partition(end)[2]
-        text = head + begin + "\n".join(lines) + end + tail
+        text = "\n".join([head + begin, "", *lines, "", end + tail])
     path.write_text(text, encoding="utf-8")
 
 
