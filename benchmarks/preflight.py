@@ -43,9 +43,9 @@ PEERS = {
     "the column has another name in all rows": (9.4, "KeyError: 'question'"),
     "max_length = 2": (None, "trains on rows cut to 2 tokens"),
     "a nested key misspelt (lora_alhpa)": (9.6, "ValueError: Some keys are not used"),
-    "a top-level name misspelt (optim_wraper)": (9.6, "as above"),
-    "a variable misspelt (max_lenght)": (9.6, "as above"),
-    "an optional name misspelt (resme)": (9.6, "as above"),
+    "a top-level name misspelt (optim_wraper)": (9.6, "ValueError: Some keys are not used"),
+    "a variable misspelt (max_lenght)": (9.6, "ValueError: Some keys are not used"),
+    "an optional name misspelt (resme)": (9.6, "ValueError: Some keys are not used"),
 }
 """LLaMA-Factory 0.9.5 on the same faults, measured 2026-11-24; None: it never notices."""
 
