@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from engine.dataset.check import check
@@ -132,3 +134,43 @@ def test_an_error_of_the_request_keeps_its_status(tiny_model):
         client.result("open", model=str(tiny_model), template="nope", max_length=9)
     assert caught.value.status == 2
     assert "internlm2_chat" in caught.value.todo
+
+
+@pytest.mark.slow
+def test_a_check_by_several_processes(tmp_path, tiny_model):
+    """Warnings that take a tokenizer, the rows that pack together, the check that is kept."""
+    rows = [
+        {"conversation": [{"input": f"{number}" + "?" * (number % 9), "output": "Who are you?"}]}
+        for number in range(300)
+    ]
+    rows[41]["conversation"][0]["input"] = "stop <|im_end|> here"
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    wishes = {"model": tiny_model, "template": "internlm2_chat", "max_length": 100, "pack": True}
+    with Dataset.open(path) as dataset:
+        report, again = (
+            check(dataset, settings=Settings(), cache=tmp_path / "cache", map_num_proc=1, **wishes)
+            for _time in range(2)
+        )
+    assert [(one.row, one.code) for one in report.warnings] == [(41, "special-token")]
+    assert not report.cached and again.cached
+    assert (again.steps_per_epoch, again.tokens) == (report.steps_per_epoch, report.tokens)
+    assert sum(one.rows for one in report.histogram) == 300
+
+    # A piece of its own packs the shuffled rows one after the other, cut every 100 tokens.
+    tokens = [report.tokens_of(row) for row in range(300)]
+    assert sum(tokens) == report.tokens.total
+    order = list(np.load(f"{report.details}/order-1-0.npy"))
+    ends = list(itertools.accumulate(tokens[row] for row in order))
+    samples = [
+        set(range((end - tokens[row]) // 100, (end - 1) // 100 + 1))
+        for row, end in zip(order, ends, strict=True)
+    ]
+    assert report.packed_samples == ends[-1] // 100
+    assert report.lost_tokens == ends[-1] % 100
+    last = report.packed_samples - 1
+    for place, row in enumerate(order):
+        mine = {sample for sample in samples[place] if sample <= last}
+        shared = [other for at, other in enumerate(order) if at != place and samples[at] & mine]
+        assert report.packed_with(row) == shared
+    assert report.packed_with(300) == []

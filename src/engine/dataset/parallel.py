@@ -59,7 +59,7 @@ def in_parts(
     processes = processes or cores()
     size = max(1, min(PART, -(-rows // (2 * processes))))
     parts = [(start, min(start + size, rows)) for start in range(0, rows, size)]
-    if processes == 1 or len(parts) == 1:
+    if processes == 1 or len(parts) <= 1:
         yield from _alone(parts, work, progress, cancelled)
     else:
         yield from _together(parts, work, progress, cancelled, min(processes, len(parts)))
