@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import html
+import os
 import re
 import shlex
 import subprocess
@@ -26,6 +27,7 @@ CELL = 12.2
 """Width of a cell in Rich's SVG, in pixels."""
 LINE = 24.4
 """Height of a line there."""
+_SIZE = ("COLUMNS", "LINES")
 BACKGROUND = (18, 18, 18)
 THEME = TerminalTheme(
     BACKGROUND,
@@ -51,8 +53,14 @@ class Terminal:
         self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
 
     def _tmux(self, *arguments: str) -> str:
+        # A size in the environment would count more than the terminal's own.
+        ours = {name: value for name, value in os.environ.items() if name not in _SIZE}
         done = subprocess.run(
-            ["tmux", "-L", self._socket, *arguments], capture_output=True, text=True, check=True
+            ["tmux", "-L", self._socket, *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=ours,
         )
         return done.stdout
 
@@ -67,9 +75,9 @@ class Terminal:
         self._tmux("send-keys", "-l", text)
         time.sleep(pause)
 
-    def text(self) -> str:
-        """What the screen shows, without colours."""
-        return self._tmux("capture-pane", "-p")
+    def text(self, padded: bool = False) -> str:
+        """What the screen shows, without colours; `padded` lines keep the spaces at their ends."""
+        return self._tmux("capture-pane", "-p", *(["-N"] if padded else []))
 
     def wait(self, *wanted: str, seconds: float = 30) -> str:
         """Wait until one of `wanted` is on the screen; raises TimeoutError with the screen."""

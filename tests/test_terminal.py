@@ -78,7 +78,7 @@ def test_it_draws_and_hears_keys(workspace: Path, size: tuple[int, int]) -> None
         rows = [line for line in lines if "请介绍一下你自己" in line and '"' not in line[:30]]
         assert len(rows) >= 5
         for number, line in enumerate(rows):
-            assert line.startswith(f"{number:>7}     1 请介绍一下你自己{number}")
+            assert line.startswith(f"{number:>9}     1      - 请介绍一下你自己{number}")
         terminal.keys("Down", "j", "PageDown", "Home", "Down")
         terminal.wait('"请介绍一下你自己1"')
         for key, words in (("F5", "Hand over"), ("2", "config"), ("F2", "请介绍一下你自己0")):
