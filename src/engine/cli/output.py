@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from engine.i18n import _
 from engine.settings import Settings
-from engine.text import clean
+from engine.text import clean, duration
 from engine.workspace import Workspace
 
 Progress = Callable[[int, int], None]
@@ -48,10 +49,11 @@ class Output:
         sys.stderr.flush()
 
     def progress(self, label: str) -> Progress:
-        """A progress bar on a terminal; silent elsewhere."""
+        """A progress line on a terminal, with the time left; silent elsewhere."""
         if not sys.stderr.isatty():
             return lambda done, total: None
         last = 0.0
+        began = time.monotonic()
 
         def show(done: int, total: int) -> None:
             nonlocal last
@@ -60,6 +62,10 @@ class Output:
                 return
             last = now
             share = f"{100 * done // total:3d} %" if total else f"{done:,}"
+            took = now - began
+            if 0 < done < total and took > 3:
+                left = duration(took * (total - done) / done)
+                share += "  " + _("{time} left").format(time=left)
             sys.stderr.write(f"\r\x1b[K{clean(label)}  {share}" + ("\n" if done == total else ""))
             sys.stderr.flush()
 
