@@ -421,7 +421,7 @@ async def test_a_row_as_the_model_sees_it(workspace: Workspace, tiny_model: Path
         await screen.shows("28 samples · 28 steps per epoch")
         await screen.press("home", "n")
         assert cursor(screen) == 2
-        await screen.shows("cut at max_length", "✂")
+        await screen.shows("cut at max_length", "3016 写", " cut")
         await screen.press("v")
         text = await screen.shows("2  is cut", "4  is dropped")
         assert "3  'conversation' is a text, not a list" in text

@@ -61,6 +61,7 @@ class SampleView(Vertical):
         self._facts = facts
         self._row: tuple[Row, str] | None = None
         self._sample: Sample | None = None
+        self._shown: Asked | None = None
         self._used = ""
         self._asking = False
         self.plain = bool(os.environ.get("NO_COLOR"))
@@ -91,7 +92,7 @@ class SampleView(Vertical):
 
     def again(self) -> None:
         """Something that the view depends on has changed."""
-        if self._sample is not None and self._row is not None:
+        if self._sample is not None and self._shown == self._wanted():
             self._draw_sample(self._sample)
         elif self._row is not None:
             self.show(*self._row)
@@ -160,7 +161,8 @@ class SampleView(Vertical):
             if isinstance(answer, Text):
                 self._draw(answer)
             else:
-                self._sample, tokens = answer, answer.tokens + answer.cut
+                self._sample, self._shown = answer, asked
+                tokens = answer.tokens + answer.cut
                 self._draw_sample(answer)
             self.post_message(self.Answered(asked.row.index, tokens))
             return
