@@ -64,3 +64,13 @@ def same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
     return (
         one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
     )
+
+
+def sums_hold(folder: Path) -> None:
+    """The manifest names every file but itself, and each is what it says."""
+    done = subprocess.run(
+        ["sha256sum", "-c", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    named = [line.split("  ", 1)[1] for line in (folder / "SHA256SUMS").read_text().splitlines()]
+    assert sorted([*named, "SHA256SUMS"]) == sorted(one.name for one in folder.iterdir())

@@ -20,7 +20,7 @@ from engine.errors import Failed, Problem
 from engine.export import artefact
 from engine.export.convert import convert
 from engine.export.merge import merge
-from tests.export.conftest import load, same, save
+from tests.export.conftest import load, same, save, sums_hold
 from tests.export.test_convert import command
 
 HERE = Path(__file__).parent
@@ -103,12 +103,13 @@ def test_weights(base: Path, adapter: Path, tmp_path: Path) -> None:
 def test_what_belongs_to_the_model_travels(base: Path, adapter: Path, tmp_path: Path) -> None:
     out = merge(base, adapter, tmp_path / "out").out
     assert sorted(one.name for one in out.iterdir()) == [
-        "LICENSE", "chat_template.jinja", "config.json", "generation_config.json",
+        "LICENSE", "SHA256SUMS", "chat_template.jinja", "config.json", "generation_config.json",
         "model.safetensors", "modeling_own.py", "tokenizer.json", "xtuner_config.py",
     ]  # fmt: skip
     assert (out / "config.json").read_bytes() == (base / "config.json").read_bytes()
     assert (out / "xtuner_config.py").read_text() == (adapter / "xtuner_config.py").read_text()
     assert not any(one.stat().st_mode & 0o077 for one in (out, *out.iterdir()))
+    sums_hold(out)
 
 
 def test_shards_keep_their_layout(adapter: Path, tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_a_broken_adapter_is_not_merged(base: Path, adapter: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     "values",
     [
-        {"use_dora": True}, {"lora_bias": True}, {"peft_type": "LOHA"},
+        {"lora_bias": True}, {"peft_type": "LOHA"},
         {"init_lora_weights": "pissa_niter_4"}, {"trainable_token_indices": [3]},
         {"something_new": 1},
     ],

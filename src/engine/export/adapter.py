@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import Failed, Problem
 from engine.export import adapter_config, artefact, dtypes
-from engine.export.checkpoint import Weight
 from engine.export.pickle_reader import Tensor, TorchFile
-from engine.export.safetensors_file import Entry, Reader
+from engine.export.safetensors_file import Reader
+from engine.export.weights import Weight
 from engine.i18n import _
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ _HARMLESS = {
     "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern",
     "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core", "modules_to_save",
     "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision",
-    "target_modules", "task_type", "use_rslora",
+    "target_modules", "task_type", "use_dora", "use_rslora",
 }  # fmt: skip
 # These ways to begin change the base model itself before training starts.
 _CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
@@ -37,15 +36,20 @@ _CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 @dataclass(frozen=True)
 class Delta:
-    """A change of low rank: ``scale * (b @ a)``, float32, transposed when `turned`.
+    """A change of low rank to one tensor of the base, as it is stored.
 
-    a: (rank, in), b: (out, rank); the base's tensor is (out, in), or (in, out) when `turned`.
+    The tensor becomes ``W + scale * (b @ a)``. With a `magnitude` (DoRA) each
+    of its output rows is then stretched to that length.
+
+    a: (rank, in), b: (out, rank), magnitude: (out,); the base's tensor is
+    (out, in), or (in, out) when `turned`.
     """
 
     a: Weight
     b: Weight
     scale: float
     turned: bool
+    magnitude: Weight | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -53,11 +57,39 @@ class Delta:
         out, into = self.b.entry.shape[0], self.a.entry.shape[1]
         return (into, out) if self.turned else (out, into)
 
-    def rows(self) -> Callable[[int, int], np.ndarray[Any, Any]]:
-        """A function that computes rows `first` to `last` of the change."""
+    @property
+    def whole(self) -> bool:
+        """Whether it can only be applied to the whole tensor: the lengths run across its rows."""
+        return self.turned and self.magnitude is not None
+
+    def load(self) -> Change:
+        """Read it into memory."""
         a, b = load(self.a), load(self.b) * self.scale
         left, right = (a.T, b.T) if self.turned else (b, a)
-        return lambda first, last: left[first:last] @ right
+        return Change(left, right, self.turned, load(self.magnitude) if self.magnitude else None)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A `Delta` in memory, float32: ``left @ right`` is what it adds."""
+
+    left: np.ndarray[Any, Any]
+    right: np.ndarray[Any, Any]
+    turned: bool
+    magnitude: np.ndarray[Any, Any] | None
+
+    def apply(self, block: np.ndarray[Any, Any], first: int) -> None:
+        """Change `block` in place: rows of the base's tensor from row `first` on, float32."""
+        import numpy
+
+        block += self.left[first : first + len(block)] @ self.right
+        if self.magnitude is None:
+            return
+        if self.turned:
+            block *= self.magnitude / numpy.linalg.norm(block, axis=0)
+        else:
+            wanted = self.magnitude[first : first + len(block)]
+            block *= (wanted / numpy.linalg.norm(block, axis=1))[:, None]
 
 
 class Adapter:
@@ -121,13 +153,13 @@ class Adapter:
         file, pickled = self.path / "adapter_model.safetensors", self.path / "adapter_model.bin"
         if file.is_file():
             reader = self._open.enter_context(Reader(file))
-            return [_stored(reader, entry) for entry in reader.entries]
+            return reader.weights()
         if not pickled.is_file():
             raise self._problem(_("{name} is missing.").format(name=file.name))
         torch_file = self._open.enter_context(TorchFile(pickled))
         root = torch_file.root if isinstance(torch_file.root, dict) else {}
         return [
-            _pickled(torch_file, str(name), value)
+            torch_file.weight(str(name), value)
             for name, value in root.items()
             if isinstance(value, Tensor)
         ]
@@ -142,24 +174,34 @@ class Adapter:
                 self.replaced[target] = weight
             elif part in ("A.weight", "embedding_A"):
                 other = by_name.get(f"{module}.lora_{part.replace('A', 'B')}")
-                self.deltas[f"{module}.weight"] = self._delta(module, part, weight, other)
-            elif part not in ("B.weight", "embedding_B"):
+                length = by_name.get(f"{module}.lora_magnitude_vector")
+                self.deltas[f"{module}.weight"] = self._delta(module, part, weight, other, length)
+            elif part not in ("B.weight", "embedding_B", "magnitude_vector"):
                 raise self._problem(_("This merge does not know {name}.").format(name=name))
         pairs = sum(".lora_B" in name or ".lora_embedding_B" in name for name in by_name)
         if not weights or pairs != len(self.deltas):
             raise self._problem(_("Its LoRA weights are not complete."))
 
-    def _delta(self, module: str, part: str, a: Weight, b: Weight | None) -> Delta:
+    def _delta(
+        self, module: str, part: str, a: Weight, b: Weight | None, length: Weight | None
+    ) -> Delta:
         shapes = (a.entry.shape, b.entry.shape if b else ())
         if b is None or len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][0] != shapes[1][1]:
             raise self._problem(
                 _("The LoRA weights of {name} do not fit each other.").format(name=module)
             )
+        if self._config["use_dora"] and (
+            part == "embedding_A" or length is None or length.entry.shape != b.entry.shape[:1]
+        ):
+            # (peft itself merges an embedding's DoRA as if it were LoRA.)
+            raise self._problem(
+                _("The DoRA weights of {name} cannot be merged.").format(name=module)
+            )
         rank = a.entry.shape[0]
         alpha = float(self._pattern("alpha_pattern", module, self._config["lora_alpha"]))
         scale = alpha / (math.sqrt(rank) if self._config["use_rslora"] else rank)
         turned = part == "embedding_A" or bool(self._config["fan_in_fan_out"])
-        return Delta(a, b, scale, turned)
+        return Delta(a, b, scale, turned, length if self._config["use_dora"] else None)
 
     def _pattern(self, name: str, module: str, default: Any) -> Any:
         """A value that may differ from module to module (peft matches the end of the name)."""
@@ -184,14 +226,3 @@ def load(weight: Weight) -> np.ndarray[Any, Any]:
             _("Take an earlier checkpoint."),
         )
     return values.reshape(weight.entry.shape).astype(numpy.float32)
-
-
-def _stored(reader: Reader, entry: Entry) -> Weight:
-    return Weight(entry, lambda: reader.chunks(entry))
-
-
-def _pickled(file: TorchFile, name: str, value: Tensor) -> Weight:
-    def chunks() -> Iterator[bytes]:
-        return file.chunks(value)
-
-    return Weight(Entry(name, value.dtype, value.shape), chunks)

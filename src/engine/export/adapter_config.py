@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Problem
-from engine.export.safetensors_file import Entry
 from engine.export.trained_config import TrainedConfig
+from engine.export.weights import Entry
 from engine.i18n import _
 
 PEFT_VERSION = "0.21.2"

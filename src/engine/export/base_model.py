@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from engine.errors import Problem
 from engine.export import artefact
-from engine.export.safetensors_file import Entry, Reader
+from engine.export.output import MANIFEST
+from engine.export.pickle_reader import Tensor, TorchFile
+from engine.export.safetensors_file import Reader
+from engine.export.weights import Weight
 from engine.i18n import _
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+PICKLED_INDEX = "pytorch_model.bin.index.json"
+PICKLED = "pytorch_model.bin"
 CONFIG = "config.json"
 
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "tok_embeddings.weight", "embed_in.weight")
+_HEADS = ("lm_head.weight", "output.weight", "embed_out.weight")
 _WEIGHT_SUFFIXES = {
     ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot",
 }  # fmt: skip
-# A model card describes the base; an index describes the base's shards.
-_NOT_CARRIED = {"README.md", CONFIG}
+# A model card describes the base; an index and sums describe the base's shards.
+_NOT_CARRIED = {"README.md", CONFIG, MANIFEST}
 
 
 class BaseModel:
-    """A whole model with safetensors weights. Nothing but headers is read on opening.
+    """A whole model, its weights in safetensors files or in pickles. Close it after use.
+
+    Nothing but headers is read on opening, and nothing in a pickle is run.
 
     Attributes:
         config: ``config.json``.
-        shards: the weight files, each with its tensors in the order of the data.
+        shards: the weights, file by file, in the order of the data. The names
+            are those of safetensors files, also where the model has pickles.
         entries: all tensors by name.
         tied: whether the output head is the input embedding.
     """
@@ -40,41 +50,65 @@ class BaseModel:
             raise _problem(path, _("It is one file of a model."), _("Give the model's folder."))
         self.path = path
         self.config = _json(path / CONFIG)
-        if self.config.get("quantization_config"):
-            raise _problem(
-                path,
-                _("It is quantized: a merge would carry the rounding of its few bits."),
-                _("Give the unquantized model that it was made from."),
-            )
-        self.shards: dict[Path, list[Entry]] = {}
-        for file in self._files():
-            with Reader(file) as opened:
-                self.shards[file] = opened.entries
-        self.entries = {one.name: one for entries in self.shards.values() for one in entries}
-        self._check_index()
+        self._refuse_quantized()
+        self._open = ExitStack()
+        self._map: dict[str, str] = {}
+        try:
+            files = self._files()
+            names = [_shard_name(file, number, len(files)) for number, file in enumerate(files)]
+            self.shards = {
+                name: self._weights(file) for name, file in zip(names, files, strict=True)
+            }
+            self.entries = {
+                one.entry.name: one.entry for some in self.shards.values() for one in some
+            }
+            self._check_index()
+        except BaseException:
+            self._open.close()
+            raise
         told = self.config.get("tie_word_embeddings")
-        heads = ("lm_head.weight", "output.weight", "embed_out.weight")
-        self.tied = told is True or (told is None and not any(map(self.entries.get, heads)))
+        self.tied = told is True or (told is None and not any(map(self.entries.get, _HEADS)))
 
-    def _files(self) -> list[Path]:
-        index = self.path / INDEX
-        if index.is_file():
-            self._map: dict[str, str] = _json(index).get("weight_map", {})
-            return [self.path / name for name in sorted(set(self._map.values()))]
-        self._map = {}
-        if (self.path / SINGLE).is_file():
-            return [self.path / SINGLE]
-        if any(self.path.glob("pytorch_model*.bin")):
+    def __enter__(self) -> BaseModel:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._open.close()
+
+    def _refuse_quantized(self) -> None:
+        how = self.config.get("quantization_config")
+        if how:
             raise _problem(
                 self.path,
-                _("Its weights are pickles (pytorch_model.bin), which can run code when read."),
-                _("Save it as safetensors once: load it with transformers, then save_pretrained."),
+                _(
+                    "It is quantized ({method}): a merge would carry the rounding of its few bits."
+                ).format(method=how.get("quant_method", "?") if isinstance(how, dict) else "?"),
+                _("Download the unquantized model that it was made from, and give that one."),
             )
+
+    def _files(self) -> list[Path]:
+        for single, index in ((SINGLE, INDEX), (PICKLED, PICKLED_INDEX)):
+            if (self.path / index).is_file():
+                self._map = _json(self.path / index).get("weight_map", {})
+                return [self.path / name for name in sorted(set(self._map.values()))]
+            if (self.path / single).is_file():
+                return [self.path / single]
         raise _problem(
             self.path,
             _("There are no weights in it ({name} is missing).").format(name=SINGLE),
             _("Download the whole model."),
         )
+
+    def _weights(self, file: Path) -> list[Weight]:
+        if file.suffix == ".safetensors":
+            return self._open.enter_context(Reader(file)).weights()
+        opened = self._open.enter_context(TorchFile(file))
+        root = opened.root if isinstance(opened.root, dict) else {}
+        return [
+            opened.weight(str(name), value)
+            for name, value in root.items()
+            if isinstance(value, Tensor)
+        ]
 
     def _check_index(self) -> None:
         missing = set(self._map) - set(self.entries)
@@ -97,6 +131,12 @@ class BaseModel:
                 return candidate
         return None
 
+    def head(self) -> str:
+        """What the output head's tensor is called in a model of this kind."""
+        name = self.embedding() or ""
+        kinds = {"tok_embeddings.weight": "output.weight", "embed_in.weight": "embed_out.weight"}
+        return next((head for end, head in kinds.items() if name.endswith(end)), _HEADS[0])
+
     def embedding(self) -> str | None:
         """The name of the input embedding's tensor, if it can be told."""
         found = [name for name in self.entries if name.endswith(_EMBEDDINGS)]
@@ -113,6 +153,16 @@ class BaseModel:
             and not file.name.endswith(".index.json")
             and file.name not in _NOT_CARRIED
         )
+
+
+def _shard_name(file: Path, number: int, count: int) -> str:
+    kept = count > 1 and file.suffix == ".safetensors"
+    return file.name if kept else shard_name(number, count)
+
+
+def shard_name(number: int, count: int) -> str:
+    """The name of file `number` (from 0) of a model's `count` weight files."""
+    return SINGLE if count == 1 else f"model-{number + 1:05}-of-{count:05}.safetensors"
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,36 +1,27 @@
 """What a checkpoint of XTuner's holds for export: the trained weights and the config.
 
-A plain ``.pth`` file has the weights as they were trained. A DeepSpeed
-ZeRO-1/2 folder has them twice: rounded to 16 bits in the model file, and the
-float32 masters, which the optimizer really changed, cut into one piece a rank.
-The masters are taken when all pieces are there, as XTuner's own tool does.
+A plain ``.pth`` file has the weights as they were trained. A DeepSpeed folder
+of ZeRO-1/2 has them twice: rounded to 16 bits in the model file, and the
+float32 masters, which the optimizer really changed, cut into one piece a rank;
+the masters are taken when all pieces are there, as XTuner's own tool does. A
+folder of ZeRO-3 has nothing but the masters.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.errors import Problem
-from engine.export.pickle_reader import CHUNK, Table, Tensor, TorchFile
-from engine.export.safetensors_file import Entry
+from engine.export import zero
+from engine.export.pickle_reader import Tensor, TorchFile
+from engine.export.weights import Weight
 from engine.i18n import _
 
 MODEL_STATES = "mp_rank_00_model_states.pt"
+SPLIT_MODEL_STATES = "zero_pp_rank_*_mp_rank_00_model_states.pt"
 OPTIMIZER_STATES = "*_optim_states.pt"
-
-
-@dataclass(frozen=True)
-class Weight:
-    """One trained tensor, and how to get at its bytes (row-major) piece by piece."""
-
-    entry: Entry
-    chunks: Callable[[], Iterator[bytes]]
 
 
 class Checkpoint:
@@ -63,8 +54,8 @@ class Checkpoint:
 
     def _read(self) -> None:
         folder = self.path.is_dir()
-        file = self._file(self.path / MODEL_STATES if folder else self.path)
-        root = file.root if isinstance(file.root, dict) else {}
+        models = self._models() if folder else [self._file(self.path)]
+        root = models[0].root if isinstance(models[0].root, dict) else {}
         state = root.get("module") if folder else root.get("state_dict", root)
         if not isinstance(state, dict):
             raise self._problem(_("It holds no weights."))
@@ -73,9 +64,14 @@ class Checkpoint:
         config, step = meta.get("cfg"), meta.get("iter")
         self.config = config if isinstance(config, str) else ""
         self.step = step if isinstance(step, int) else None
-        self.weights = (self._masters(root) if folder else []) or [
-            self._weight(file, name, value) for name, value in state.items()
+        self.weights = (self._masters(models) if folder else []) or [
+            self._weight(models[0], name, value) for name, value in state.items()
         ]
+
+    def _models(self) -> list[TorchFile]:
+        """The model file, or with ZeRO-3 every rank's."""
+        split = sorted(self.path.glob(SPLIT_MODEL_STATES), key=_rank)
+        return [self._file(path) for path in split or [self.path / MODEL_STATES]]
 
     def _weight(self, file: TorchFile, name: object, value: object) -> Weight:
         if not isinstance(name, str) or not isinstance(value, Tensor):
@@ -83,44 +79,30 @@ class Checkpoint:
                 _("It holds {name}, which is not a plain tensor.").format(name=name),
                 _("Use XTuner's own tool, xtuner.tools.model_converters.pth_to_hf."),
             )
-        entry = Entry(name, value.dtype, value.shape)
-        return Weight(entry, lambda: file.chunks(value))
+        return file.weight(name, value)
 
-    def _masters(self, root: dict[Any, Any]) -> list[Weight]:
-        """The float32 weights put together from all ranks; empty when pieces are missing."""
-        groups = root.get("param_shapes")
-        files = sorted(self.path.glob(OPTIMIZER_STATES), key=_rank)
-        if not isinstance(groups, list) or not groups or len(files) != root.get("dp_world_size"):
-            return []
-        ranks = [self._pieces(self._file(path), len(groups)) for path in files]
-        weights = []
-        for number, shapes in enumerate(groups):
-            pieces = [rank[number] for rank in ranks]
-            first = 0
-            for name, shape in Table(shapes).items():
-                entry = Entry(str(name), pieces[0][1].dtype, tuple(shape))
-                count = math.prod(entry.shape)
-                weights.append(Weight(entry, _slice(pieces, first, count)))
-                first += count
-            if first > sum(piece.elements for _file, piece in pieces):
-                raise self._problem(_("Its optimizer states are smaller than the weights."))
-        return weights
-
-    def _pieces(self, file: TorchFile, groups: int) -> list[tuple[TorchFile, Tensor]]:
-        """One rank's flat piece of each parameter group."""
-        root = file.root if isinstance(file.root, dict) else {}
-        state = root.get("optimizer_state_dict")
-        flat = state.get("single_partition_of_fp32_groups") if isinstance(state, dict) else None
-        if (
-            not isinstance(flat, list)
-            or len(flat) != groups
-            or not all(isinstance(one, Tensor) and one.contiguous for one in flat)
-        ):
+    def _masters(self, models: list[TorchFile]) -> list[Weight]:
+        """The float32 weights from all ranks; empty when the model file has to do."""
+        paths = sorted(self.path.glob(OPTIMIZER_STATES), key=_rank)
+        split = models[0].path.name != MODEL_STATES
+        ranks = models[0].root.get("dp_world_size")
+        if len(paths) != ranks or (split and len(models) != ranks):
+            if not split:
+                return []
             raise self._problem(
-                _("{name} holds no float32 weights.").format(name=file.path.name),
-                _("Take another checkpoint of the run."),
+                _("Files of {found} of {all} processes are there.").format(
+                    found=min(len(paths), len(models)), all=ranks
+                ),
+                _("With ZeRO-3 every process saves its piece of the weights: copy all of them."),
             )
-        return [(file, one) for one in flat]
+        try:
+            return zero.weights(models, [self._file(path) for path in paths])
+        # (The numbers of a damaged or hostile file can be anything.)
+        except (zero.Incomplete, TypeError, ValueError, LookupError, AttributeError) as error:
+            raise self._problem(
+                _("Its weights are not whole: {error}.").format(error=error),
+                _("Take another checkpoint of the run."),
+            ) from error
 
     def _problem(self, why: str, todo: str = "") -> Problem:
         return Problem(_("Cannot read the checkpoint {path}").format(path=self.path), why, todo)
@@ -129,21 +111,3 @@ class Checkpoint:
 def _rank(path: Path) -> int:
     found = re.search(r"_rank_(\d+)_mp_rank", path.name)
     return int(found[1]) if found else 0
-
-
-def _slice(
-    pieces: list[tuple[TorchFile, Tensor]], first: int, count: int
-) -> Callable[[], Iterator[bytes]]:
-    """Elements `first` to `first + count` of the pieces laid end to end."""
-
-    def chunks() -> Iterator[bytes]:
-        begin = 0
-        for file, piece in pieces:
-            at, end = max(first, begin), min(first + count, begin + piece.elements)
-            while at < end:
-                step = min(end - at, CHUNK // 4)
-                yield file.part(piece, at - begin, step)
-                at += step
-            begin += piece.elements
-
-    return chunks

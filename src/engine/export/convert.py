@@ -6,9 +6,11 @@ them and copies their bytes, so it costs what reading and writing them costs.
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -16,9 +18,10 @@ import msgspec
 from engine import files
 from engine.errors import Failed, Problem
 from engine.export import adapter_config, artefact, dtypes, safetensors_file, trained_config
-from engine.export.checkpoint import Checkpoint, Weight
-from engine.export.safetensors_file import Entry
+from engine.export.checkpoint import Checkpoint
+from engine.export.output import Output
 from engine.export.trained_config import TrainedConfig
+from engine.export.weights import Entry, Weight
 from engine.i18n import _
 
 WEIGHTS = "adapter_model.safetensors"
@@ -55,7 +58,7 @@ def convert(
     """Write the adapter in `checkpoint` to the new folder `out`.
 
     Args:
-        checkpoint: a ``.pth`` file of XTuner's, or a DeepSpeed ZeRO-1/2 folder.
+        checkpoint: a ``.pth`` file of XTuner's, or a DeepSpeed folder (ZeRO-1, 2 or 3).
         out: the folder to make; by default `default_out`.
         config: the run's XTuner config, for a checkpoint that does not carry it.
         dtype: ``fp32``, ``fp16`` or ``bf16``; None keeps what was trained.
@@ -65,7 +68,7 @@ def convert(
     Raises `Problem` for what cannot be converted; nothing is then written.
     """
     started = time.monotonic()
-    _check(checkpoint)
+    artefact.expect(checkpoint, artefact.CHECKPOINTS, _("a checkpoint"))
     out = out or default_out(checkpoint)
     files.refuse_existing(out, force)
     target = dtypes.parse(dtype) if dtype else None
@@ -76,12 +79,13 @@ def convert(
         described = adapter_config.build(known, entries, checkpoint)
         total = sum(_cast_entry(entry, target).size for entry in entries)
         check_space(out, total)
-        with files.replacing_folder(out, force) as folder:
-            tensors = _counted(weights, target, total, progress)
-            size = safetensors_file.write(folder / WEIGHTS, tensors)
-            files.write_json(folder / CONFIG, described)
-            with files.replacing(folder / XTUNER_CONFIG) as file:
-                file.write(text)
+        with files.replacing_folder(out, force) as folder, Output(folder) as output:
+            goals = [_cast_entry(entry, target) for entry in entries]
+            data = _counted(weights, goals, total, progress)
+            size = output.write(WEIGHTS, chain([safetensors_file.header(goals)], data))
+            output.text(CONFIG, json.dumps(described, indent=2, ensure_ascii=False) + "\n")
+            output.write(XTUNER_CONFIG, [text])
+            output.manifest()
     return Converted(out, len(entries), size, round(time.monotonic() - started, 3))
 
 
@@ -96,16 +100,6 @@ def check_space(target: Path, size: int) -> None:
                 need=size // 10**6 + 17, free=free // 10**6
             ),
             _("Free some space, or choose another disk."),
-        )
-
-
-def _check(checkpoint: Path) -> None:
-    found = artefact.expect(checkpoint, artefact.CHECKPOINTS, _("a checkpoint"))
-    if found.zero == 3:
-        raise Problem(
-            _("Cannot convert {path}").format(path=checkpoint),
-            _("It is a DeepSpeed ZeRO-3 checkpoint: the weights themselves are in pieces."),
-            _("Use XTuner's own tool: python -m xtuner.tools.model_converters.pth_to_hf."),
         )
 
 
@@ -160,7 +154,7 @@ def _renamed(opened: Checkpoint) -> list[Weight]:
             _("Use XTuner's own tool: python -m xtuner.tools.model_converters.pth_to_hf."),
         )
     return [
-        Weight(Entry(peft_name(one.entry.name), one.entry.dtype, one.entry.shape), one.chunks)
+        Weight(Entry(peft_name(one.entry.name), one.entry.dtype, one.entry.shape), one.read)
         for one in opened.weights
     ]
 
@@ -189,22 +183,17 @@ def _cast_entry(entry: Entry, target: str | None) -> Entry:
 
 
 def _counted(
-    weights: list[Weight], target: str | None, total: int, progress: Progress | None
-) -> list[tuple[Entry, Iterator[bytes]]]:
-    """The tensors to write; `progress` hears of each piece."""
+    weights: list[Weight], goals: list[Entry], total: int, progress: Progress | None
+) -> Iterator[bytes]:
+    """The bytes to write, in order; `progress` hears of each piece."""
     done = 0
-
-    def pieces(weight: Weight, goal: Entry) -> Iterator[bytes]:
-        nonlocal done
+    for weight, goal in zip(weights, goals, strict=True):
         for piece in weight.chunks():
-            data = piece if goal is weight.entry else _cast(piece, weight.entry, goal.dtype)
+            data = piece if goal == weight.entry else _cast(piece, weight.entry, goal.dtype)
             yield data
             done += len(data)
             if progress:
                 progress(done, total)
-
-    goals = [_cast_entry(weight.entry, target) for weight in weights]
-    return [(goal, pieces(weight, goal)) for weight, goal in zip(weights, goals, strict=True)]
 
 
 def _cast(piece: bytes, entry: Entry, dtype: str) -> bytes:

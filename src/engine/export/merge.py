@@ -9,7 +9,6 @@ the merged model has both, untied.
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
 import time
@@ -19,21 +18,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from engine import files
 from engine.errors import Failed, Problem
-from engine.export import artefact, dtypes, safetensors_file
-from engine.export.adapter import Adapter, Delta
-from engine.export.base_model import CONFIG, INDEX, SINGLE, BaseModel
-from engine.export.checkpoint import Weight
+from engine.export import artefact, dtypes, model_folder
+from engine.export.adapter import Adapter, Change, Delta
+from engine.export.base_model import BaseModel
 from engine.export.convert import XTUNER_CONFIG, Progress, check_space, convert
-from engine.export.safetensors_file import Entry, Reader
+from engine.export.output import Output
+from engine.export.pipeline import in_order, one_blas_thread
+from engine.export.weights import Entry, Weight
 from engine.i18n import _
 
-HEAD = "lm_head.weight"
+_BLOCK = 1 << 20  # elements that one thread computes at a time: they stay in the cache
 
 
 class Merged(msgspec.Struct, frozen=True):
@@ -69,7 +68,7 @@ def merge(
     """Write `base` with `adapter` merged into it to the new folder `out`.
 
     Args:
-        base: a model's folder with unquantized safetensors weights.
+        base: a model's folder with unquantized weights, safetensors or pickles.
         adapter: a LoRA adapter folder, or a checkpoint that holds one.
         out: the folder to make.
         dtype: ``auto`` (each tensor keeps the base's), ``bf16``, ``fp16``, ``fp32``.
@@ -82,17 +81,20 @@ def merge(
     base do not belong together.
     """
     started = time.monotonic()
+    one_blas_thread()
     _check(base, adapter, out, device, force)
     target = None if dtype == "auto" else dtypes.parse(dtype)
-    model = BaseModel(base)
-    check_space(out, sum(entry.size for entry in model.entries.values()))
-    with files.replacing_folder(out, force) as folder, ExitStack() as opened:
+    with ExitStack() as opened:
+        model = opened.enter_context(BaseModel(base))
+        check_space(out, sum(entry.size for entry in model.entries.values()))
+        folder = opened.enter_context(files.replacing_folder(out, force))
         given = _as_adapter(adapter, folder / ".adapter")
         change = opened.enter_context(Adapter(given))
-        plan = _plan(model, change, target, opened)
+        plan = _plan(model, change, target)
         check_space(out, sum(step.entry.size for steps in plan.values() for step in steps))
-        size = _write(folder, plan, progress, cancelled or (lambda: False))
-        _companions(model, given, folder, target, _untied_head(model, change))
+        with Output(folder) as output:
+            size = _write(output, plan, progress, cancelled or (lambda: False))
+            _describe(output, model, given, target, _untied_head(model, change))
         shutil.rmtree(folder / ".adapter", ignore_errors=True)
     kinds = Counter[str]()
     for step in (step for steps in plan.values() for step in steps):
@@ -130,30 +132,26 @@ def _as_adapter(given: Path, temporary: Path) -> Path:
     return given if given.is_dir() else given.parent
 
 
-def _plan(
-    model: BaseModel, change: Adapter, target: str | None, opened: ExitStack
-) -> dict[str, list[_Step]]:
+def _plan(model: BaseModel, change: Adapter, target: str | None) -> dict[str, list[_Step]]:
     """The result's shards: file name -> its tensors in order. Every adapter weight has a use."""
     deltas, replaced = dict(change.deltas), dict(change.replaced)
-    head = _untied_head(model, change)
+    head = model.head() if _untied_head(model, change) else None
     places: dict[str | None, list[str]] = {}
     for name in dict.fromkeys((*deltas, *replaced)):
-        places.setdefault(HEAD if head and name == HEAD else model.find(name), []).append(name)
+        places.setdefault(head if name == head else model.find(name), []).append(name)
     plan: dict[str, list[_Step]] = {}
-    for file, entries in model.shards.items():
-        reader = opened.enter_context(Reader(file))
-        steps = []
-        for entry in entries:
-            if head and entry.name == HEAD:
+    for file, weights in model.shards.items():
+        steps = plan[file] = []
+        for weight in weights:
+            entry = weight.entry
+            if entry.name == head:
                 continue  # stored, but never used: the embedding stood in for it
-            source = Weight(entry, partial(reader.chunks, entry))
             names = places.get(entry.name, [])
-            steps.append(_step(entry, entry, source, names, deltas, replaced, target))
+            steps.append(_step(entry, weight, names, deltas, replaced, target))
             if head and entry.name == model.embedding():
-                copy = Entry(HEAD, entry.dtype, entry.shape)
-                names = places.get(HEAD, [])
-                steps.append(_step(copy, entry, source, names, deltas, replaced, target))
-        plan[file.name if len(model.shards) > 1 else SINGLE] = steps
+                copy = Entry(head, entry.dtype, entry.shape)
+                names = places.get(head, [])
+                steps.append(_step(copy, weight, names, deltas, replaced, target))
     unused = [*deltas, *replaced]
     if unused:
         raise Failed(
@@ -171,14 +169,13 @@ def _untied_head(model: BaseModel, change: Adapter) -> bool:
     if not model.tied or model.embedding() is None:
         return False
     return any(
-        name == HEAD or model.find(name) == model.embedding()
+        name == model.head() or model.find(name) == model.embedding()
         for name in (*change.deltas, *change.replaced)
     )
 
 
 def _step(
     entry: Entry,
-    stored: Entry,
     source: Weight,
     names: list[str],
     deltas: dict[str, Delta],
@@ -186,6 +183,7 @@ def _step(
     target: str | None,
 ) -> _Step:
     """How `entry` is made; what is used of `deltas` and `replaced` is taken out of them."""
+    stored = source.entry
     dtype = target if target and stored.dtype in dtypes.FLOATS else stored.dtype
     delta = None
     for name in names:
@@ -211,18 +209,18 @@ def _step(
 
 
 def _write(
-    folder: Path,
+    output: Output,
     plan: dict[str, list[_Step]],
     progress: Progress | None,
     cancelled: Callable[[], bool],
 ) -> int:
-    """Write all shards (and their index); returns the bytes of the weights."""
+    """Write all shards (and their index); returns the bytes of the files."""
     total = sum(step.entry.size for steps in plan.values() for step in steps)
     done = 0
 
-    def watched(step: _Step) -> Iterator[bytes]:
+    def watched(steps: list[_Step]) -> Iterator[memoryview]:
         nonlocal done
-        for piece in _merged(step):
+        for piece in in_order(task for step in steps for task in _tasks(step)):
             if cancelled():
                 raise Failed(_("Merging was cancelled"), _("Nothing was written."))
             yield piece
@@ -230,60 +228,54 @@ def _write(
             if progress:
                 progress(done, total)
 
-    size = 0
-    for name, steps in plan.items():
-        tensors = [(step.entry, watched(step)) for step in steps]
-        size += safetensors_file.write(folder / name, tensors)
-    if len(plan) > 1:
-        where = {step.entry.name: name for name, steps in plan.items() for step in steps}
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
-        files.write_json(folder / INDEX, index)
+    shards = {name: [step.entry for step in steps] for name, steps in plan.items()}
+    size = sum(
+        model_folder.write_shard(output, name, entries, watched(plan[name]))
+        for name, entries in shards.items()
+    )
+    model_folder.write_index(output, shards)
     return size
 
 
-def _merged(step: _Step) -> Iterator[bytes]:
-    """The bytes of one tensor of the result."""
-    stored = step.source.entry
-    if step.delta is None and stored.dtype == step.entry.dtype:
-        yield from step.source.chunks()
+def _tasks(step: _Step) -> Iterator[Callable[[], memoryview]]:
+    """What has to be done for one tensor of the result, piece by piece in order."""
+    source = step.source
+    if step.delta is None and source.entry.dtype == step.entry.dtype:
+        for begin, end in source.blocks():
+            yield partial(_copied, source, begin, end)
         return
+    change = step.delta.load() if step.delta else None
+    block = _BLOCK * dtypes.SIZES[source.entry.dtype]
+    if step.delta and step.delta.whole:
+        block = source.entry.size
+    for begin, end in source.blocks(block):
+        yield partial(_computed, step, change, begin, end)
+
+
+def _copied(source: Weight, begin: int, end: int) -> memoryview:
+    return memoryview(source.read(begin, end))
+
+
+def _computed(step: _Step, change: Change | None, begin: int, end: int) -> memoryview:
+    """Some rows of a tensor of the result."""
     import numpy
 
-    kind = dtypes.numpy_dtype(stored.dtype)
-    rows = step.delta.rows() if step.delta else None
-    first = 0
-    for piece in step.source.chunks():
-        values = numpy.frombuffer(piece, kind)
-        if rows:
-            block = values.reshape(-1, step.entry.shape[1]).astype(numpy.float32)
-            block += rows(first, first + len(block))
-            first += len(block)
-            values = block
-        yield dtypes.cast(values, step.entry.dtype, step.entry.name).tobytes()
+    stored = step.source.entry
+    values = numpy.frombuffer(step.source.read(begin, end), dtypes.numpy_dtype(stored.dtype))
+    if change:
+        values = values.reshape(-1, stored.shape[1]).astype(numpy.float32)
+        change.apply(values, begin // stored.row)
+    result = dtypes.cast(values, step.entry.dtype, step.entry.name)
+    return result.reshape(-1).view(numpy.uint8).data
 
 
-def _companions(
-    model: BaseModel,
-    adapter: Path,
-    folder: Path,
-    target: str | None,
-    untied: bool,
+def _describe(
+    output: Output, model: BaseModel, adapter: Path, target: str | None, untied: bool
 ) -> None:
-    """Config, tokenizer, templates, code and licence, and the XTuner config of the training."""
-    config: dict[str, Any] = dict(model.config)
-    if untied:
-        config["tie_word_embeddings"] = False
-    if target:
-        config["dtype" if "dtype" in config else "torch_dtype"] = dtypes.torch_name(target)
-    if config == model.config:
-        shutil.copyfile(model.path / CONFIG, folder / CONFIG)
-    else:
-        (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-    for file in model.companions():
-        shutil.copyfile(file, folder / file.name)
+    """Write all that makes weights a model, and what it was trained with."""
+    changes: dict[str, object] = {"tie_word_embeddings": False} if untied else {}
+    model_folder.write_companions(output, model, target, changes)
     trained = adapter / XTUNER_CONFIG
     if trained.is_file():
-        shutil.copyfile(trained, folder / XTUNER_CONFIG)
-    for file in folder.iterdir():
-        if file.is_file():
-            file.chmod(0o600)
+        output.copy(trained)
+    output.manifest()

@@ -9,18 +9,19 @@ an inert `Record`, so a hostile file yields records and nothing else.
 from __future__ import annotations
 
 import math
+import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from engine.errors import Problem
 from engine.export import dtypes
+from engine.export.weights import Entry, Weight
 from engine.i18n import _
 
-CHUNK = 8 << 20
 _LARGEST_PICKLE = 1 << 30
 _LARGEST_EXPANDED = 1 << 28
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # what torch < 1.6 wrote first
@@ -119,6 +120,15 @@ class _RebuildParameter(_Callable):
         return tensor
 
 
+class _RebuildFromType(_Callable):
+    """How torch writes a tensor that carries attributes of its own; those are dropped."""
+
+    __slots__ = ()
+
+    def __call__(self, rebuild: object, _type: object, values: Any, *_rest: object) -> Any:
+        return rebuild(*values) if isinstance(rebuild, (_Rebuild, _RebuildParameter)) else Record()
+
+
 class _Size(_Callable):
     __slots__ = ()
 
@@ -146,6 +156,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v3"): _Rebuild(),
     ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
     ("torch._utils", "_rebuild_parameter_with_state"): _RebuildParameter(),
+    ("torch._tensor", "_rebuild_from_type_v2"): _RebuildFromType(),
     ("torch.storage", "UntypedStorage"): _TypeName(""),
 }
 _KNOWN |= {("torch", name): _TypeName(dtype) for name, dtype in _STORAGES.items()}
@@ -173,6 +184,7 @@ class TorchFile:
             self._file: IO[bytes] = path.open("rb")
         except OSError as error:
             raise _problem(path, error.strerror or str(error), _("Check the path.")) from error
+        self._ordered: tuple[Tensor, bytes] | None = None
         try:
             self._entries = self._list()
             self.root: Any = self._load()
@@ -238,8 +250,7 @@ class TorchFile:
             ) from error
 
     def _bytes(self, start: int, size: int) -> bytes:
-        self._file.seek(start)
-        data = self._file.read(size)
+        data = os.pread(self._file.fileno(), size, start)
         if len(data) != size:
             raise _problem(self.path, _("The file is torn: its end is missing or damaged."))
         return data
@@ -261,29 +272,26 @@ class TorchFile:
             raise _problem(self.path, _("The file is damaged: a tensor lies outside its storage."))
         return place[0]
 
-    def chunks(self, tensor: Tensor) -> Iterator[bytes]:
-        """The tensor's elements in row-major order, in pieces of whole rows, about `CHUNK`
-        bytes each (a tensor that is not contiguous comes as one piece)."""
+    def weight(self, name: str, tensor: Tensor) -> Weight:
+        """The tensor under a name, as the rest of export takes it."""
+        return Weight(Entry(name, tensor.dtype, tensor.shape), partial(self.read, tensor))
+
+    def read(self, tensor: Tensor, begin: int, end: int) -> bytes:
+        """Bytes `begin` to `end` of the tensor's elements in row-major order; from any thread.
+
+        A tensor that is not contiguous is put in order whole, and stays in
+        memory until another one is.
+        """
         start = self._storage(tensor)
         width = dtypes.SIZES[tensor.dtype]
-        if not tensor.contiguous:
-            yield self._gather(tensor, start, width)
-            return
-        at, left = start + tensor.offset * width, tensor.elements * width
-        row = math.prod(tensor.shape[1:]) * width
-        size = max(CHUNK // max(row, 1), 1) * max(row, 1)
-        while left:
-            piece = self._bytes(at, min(size, left))
-            at, left = at + len(piece), left - len(piece)
-            yield piece
-
-    def part(self, tensor: Tensor, first: int, count: int) -> bytes:
-        """`count` elements of a contiguous tensor from element `first` on."""
-        width = dtypes.SIZES[tensor.dtype]
-        if first < 0 or first + count > tensor.elements:
+        if not 0 <= begin <= end <= tensor.elements * width:
             raise _problem(self.path, _("The file is damaged: a tensor lies outside its storage."))
-        start = self._storage(tensor) + (tensor.offset + first) * width
-        return self._bytes(start, count * width)
+        if tensor.contiguous:
+            return self._bytes(start + tensor.offset * width + begin, end - begin)
+        ordered = self._ordered
+        if ordered is None or ordered[0] != tensor:
+            ordered = self._ordered = (tensor, self._gather(tensor, start, width))
+        return ordered[1][begin:end]
 
     def _gather(self, tensor: Tensor, start: int, width: int) -> bytes:
         import numpy

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
+import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from engine.errors import Problem
-from engine.export import dtypes
+from engine.export.weights import Entry, Weight
 from engine.i18n import _
 
-CHUNK = 8 << 20
 _LARGEST_HEADER = 100_000_000  # the format's own limit
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A tensor as a header describes it: its type by its safetensors name, its shape."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return dtypes.SIZES[self.dtype] * math.prod(self.shape)
 
 
 class Reader:
@@ -89,55 +74,35 @@ class Reader:
         self.entries = [entry for _begin, _end, entry in places]
         self._begins = {entry.name: 8 + length + begin for begin, _end, entry in places}
 
-    def chunks(self, entry: Entry, size: int = CHUNK) -> Iterator[bytes]:
-        """The tensor's bytes in pieces of about `size`, each of whole rows."""
-        row = max(entry.size // max(entry.shape[0], 1), 1) if entry.shape else entry.size
-        size = max(size // row, 1) * row
-        at, left = self._begins[entry.name], entry.size
-        while left:
-            self._file.seek(at)
-            piece = self._file.read(min(size, left))
-            if not piece:
-                raise _problem(self.path, _("It is torn: data that its header names are missing."))
-            at, left = at + len(piece), left - len(piece)
-            yield piece
+    def weights(self) -> list[Weight]:
+        """All tensors, in the order of the data."""
+        return [Weight(entry, partial(self._read, entry)) for entry in self.entries]
+
+    def _read(self, entry: Entry, begin: int, end: int) -> bytes:
+        data = os.pread(self._file.fileno(), end - begin, self._begins[entry.name] + begin)
+        if len(data) != end - begin:
+            raise _problem(self.path, _("It is torn: data that its header names are missing."))
+        return data
 
 
-def write(
-    path: Path,
-    tensors: Iterable[tuple[Entry, Iterable[bytes]]],
-    metadata: Mapping[str, str] | None = None,
-) -> int:
-    """Write a safetensors file and return its size in bytes.
+def header(entries: Iterable[Entry], metadata: Mapping[str, str] | None = None) -> bytes:
+    """How a file of these tensors begins; their data follow in this order, without gaps.
 
-    Args:
-        path: a new file, made 0600.
-        tensors: what to write, in this order. The descriptions are needed
-            first, so make this a list; each tensor's data may be an iterator
-            that produces its bytes when it is their turn.
-        metadata: the header's; ``format: pt`` is always there, which
-            transformers asks for.
+    `metadata` is the file's own; ``format: pt`` is always there, which
+    transformers asks for.
     """
-    tensors = list(tensors)
-    header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
+    described: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     at = 0
-    for entry, _data in tensors:
-        header[entry.name] = {
+    for entry in entries:
+        described[entry.name] = {
             "dtype": entry.dtype,
             "shape": entry.shape,
             "data_offsets": (at, at + entry.size),
         }
         at += entry.size
-    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    encoded = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
     encoded += b" " * (-len(encoded) % 8)  # the data begin aligned
-    with path.open("xb") as file:
-        path.chmod(0o600)
-        file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for entry, data in tensors:
-            written = sum(file.write(piece) for piece in data)
-            if written != entry.size:
-                raise ValueError(f"{entry.name}: {written} bytes for {entry.size}")
-    return 8 + len(encoded) + at
+    return struct.pack("<Q", len(encoded)) + encoded
 
 
 def _problem(path: Path, why: str, todo: str = "") -> Problem:

@@ -1,0 +1,183 @@
+"""DeepSpeed ZeRO checkpoints: the float32 weights, put together from all ranks' files.
+
+Stages 1 and 2 lay the parameters of each optimizer group end to end and cut
+that row into one piece a rank. Stage 3 cuts every parameter into one piece a
+rank (the last one padded) and each rank lays its pieces end to end, in as many
+tensors as suited it. Nothing is assembled here: a weight is a list of places.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from engine.export import dtypes
+from engine.export.pickle_reader import Tensor, TorchFile
+from engine.export.weights import Entry, Weight
+
+
+class Incomplete(Exception):
+    """The files are not a whole checkpoint. The text says what is wrong, for developers."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """`count` elements of a flat tensor of `file`, from element `first` on."""
+
+    file: TorchFile
+    tensor: Tensor
+    first: int
+    count: int
+
+
+class _Row:
+    """Flat tensors laid end to end."""
+
+    def __init__(self, pieces: Iterable[tuple[TorchFile, object]]) -> None:
+        self._pieces: list[tuple[TorchFile, Tensor]] = []
+        for file, tensor in pieces:
+            if not isinstance(tensor, Tensor) or not tensor.contiguous:
+                raise Incomplete(f"{file.path.name} holds no flat tensors")
+            self._pieces.append((file, tensor))
+
+    def cut(self, first: int, count: int) -> list[_Place]:
+        """Where elements `first` to `first + count` lie."""
+        places, begin = [], 0
+        for file, tensor in self._pieces:
+            at, end = max(first, begin), min(first + count, begin + tensor.elements)
+            if at < end:
+                places.append(_Place(file, tensor, at - begin, end - at))
+            begin += tensor.elements
+        if sum(place.count for place in places) != count:
+            raise Incomplete("the optimizer states are smaller than the weights")
+        return places
+
+
+def weights(models: Sequence[TorchFile], optimizers: Sequence[TorchFile]) -> list[Weight]:
+    """All trained weights, float32, and those that stood still, as they were stored.
+
+    Args:
+        models: the model files: one for stages 1 and 2, one a rank for stage 3.
+        optimizers: the optimizer files of all ranks, in the ranks' order.
+
+    An adapter's frozen base is left out, as XTuner leaves it out. Raises
+    `Incomplete` when the files do not hold whole weights.
+    """
+    root = _table(models[0].root)
+    states = [_table(_table(file.root).get("optimizer_state_dict")) for file in optimizers]
+    if not states or len(states) != root.get("dp_world_size"):
+        raise Incomplete("optimizer files are missing")
+    gather = _stage3 if "fp32_flat_groups" in states[0] else _stage2
+    found = gather(root, list(zip(optimizers, states, strict=True)))
+    if not any(".lora_" in name for name in found):
+        found |= _frozen(models) | _buffers(models[0])
+    for alias, name in _table(root.get("shared_params")).items():
+        if name in found:
+            found[alias] = found[name]
+    return [_weight(name, shape, places) for name, (shape, places) in found.items()]
+
+
+_Found = dict[str, tuple[tuple[int, ...], list[_Place]]]
+
+
+def _stage2(root: dict[Any, Any], ranks: list[tuple[TorchFile, dict[Any, Any]]]) -> _Found:
+    found: _Found = {}
+    padding = ranks[0][1].get("param_alignment_paddings")
+    for number, shapes in enumerate(_groups(root)):
+        row = _Row(
+            (file, _item(state.get("single_partition_of_fp32_groups"), number))
+            for file, state in ranks
+        )
+        first = 0
+        for index, (name, shape) in enumerate(shapes.items()):
+            count = math.prod(shape)
+            found[name] = shape, row.cut(first, count)
+            first += count + (int(padding[number][index]) if padding else 0)
+    return found
+
+
+def _stage3(root: dict[Any, Any], ranks: list[tuple[TorchFile, dict[Any, Any]]]) -> _Found:
+    rows = [
+        _Row((file, one) for one in state.get("fp32_flat_groups") or ()) for file, state in ranks
+    ]
+    found: _Found = {}
+    first = 0
+    for shapes in _groups(root):
+        for name, shape in shapes.items():
+            count = math.prod(shape)
+            share = math.ceil(count / len(rows))
+            found[name] = (
+                shape,
+                [
+                    place
+                    for rank, row in enumerate(rows)
+                    for place in row.cut(first, max(min(share, count - rank * share), 0))
+                ],
+            )
+            first += share
+    return found
+
+
+def _frozen(models: Sequence[TorchFile]) -> _Found:
+    """Parameters that were not trained: whole in stages 1 and 2, in pieces in stage 3."""
+    found: _Found = {}
+    for name, shape in _shapes(_table(models[0].root).get("frozen_param_shapes")).items():
+        row = _Row(
+            (file, _table(_table(file.root).get("frozen_param_fragments")).get(name))
+            for file in models
+        )
+        found[name] = shape, row.cut(0, math.prod(shape))
+    return found
+
+
+def _buffers(model: TorchFile) -> _Found:
+    root = _table(model.root)
+    state = _table(root.get("module"))
+    named = ((name, state.get(name)) for name in root.get("buffer_names") or ())
+    return {
+        str(name): (tensor.shape, _Row([(model, tensor)]).cut(0, tensor.elements))
+        for name, tensor in named
+        if isinstance(tensor, Tensor)
+    }
+
+
+def _weight(name: str, shape: tuple[int, ...], places: list[_Place]) -> Weight:
+    kinds = {place.tensor.dtype for place in places}
+    if len(kinds) != 1:
+        raise Incomplete(f"{name} is stored in {len(kinds)} types")
+    return Weight(Entry(name, kinds.pop(), shape), partial(_read, places))
+
+
+def _read(places: list[_Place], begin: int, end: int) -> bytes:
+    """Bytes `begin` to `end` of the places laid end to end."""
+    pieces, start = [], 0
+    for place in places:
+        width = dtypes.SIZES[place.tensor.dtype]
+        at, stop = max(begin, start), min(end, start + place.count * width)
+        if at < stop:
+            shift = place.first * width - start
+            pieces.append(place.file.read(place.tensor, at + shift, stop + shift))
+        start += place.count * width
+    return b"".join(pieces)
+
+
+def _groups(root: dict[Any, Any]) -> list[dict[str, tuple[int, ...]]]:
+    groups = root.get("param_shapes")
+    if not isinstance(groups, list) or not groups:
+        raise Incomplete("it does not say which weights there are")
+    return [_shapes(shapes) for shapes in groups]
+
+
+def _shapes(value: object) -> dict[str, tuple[int, ...]]:
+    return {str(name): tuple(shape) for name, shape in _table(value).items()}
+
+
+def _table(value: object) -> dict[Any, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _item(value: object, number: int) -> object:
+    return value[number] if isinstance(value, list) and number < len(value) else None
