@@ -11,7 +11,9 @@ and ``effect`` (the same between the base with and without adapter).
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
@@ -30,10 +33,12 @@ from transformers import (
 
 from engine.export.merge import merge
 
+TRUST = {"trust_remote_code": True}
 SIZES = {
     "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2,
 }  # fmt: skip
+INTERNLM2 = ["wqkv", "wo", "w1", "w2", "w3", "output"]
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -51,6 +56,27 @@ def qwen() -> Any:
 
 def gpt2() -> Any:
     return GPT2LMHeadModel(GPT2Config(vocab_size=96, n_embd=32, n_layer=2, n_head=4))
+
+
+def internlm2() -> Any:
+    """InternLM2 with its own code, of which XTuner has a copy. Its output head is ``output``."""
+    found = find_spec("xtuner")
+    assert found is not None and found.origin is not None
+    code = Path(found.origin).parent / "_lite/modelings/internlm2"
+    folder = Path(sys.argv[1]) / "internlm2-code"
+    folder.mkdir(exist_ok=True)
+    for name in ("configuration_internlm2", "modeling_internlm2"):
+        shutil.copy(code / f"{name}.py", folder)
+    config = {
+        **SIZES, "model_type": "internlm2", "architectures": ["InternLM2ForCausalLM"],
+        "auto_map": {"AutoConfig": "configuration_internlm2.InternLM2Config",
+                     "AutoModelForCausalLM": "modeling_internlm2.InternLM2ForCausalLM"},
+        "bias": False, "tie_word_embeddings": False, "attn_implementation": "eager",
+        "pad_token_id": 2,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    known = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    return AutoModelForCausalLM.from_config(known, trust_remote_code=True)
 
 
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -71,6 +97,17 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
         {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]},
     ),
     "embedding": (llama, {"target_modules": ["embed_tokens", "q_proj"]}),
+    "pickles": (qwen, {"target_modules": LINEAR}),
+    "dora": (llama, {"target_modules": LINEAR, "use_dora": True, "use_rslora": True}),
+    "dora conv1d": (
+        gpt2,
+        {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True, "use_dora": True},
+    ),
+    "internlm2": (internlm2, {"target_modules": INTERNLM2, "use_dora": True}),
+    "internlm2 saved": (
+        internlm2,
+        {"target_modules": ["wqkv", "wo"], "modules_to_save": ["tok_embeddings", "output"]},
+    ),
     "tied head": (lambda: llama(True), {"target_modules": ["lm_head", "q_proj"]}),
     "tied embedding": (lambda: llama(True), {"target_modules": ["embed_tokens", "q_proj"]}),
     "tied saved": (
@@ -80,18 +117,20 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def compare(folder: Path, build: Any, lora: dict[str, Any]) -> dict[str, Any]:
+def compare(folder: Path, build: Any, lora: dict[str, Any], pickled: bool) -> dict[str, Any]:
     torch.manual_seed(1)
     base, adapter, out = folder / "base", folder / "adapter", folder / "out"
-    build().to(torch.bfloat16).save_pretrained(base, max_shard_size="30KB")
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    build().to(torch.bfloat16).save_pretrained(
+        base, max_shard_size="30KB", safe_serialization=not pickled
+    )
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, **TRUST)
     trained = get_peft_model(model, LoraConfig(r=4, lora_alpha=16, task_type="CAUSAL_LM", **lora))
     for parameter in trained.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.1)
     trained.save_pretrained(adapter)
     # Read back, so that both sides start from the same files.
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, **TRUST)
     on_base = PeftModel.from_pretrained(model, adapter).eval()
     tokens = torch.arange(90).reshape(2, 45)
     with torch.inference_mode():
@@ -99,7 +138,7 @@ def compare(folder: Path, build: Any, lora: dict[str, Any]) -> dict[str, Any]:
         with on_base.disable_adapter():
             without = on_base(tokens).logits
         merge(base, adapter, folder / "fp32", dtype="fp32")
-        ours = AutoModelForCausalLM.from_pretrained(folder / "fp32", dtype="auto")
+        ours = AutoModelForCausalLM.from_pretrained(folder / "fp32", dtype="auto", **TRUST)
         assert ours.dtype == torch.float32
         logits = (ours(tokens).logits - expected).abs().max().item()
     merge(base, adapter, out)
@@ -117,7 +156,7 @@ def compare(folder: Path, build: Any, lora: dict[str, Any]) -> dict[str, Any]:
         "names": sorted(names),
         "logits": logits,
         "effect": (without - expected).abs().max().item(),
-        "shards": len(list(base.glob("*.safetensors"))),
+        "shards": len(list(out.glob("*.safetensors"))),
     }
 
 
@@ -126,7 +165,7 @@ if __name__ == "__main__":
     print(
         json.dumps(
             {
-                name: compare(root / name.replace(" ", "-"), build, lora)
+                name: compare(root / name.replace(" ", "-"), build, lora, "pickles" in name)
                 for name, (build, lora) in CASES.items()
             }
         )

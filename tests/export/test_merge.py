@@ -346,7 +346,8 @@ def peft_says(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
     return said
 
 
-CASES = ["plain", "patterns", "rslora", "biases", "conv1d", "saved", "embedding",
+CASES = ["plain", "patterns", "rslora", "pickles", "dora", "dora conv1d", "internlm2",
+         "internlm2 saved", "biases", "conv1d", "saved", "embedding",
          "tied head", "tied embedding", "tied saved"]  # fmt: skip
 
 
