@@ -22,6 +22,8 @@ from tests.support import tiny_config
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+# Where it is set, each of the processes started here would compile XTuner's libraries anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ROOT = Path(__file__).parent.parent
 
