@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 
-from engine.config import catalogue, fields
-from engine.config.field_table import TABLE
-from engine.config.source import ConfigSource
+from engine.config.known import fields
+from engine.config.known.field_table import TABLE
+from engine.config.stock import catalogue
+from engine.config.text.source import ConfigSource
 from engine.settings import Settings
 
 

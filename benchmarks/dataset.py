@@ -71,7 +71,7 @@ REPLACE = "import sys; from engine.cli.main import main; sys.exit(main())"
 CHECK = """
 import sys, time
 from pathlib import Path
-from engine.dataset.check import check
+from engine.dataset.checking.check import check
 from engine.dataset.reader import Dataset
 from engine.settings import Settings
 started = time.perf_counter()

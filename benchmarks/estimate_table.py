@@ -17,8 +17,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from engine.config import estimate, model_sizes
-from engine.config.loaded import Loaded
+from engine.config.checks.loaded import Loaded
+from engine.config.memory import estimate
+from engine.config.memory import sizes as model_sizes
 
 
 def results(path: Path) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ class Plan:
         return ", ".join(parts)
 
     def config(self, path: str) -> dict[str, Any]:
-        """The part of a config that decides memory, as `engine.config.loaded` gives it."""
+        """The part of a config that decides memory, as `engine.config.checks.loaded` gives it."""
         llm: dict[str, Any] = {"pretrained_model_name_or_path": path, "trust_remote_code": True}
         llm["attn_implementation"] = self.attention
         if self.method != "full":

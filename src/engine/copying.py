@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.config.copy import Copied, copy, module_of, target_of, write_module
-from engine.config.pairs import is_pair
-from engine.config.pointing import point
-from engine.config.source import ConfigSource
-from engine.config.training_data import TrainingData
+from engine.config.making.copy import Copied, copy, module_of, target_of, write_module
+from engine.config.making.pairs import is_pair
+from engine.config.making.pointing import point
+from engine.config.making.training_data import TrainingData
+from engine.config.text.source import ConfigSource
 from engine.dataset import mapping, shapes, suggest
 from engine.dataset.reader import Dataset
 from engine.i18n import _
@@ -39,7 +39,7 @@ def copy_config(
     values: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> Copied:
-    """`engine.config.copy.copy`, pointed at the file, files or folder `data`.
+    """`engine.config.making.copy.copy`, pointed at the file, files or folder `data`.
 
     `shape` is a shape's name or the path of a map module (see `training_data`).
     """

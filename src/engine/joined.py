@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.config.count import Counted, Order
-from engine.config.findings import ERROR, Finding
-from engine.dataset.check import CheckReport, check
+from engine.config.checks.count import Counted, Order
+from engine.config.checks.findings import ERROR, Finding
+from engine.dataset.checking.check import CheckReport, check
 from engine.dataset.reader import Dataset
 from engine.i18n import _, ngettext
 from engine.settings import Settings

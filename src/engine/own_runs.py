@@ -6,14 +6,14 @@ import math
 import platform
 from collections.abc import Iterator
 
-from engine.config.past import PastRun
+from engine.config.memory.past import PastRun
 from engine.errors import Problem
 from engine.run.folder import RunFolder, list_runs
 from engine.workspace import Workspace
 
 
 class OwnRuns:
-    """See `engine.config.past.Past`."""
+    """See `engine.config.memory.past.Past`."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace

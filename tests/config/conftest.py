@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from engine import resources
-from engine.config import catalogue, loaded
-from engine.config.entry import Entry
-from engine.config.source import ConfigSource
-from engine.config.values import Code
+from engine.config.checks import loaded
+from engine.config.stock import catalogue
+from engine.config.stock.entry import Entry
+from engine.config.text.source import ConfigSource
+from engine.config.text.values import Code
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 

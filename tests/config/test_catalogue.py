@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import catalogue, families, reading, searching
-from engine.config.entry import Entry
-from engine.config.outline import Outline
+from engine.config import families
+from engine.config.stock import catalogue, reading, searching
+from engine.config.stock.entry import Entry
+from engine.config.stock.outline import Outline
 from engine.errors import Problem
 from engine.settings import Settings
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from engine.config import copy, pairs
-from engine.config.copy import Copied
-from engine.config.entry import Entry
-from engine.config.loaded import load
-from engine.config.reading import read
-from engine.config.source import ConfigSource
+from engine.config.checks.loaded import load
+from engine.config.making import copy, pairs
+from engine.config.making.copy import Copied
+from engine.config.stock.entry import Entry
+from engine.config.stock.reading import read
+from engine.config.text.source import ConfigSource
 from engine.copying import copy_config, training_data
 from engine.errors import Problem
 from engine.settings import Settings
@@ -297,7 +297,7 @@ def test_one_process_prepares_few_rows_and_several_many(
 ) -> None:
     source, _done = pointed(tmp_path / "few.py", data=rows)
     assert source.get("alpaca_en.map_num_proc") == 1
-    monkeypatch.setattr("engine.config.pointing.SMALL", 10)
+    monkeypatch.setattr("engine.config.making.pointing.SMALL", 10)
     ours = "internlm2_5_chat_7b_qlora_custom_sft_e3"
     done = copy_config(ours, tmp_path / "many.py", settings=settings, data=rows)
     assert ConfigSource.open(done.path).get("map_num_proc") == 8
@@ -394,7 +394,7 @@ def test_a_modelscope_name_is_its_folder_or_fetched_by_xtuner(
 ) -> None:
     monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "cache"))
     there = SimpleNamespace(folder=lambda *_arguments: tmp_path)
-    monkeypatch.setattr("engine.config.base_model.packages", there)
+    monkeypatch.setattr("engine.config.making.base_model.packages", there)
     source, done = pointed(tmp_path / "c.py", model=name)
     assert source.get("pretrained_model_name_or_path") == "Qwen/Qwen2.5-7B-Instruct"
     assert source.code("model_resource") == "dict(fn=snapshot_download, args=dict())"

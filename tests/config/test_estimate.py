@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from engine.config import estimate, model_sizes
-from engine.config.loaded import Loaded
+from engine.config.checks.loaded import Loaded
+from engine.config.memory import estimate
+from engine.config.memory import sizes as model_sizes
 from engine.text import size
 
 ROOT = Path(__file__).parents[2]

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from engine.config import catalogue, fields
-from engine.config.entry import Entry
-from engine.config.source import ConfigSource
-from engine.config.values import Code
+from engine.config.known import fields
+from engine.config.stock import catalogue
+from engine.config.stock.entry import Entry
+from engine.config.text.source import ConfigSource
+from engine.config.text.values import Code
 from engine.settings import Settings
 
 KINDS = (

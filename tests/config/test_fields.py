@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config import catalogue, fields, references, vocabulary
-from engine.config.field_table import TABLE, find
-from engine.config.source import ConfigSource
+from engine.config import references
+from engine.config.known import fields, vocabulary
+from engine.config.known.field_table import TABLE, find
+from engine.config.stock import catalogue
+from engine.config.text.source import ConfigSource
 from engine.errors import Problem
 from engine.settings import Settings
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from engine.config.merging import Touching, hunks, merge, merge_configs
+from engine.config.text.merging import Touching, hunks, merge, merge_configs
 from engine.errors import Problem
 
 BASE = "lr = 2e-4  # peak\nbetas = (0.9, 0.999)\nmax_epochs = 3\nmodel = dict(r=8, alpha=16)\n"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import findings, loaded
-from engine.config.entry import Entry
+from engine.config.checks import findings, loaded
 from engine.config.preflight import preflight
+from engine.config.stock.entry import Entry
 from engine.copying import copy_config
 from engine.joined import Rows
 from engine.machine import gpu

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from engine import resources
-from engine.config.outline import Outline
-from engine.config.reading import read
+from engine.config.stock.outline import Outline
+from engine.config.stock.reading import read
 from engine.settings import Settings
 from engine.worker.client import environment
 from tests.conftest import ROOT

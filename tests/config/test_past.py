@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from engine import files
-from engine.config import estimate, hub_cache, loaded, past, sizing
-from engine.config.loaded import Loaded
-from engine.config.past import PastRun
-from engine.config.start import Start
+from engine.config import hub_cache
+from engine.config.checks import loaded
+from engine.config.checks.loaded import Loaded
+from engine.config.checks.start import Start
+from engine.config.memory import estimate, past, sizing
+from engine.config.memory.past import PastRun
 from engine.own_runs import OwnRuns
 from engine.run import state
 from engine.settings import Settings

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from engine.config import findings, loaded
+from engine.config.checks import findings, loaded
 from engine.config.preflight import Report, preflight
-from engine.config.source import ConfigSource
-from engine.dataset import check as dataset_check
+from engine.config.text.source import ConfigSource
+from engine.dataset.checking import check as dataset_check
 from engine.errors import Problem
 from engine.joined import Rows
 from engine.settings import Settings

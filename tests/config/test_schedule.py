@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from engine.config import schedule
-from engine.config.loaded import Loaded
+from engine.config.checks import schedule
+from engine.config.checks.loaded import Loaded
 
 CASES = [
     (ratio, epochs, per_epoch)

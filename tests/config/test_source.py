@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import fields
-from engine.config.source import ConfigSource
-from engine.config.values import Code
+from engine.config.known import fields
+from engine.config.text.source import ConfigSource
+from engine.config.text.values import Code
 from engine.errors import Problem
 
 TEXT = '''"""A config."""

@@ -7,18 +7,16 @@ from typing import Any
 
 import pytest
 
-from engine.config import (
-    check_deepspeed,
-    check_gpu,
-    check_lora,
-    check_place,
-    check_versions,
-    findings,
-)
-from engine.config.estimate import Estimate
-from engine.config.loaded import Loaded
-from engine.config.start import Start, look
-from engine.config.wiring import Wiring
+from engine.config.checks import deepspeed as check_deepspeed
+from engine.config.checks import findings
+from engine.config.checks import gpu as check_gpu
+from engine.config.checks import lora as check_lora
+from engine.config.checks import place as check_place
+from engine.config.checks import versions as check_versions
+from engine.config.checks.loaded import Loaded
+from engine.config.checks.start import Start, look
+from engine.config.checks.wiring import Wiring
+from engine.config.memory.estimate import Estimate
 from engine.machine import gpu, host
 from engine.machine.gpu import Gpu, Gpus
 from engine.settings import Settings

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import textfile
-from engine.config.source import ConfigSource
+from engine.config.text import textfile
+from engine.config.text.source import ConfigSource
 from engine.errors import Problem
 
 

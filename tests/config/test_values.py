@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from engine.config.values import Code, Unknown, evaluate, render
+from engine.config.text.values import Code, Unknown, evaluate, render
 
 
 @pytest.mark.parametrize(

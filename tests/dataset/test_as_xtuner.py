@@ -14,7 +14,7 @@ import pytest
 
 from engine.copying import training_data
 from engine.dataset import mapping, shapes, suggest
-from engine.dataset.check import check
+from engine.dataset.checking.check import check
 from engine.dataset.preview import WORKER, Preview
 from engine.dataset.reader import Dataset
 from engine.errors import Failed

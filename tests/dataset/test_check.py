@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from engine.dataset.check import check
+from engine.dataset.checking.check import check
 from engine.dataset.reader import Dataset
 from engine.errors import Failed, Problem
 from engine.settings import Settings

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from engine.dataset import edit, versions
-from engine.dataset.edit import Edit
+from engine.dataset.editing import edit, versions
+from engine.dataset.editing.edit import Edit
+from engine.dataset.editing.style import style_of
+from engine.dataset.editing.versions import Versions
 from engine.dataset.reader import Dataset
-from engine.dataset.style import style_of
-from engine.dataset.versions import Versions
 from engine.errors import Problem
 
 BOM = b"\xef\xbb\xbf"

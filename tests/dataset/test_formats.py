@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.dataset import named, offsets
-from engine.dataset.delimited import _MISSING
+from engine.dataset import named
+from engine.dataset.files import offsets
+from engine.dataset.files.delimited import _MISSING
 from engine.dataset.reader import Dataset
 from engine.errors import Problem
 from engine.settings import Settings

@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from engine.dataset import index_cache, offsets
+from engine.dataset.files import index_cache, offsets
 from engine.dataset.reader import Dataset
 
 ROWS = [{"a": number} for number in range(5000)]

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from engine.dataset.parallel import in_parts
+from engine.dataset.checking.parallel import in_parts
 from engine.errors import Failed
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.cli.main import main
-from engine.dataset.portion import draw, export, split
+from engine.dataset.editing.portion import draw, export, split
 from engine.dataset.reader import Dataset
 from engine.errors import Failed, Problem
 

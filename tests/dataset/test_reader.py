@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from engine.dataset import offsets
+from engine.dataset.files import offsets
 from engine.dataset.reader import Dataset
 from engine.errors import Failed, Problem
 

@@ -9,7 +9,7 @@ import stat
 
 import pytest
 
-from engine.dataset.replace import excerpt, replace
+from engine.dataset.editing.replace import excerpt, replace
 from engine.errors import Problem
 
 NEW = "Super Nova"

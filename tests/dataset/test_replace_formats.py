@@ -10,9 +10,9 @@ import signal
 
 import pytest
 
-from engine.dataset import blocks
-from engine.dataset.needles import Needles
-from engine.dataset.replace import replace
+from engine.dataset.editing import blocks
+from engine.dataset.editing.needles import Needles
+from engine.dataset.editing.replace import replace
 from engine.errors import Failed, Problem
 
 OLD, NEW = "尖米", "Super Nova"

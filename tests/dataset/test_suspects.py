@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from engine.dataset import tally
-from engine.dataset.check import check
-from engine.dataset.counting import BINS, histogram
+from engine.dataset.checking import tally
+from engine.dataset.checking.check import check
+from engine.dataset.checking.counting import BINS, histogram
+from engine.dataset.checking.suspects import Marks, look
 from engine.dataset.reader import Dataset
 from engine.dataset.shapes import Turn
-from engine.dataset.suspects import Marks, look
 from engine.settings import Settings
 
 GOOD = {"instruction": "a", "input": "", "output": "b"}

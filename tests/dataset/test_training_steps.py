@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.dataset.check import check
+from engine.dataset.checking.check import check
 from engine.dataset.reader import Dataset
 from engine.settings import Settings
 from tests.support import tiny_config

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from engine.dataset.check import check
+from engine.dataset.checking.check import check
 from engine.dataset.preview import WORKER, Preview, template_names
 from engine.dataset.reader import Dataset
 from engine.errors import Failed, Problem

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from engine.dataset.check import check
+from engine.dataset.checking.check import check
+from engine.dataset.editing.replace import replace
 from engine.dataset.reader import Dataset
-from engine.dataset.replace import replace
 from engine.demo import compare, dataset, rows
 from engine.settings import Settings
 

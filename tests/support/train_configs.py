@@ -104,8 +104,8 @@ def make_data(folder: Path) -> None:
 
 def copy(case: Case, work: Path) -> Path:
     """The case's config as a user would copy it, then brought down to this machine's size."""
-    from engine.config.source import ConfigSource
-    from engine.config.values import Code
+    from engine.config.text.source import ConfigSource
+    from engine.config.text.values import Code
     from engine.copying import copy_config
     from engine.settings import Settings
 

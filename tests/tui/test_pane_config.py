@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from engine.config.source import ConfigSource
-from engine.config.values import Code
+from engine.config.text.source import ConfigSource
+from engine.config.text.values import Code
 from engine.copying import copy_config
 from engine.settings import Settings
 from engine.workspace import Workspace

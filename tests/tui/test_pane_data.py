@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from engine.dataset import check
-from engine.dataset.offsets import Progress
+from engine.dataset.checking import check
+from engine.dataset.files.offsets import Progress
 from engine.dataset.reader import Dataset
 from engine.workspace import Workspace
 from tests.support.data_pane import ROWS, cursor, made, remember, table, write

@@ -12,7 +12,7 @@ from engine.errors import Problem
 from engine.i18n import _
 
 if TYPE_CHECKING:
-    from engine.config.entry import Entry
+    from engine.config.stock.entry import Entry
 
 
 def add(
@@ -57,7 +57,7 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def _list(args: argparse.Namespace, out: Output) -> int:
-    from engine.config import catalogue, searching
+    from engine.config.stock import catalogue, searching
 
     entries = catalogue.load(out.settings, Path.cwd())
     query = " ".join(args.query)

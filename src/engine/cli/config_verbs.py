@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from engine.cli import catalogue_verbs
 from engine.cli.catalogue_verbs import pair
 from engine.cli.output import Output
-from engine.config.written import in_effect
+from engine.config.text.written import in_effect
 from engine.errors import Problem
 from engine.i18n import _
 
 if TYPE_CHECKING:
-    from engine.config.fields import Field
+    from engine.config.known.fields import Field
 
 
 def add(
@@ -48,8 +48,8 @@ def _on_file(
 
 
 def _show(args: argparse.Namespace, out: Output) -> int:
-    from engine.config.fields import fields as fields_of
-    from engine.config.source import ConfigSource
+    from engine.config.known.fields import fields as fields_of
+    from engine.config.text.source import ConfigSource
 
     fields = fields_of(ConfigSource.open(args.file))
 
@@ -76,8 +76,8 @@ def _value(field: Field) -> str:
 
 
 def _get(args: argparse.Namespace, out: Output) -> int:
-    from engine.config.fields import field as field_of
-    from engine.config.source import ConfigSource
+    from engine.config.known.fields import field as field_of
+    from engine.config.text.source import ConfigSource
 
     field = field_of(ConfigSource.open(args.file), args.key)
     out.result({"fields": [field]}, lambda: [_shown(field.value)])
@@ -89,9 +89,9 @@ def _shown(value: Any) -> str:
 
 
 def _set(args: argparse.Namespace, out: Output) -> int:
-    from engine.config.fields import assign
-    from engine.config.fields import field as field_of
-    from engine.config.source import ConfigSource
+    from engine.config.known.fields import assign
+    from engine.config.known.fields import field as field_of
+    from engine.config.text.source import ConfigSource
 
     source = ConfigSource.open(args.file)
     pairs = [pair(one) for one in args.pairs]
@@ -111,9 +111,10 @@ def _set(args: argparse.Namespace, out: Output) -> int:
 
 
 def _diff(args: argparse.Namespace, out: Output) -> int:
-    from engine.config import catalogue, copy
-    from engine.config.fields import field as field_of
-    from engine.config.source import ConfigSource
+    from engine.config.known.fields import field as field_of
+    from engine.config.making import copy
+    from engine.config.stock import catalogue
+    from engine.config.text.source import ConfigSource
 
     source = ConfigSource.open(args.file)
     if args.against:

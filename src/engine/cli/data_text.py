@@ -13,9 +13,9 @@ from engine.text import one_line
 if TYPE_CHECKING:
     import argparse
 
-    from engine.dataset.check import CheckReport
+    from engine.dataset.checking.check import CheckReport
+    from engine.dataset.editing.replace import Replaced
     from engine.dataset.reader import Dataset
-    from engine.dataset.replace import Replaced
 
 BAR = 40
 """Characters of the histogram's longest bar."""
@@ -174,7 +174,7 @@ def _training(report: CheckReport, args: argparse.Namespace) -> str:
 
 def replaced(done: Replaced, dry_run: bool) -> Iterator[str]:
     """What ``data replace`` did, or would do."""
-    from engine.dataset.replace import excerpt
+    from engine.dataset.editing.replace import excerpt
 
     for place in done.places:
         before, after = excerpt(place)

@@ -291,7 +291,7 @@ def _say_broken(dataset: Dataset, items: list[dict[str, Any]], out: Output) -> i
 
 
 def _check(args: argparse.Namespace, out: Output) -> int:
-    from engine.dataset.check import check
+    from engine.dataset.checking.check import check
     from engine.dataset.reader import Dataset
 
     with Dataset.open(files(args.file, out), args.shape) as dataset:
@@ -323,7 +323,7 @@ def _check(args: argparse.Namespace, out: Output) -> int:
 
 
 def _replace(args: argparse.Namespace, out: Output) -> int:
-    from engine.dataset.replace import replace
+    from engine.dataset.editing.replace import replace
 
     done = replace(
         files(args.file, out),

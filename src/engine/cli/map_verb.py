@@ -17,9 +17,9 @@ from engine.i18n import _
 from engine.text import clean, whole
 
 if TYPE_CHECKING:
+    from engine.dataset.files.rows import Row
     from engine.dataset.mapping import Mapping
     from engine.dataset.reader import Dataset
-    from engine.dataset.rows import Row
 
 SHOWN = 3
 """Rows shown as they come out."""

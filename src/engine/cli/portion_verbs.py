@@ -13,7 +13,7 @@ from engine.errors import Problem
 from engine.i18n import _, ngettext
 
 if TYPE_CHECKING:
-    from engine.dataset.portion import Exported, Split
+    from engine.dataset.editing.portion import Exported, Split
     from engine.dataset.reader import Dataset
 
 
@@ -69,7 +69,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace, out: Output) -> int:
-    from engine.dataset.portion import export
+    from engine.dataset.editing.portion import export
     from engine.dataset.reader import Dataset
 
     if args.regex and args.find is None:
@@ -124,7 +124,7 @@ def _exported(done: Exported) -> Iterable[str]:
 
 
 def _split(args: argparse.Namespace, out: Output) -> int:
-    from engine.dataset.portion import split
+    from engine.dataset.editing.portion import split
     from engine.dataset.reader import Dataset
 
     train, validation = args.out

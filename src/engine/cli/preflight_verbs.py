@@ -11,8 +11,8 @@ from engine.cli.output import Output
 from engine.i18n import _
 
 if TYPE_CHECKING:
-    from engine.config.count import Counted, Data, Order
-    from engine.config.findings import Finding
+    from engine.config.checks.count import Counted, Data, Order
+    from engine.config.checks.findings import Finding
     from engine.config.preflight import Report
 
 _MARKS = {"error": "✗", "warning": "!", "info": "·"}
@@ -47,7 +47,7 @@ def gpu_numbers(text: str) -> list[int]:
 
 
 def _preflight(args: argparse.Namespace, out: Output) -> int:
-    from engine.config import loaded
+    from engine.config.checks import loaded
 
     with loaded.warm(out.settings) as worker:
         worker.start()  # it imports what it needs while we do
@@ -85,11 +85,11 @@ class _Later:
         return Rows(self._out.settings, workspace.cache if workspace.state.is_dir() else None)
 
     def rows(self, path: Path, shape: str) -> list[Finding]:
-        """See `engine.config.count.Data`."""
+        """See `engine.config.checks.count.Data`."""
         return self._rows().rows(path, shape)
 
     def count(self, order: Order) -> Counted:
-        """See `engine.config.count.Data`."""
+        """See `engine.config.checks.count.Data`."""
         return self._rows().count(order)
 
 

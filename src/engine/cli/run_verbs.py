@@ -294,7 +294,7 @@ def _resume(args: argparse.Namespace, out: Output) -> int:
 
 def _changed(run: RunFolder, values: list[str], out: Output) -> str:
     """The run's config with `values` (KEY=VALUE) set; says what differs."""
-    from engine.config.source import ConfigSource
+    from engine.config.text.source import ConfigSource
 
     path = run.config
     if path is None:

@@ -8,30 +8,26 @@ from typing import Any
 
 import msgspec
 
-from engine.config import (
-    check_data,
-    check_deepspeed,
-    check_gpu,
-    check_load,
-    check_lora,
-    check_model,
-    check_place,
-    check_rules,
-    check_tokenizer,
-    check_values,
-    check_versions,
-    count,
-    loaded,
-    sizing,
-    start,
-)
-from engine.config.count import Data
-from engine.config.estimate import Estimate
-from engine.config.findings import ERROR, INFO, WARNING, Finding
-from engine.config.loaded import Loaded
-from engine.config.past import Past
-from engine.config.sizing import Sizes
-from engine.config.start import Start
+from engine.config.checks import count, loaded, start
+from engine.config.checks import data as check_data
+from engine.config.checks import deepspeed as check_deepspeed
+from engine.config.checks import gpu as check_gpu
+from engine.config.checks import load as check_load
+from engine.config.checks import lora as check_lora
+from engine.config.checks import model as check_model
+from engine.config.checks import place as check_place
+from engine.config.checks import rules as check_rules
+from engine.config.checks import tokenizer as check_tokenizer
+from engine.config.checks import values as check_values
+from engine.config.checks import versions as check_versions
+from engine.config.checks.count import Data
+from engine.config.checks.findings import ERROR, INFO, WARNING, Finding
+from engine.config.checks.loaded import Loaded
+from engine.config.checks.start import Start
+from engine.config.memory import sizing
+from engine.config.memory.estimate import Estimate
+from engine.config.memory.past import Past
+from engine.config.memory.sizing import Sizes
 from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.settings import Settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.dataset import sniff
-from engine.dataset.offsets import Cancelled, Progress
+from engine.dataset.files import sniff
+from engine.dataset.files.offsets import Cancelled, Progress
 from engine.hub import client
 from engine.hub.repo import parse
 from engine.settings import Settings

@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Any
 
 from engine.dataset import shapes
-from engine.dataset.find import Found, find
-from engine.dataset.offsets import Cancelled, Progress
-from engine.dataset.rows import Part, Row
-from engine.dataset.text_part import TextPart
+from engine.dataset.files.find import Found, find
+from engine.dataset.files.offsets import Cancelled, Progress
+from engine.dataset.files.rows import Part, Row
+from engine.dataset.files.text_part import TextPart
 from engine.errors import Failed, Problem
 from engine.i18n import _
 

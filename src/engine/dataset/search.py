@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from engine.dataset.decode import BadRow, decode
-from engine.dataset.offsets import Cancelled, Progress
+from engine.dataset.files.decode import BadRow, decode
+from engine.dataset.files.offsets import Cancelled, Progress
 from engine.dataset.reader import Dataset
 from engine.errors import Failed, Problem
 from engine.i18n import _

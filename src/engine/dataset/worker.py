@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from engine import i18n
-from engine.dataset import counting, map_functions, packer, xtuner_parts
-from engine.dataset.batching import BatchFeed
+from engine.dataset import map_functions, xtuner_parts
+from engine.dataset.checking import counting, packer
+from engine.dataset.checking.batching import BatchFeed
+from engine.dataset.checking.rowpass import RowPass
+from engine.dataset.checking.suspects import Marks
 from engine.dataset.feed import Feed, load_tokenizer, split_marks, template_for
 from engine.dataset.reader import Dataset
-from engine.dataset.rowpass import RowPass
-from engine.dataset.suspects import Marks
 from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.worker.serve import Cancelled, Emit, serve

@@ -66,7 +66,7 @@ class Stages:
 
     def make_data(self) -> Done:
         """The story of 尖米, and our own replace that renames it."""
-        from engine.dataset.replace import replace
+        from engine.dataset.editing.replace import replace
 
         for path in (self.story, self.data):
             self._set_aside("data", path)

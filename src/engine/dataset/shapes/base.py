@@ -30,7 +30,7 @@ class Finding:
 
     `level` is `ERROR` for what ends XTuner's run or is trained on wrongly, `WARNING`
     for what it drops or joins in silence. (What is odd about a text whatever the
-    shape, an empty answer too, is `engine.dataset.suspects`' to say.)
+    shape, an empty answer too, is `engine.dataset.checking.suspects`' to say.)
     """
 
     row: int

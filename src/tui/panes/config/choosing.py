@@ -14,8 +14,8 @@ from textual.timer import Timer
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine.config import searching
-from engine.config.entry import Entry
+from engine.config.stock import searching
+from engine.config.stock.entry import Entry
 from engine.i18n import N_, _
 from engine.text import clean, one_line
 from tui.panes.config.raw import highlighted

@@ -11,14 +11,14 @@ from textual.geometry import Region
 from textual.message import Message
 from textual.widgets import Input
 
-from engine.config.written import in_effect
+from engine.config.text.written import in_effect
 from engine.i18n import N_, _
 from engine.text import one_line
 from tui.panes.config.rows import Row, shown_value, tail, worst
 from tui.widgets.table import Column, Kind, VirtualTable
 
 if TYPE_CHECKING:
-    from engine.config.fields import Field
+    from engine.config.known.fields import Field
 
 NAME, VALUE = 1, 2
 NAME_WIDTH = 30

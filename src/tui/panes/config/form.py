@@ -19,7 +19,7 @@ from tui.panes.config.rows import text_to_edit
 from tui.widgets.table import VirtualTable
 
 if TYPE_CHECKING:
-    from engine.config.fields import Field
+    from engine.config.known.fields import Field
     from tui.panes.config.opened import OpenConfig
 
 

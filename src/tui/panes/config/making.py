@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.config import catalogue
-from engine.config.entry import Entry
-from engine.config.source import ConfigSource
+from engine.config.stock import catalogue
+from engine.config.stock.entry import Entry
+from engine.config.text.source import ConfigSource
 from engine.copying import copy_config
 from engine.errors import Problem
 from engine.export import artefact

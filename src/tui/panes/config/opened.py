@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine import copying
-from engine.config import fields, textfile
-from engine.config.copy import origin as origin_of
-from engine.config.field_table import find
-from engine.config.findings import Fix, apply
-from engine.config.known import SECTIONS
-from engine.config.merging import merge_configs
-from engine.config.source import ConfigSource
+from engine.config.checks.findings import Fix, apply
+from engine.config.known import fields
+from engine.config.known.field_table import find
+from engine.config.known.setting import SECTIONS
+from engine.config.making.copy import origin as origin_of
+from engine.config.text import textfile
+from engine.config.text.merging import merge_configs
+from engine.config.text.source import ConfigSource
 from engine.errors import Problem
 from engine.i18n import _
 from engine.settings import Settings

@@ -28,7 +28,7 @@ from tui.panes.config.verdict import Verdict
 from tui.widgets.strips import Line
 
 if TYPE_CHECKING:  # the engine's parts load when a config is first opened
-    from engine.config.findings import Finding
+    from engine.config.checks.findings import Finding
     from tui.panes.config.opened import OpenConfig
 
 _ALWAYS = frozenset({"new", "open"})

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from engine.i18n import _
 
 if TYPE_CHECKING:  # it brings libcst, which loads when a config is first opened
-    from engine.config.fields import Field
+    from engine.config.known.fields import Field
 
 
 @dataclass(frozen=True)

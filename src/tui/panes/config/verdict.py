@@ -25,7 +25,7 @@ from tui.widgets.gauge import bar
 from tui.widgets.strips import Line
 
 if TYPE_CHECKING:
-    from engine.config.findings import Finding, Fix
+    from engine.config.checks.findings import Finding, Fix
     from engine.config.preflight import Report
     from tui.panes.config.opened import OpenConfig
 

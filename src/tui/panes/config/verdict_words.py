@@ -11,7 +11,7 @@ from engine.text import duration, one_line, size
 from tui.panes.config.field_table import LEVEL_MARKS
 
 if TYPE_CHECKING:
-    from engine.config.findings import Finding
+    from engine.config.checks.findings import Finding
     from engine.config.preflight import Report
 
 PARTS = {

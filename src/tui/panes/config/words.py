@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from engine.config.field_table import find
-from engine.config.known import Known
-from engine.config.written import in_effect
+from engine.config.known.field_table import find
+from engine.config.known.setting import Known
+from engine.config.text.written import in_effect
 from engine.i18n import _, ngettext
 from engine.text import clean, one_line
 from engine.workspace import Workspace
 
 if TYPE_CHECKING:
-    from engine.config.fields import Field
+    from engine.config.known.fields import Field
     from engine.config.preflight import Report
     from engine.errors import Problem
     from tui.panes.config.opened import OpenConfig

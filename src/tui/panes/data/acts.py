@@ -20,9 +20,9 @@ from engine.workspace import Workspace
 from tui.editor import open_editor
 
 if TYPE_CHECKING:
-    from engine.dataset.edit import Edit
+    from engine.dataset.editing.edit import Edit
+    from engine.dataset.editing.versions import Versions
     from engine.dataset.reader import Dataset
-    from engine.dataset.versions import Versions
     from tui.panes.data.asking import Export, Split
 
 TELL_EVERY = 0.3
@@ -75,7 +75,7 @@ class Acts:
         Text that is no JSON is kept and laid before them at the next try.
         Raises `Problem` for a dataset that cannot be edited, and for such a text.
         """
-        from engine.dataset import edit
+        from engine.dataset.editing import edit
 
         edit.can_edit(dataset)
         key, was = (dataset.path, row), edit.text_of(dataset, row)
@@ -96,7 +96,7 @@ class Acts:
 
     def delete(self, dataset: Dataset, rows: Collection[int]) -> None:
         """Leave `rows` out."""
-        from engine.dataset import edit
+        from engine.dataset.editing import edit
 
         def act(versions: Versions, **heard: Any) -> Edit:
             return edit.delete(dataset, rows, versions, **heard)
@@ -107,7 +107,7 @@ class Acts:
 
     def duplicate(self, dataset: Dataset, rows: Collection[int]) -> None:
         """Repeat each of `rows` behind itself."""
-        from engine.dataset import edit
+        from engine.dataset.editing import edit
 
         def act(versions: Versions, **heard: Any) -> Edit:
             return edit.duplicate(dataset, rows, versions, **heard)
@@ -122,7 +122,7 @@ class Acts:
         """Write some rows to a new file."""
 
         def act(**heard: Any) -> str:
-            from engine.dataset.portion import export
+            from engine.dataset.editing.portion import export
 
             done = export(dataset, wish.rows, wish.out, **heard)
             return ngettext(
@@ -137,7 +137,7 @@ class Acts:
         """Deal the rows out to two new files."""
 
         def act(**heard: Any) -> str:
-            from engine.dataset.portion import split
+            from engine.dataset.editing.portion import split
 
             done = split(
                 dataset,
@@ -172,8 +172,8 @@ class Acts:
             raise Problem(_("There is nothing to undo"))
         step = self._steps.pop()
         if step.edit is not None:
-            from engine.dataset.edit import undo
-            from engine.dataset.versions import Versions
+            from engine.dataset.editing.edit import undo
+            from engine.dataset.editing.versions import Versions
 
             undo(step.edit, Versions(self._folder))
         moved = step.edit is not None
@@ -197,7 +197,7 @@ class Acts:
     def _edit(
         self, dataset: Dataset, row: int, moved: bool, words: str, act: Callable[..., Edit]
     ) -> None:
-        from engine.dataset.versions import Versions
+        from engine.dataset.editing.versions import Versions
 
         done = act(Versions(self._folder), **self._heard())
         self._steps.append(Step([dataset.path], row, done))

@@ -200,7 +200,7 @@ def _new_file(workspace: Workspace) -> Callable[[list[str]], object]:
 
     def check(values: list[str]) -> None:
         from engine import files
-        from engine.dataset.rewrite import format_of
+        from engine.dataset.editing.rewrite import format_of
 
         if not values[0].strip():
             raise Problem(_("Name the new file"))

@@ -19,7 +19,7 @@ from tui.panes.data.eyes import Eyes
 from tui.panes.data.verdict import verdict
 
 if TYPE_CHECKING:
-    from engine.dataset.check import CheckReport
+    from engine.dataset.checking.check import CheckReport
     from engine.dataset.reader import Dataset
 
 _SOON = 3
@@ -81,7 +81,7 @@ class Checking(Reporting, Static):
 
     @work(thread=True, group="check", exit_on_error=False)
     def _check(self, dataset: Dataset, pack: bool) -> None:
-        from engine.dataset.check import check
+        from engine.dataset.checking.check import check
 
         worker, began = get_current_worker(), time.monotonic()
 

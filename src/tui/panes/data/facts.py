@@ -11,7 +11,7 @@ from rich.text import Text
 from engine.i18n import N_, _
 
 if TYPE_CHECKING:
-    from engine.dataset.check import CheckReport
+    from engine.dataset.checking.check import CheckReport
 
 BROKEN, CUT, DROPPED, DOUBLE, DOUBTFUL = "✗", N_("cut"), N_("drop"), N_("dup"), "!"
 """What the last column says of a row: four cells at most, in any language."""
@@ -32,7 +32,7 @@ class Facts:
 
     def checked(self, report: CheckReport) -> None:
         """A check has found these things."""
-        from engine.dataset.suspects import DUPLICATE
+        from engine.dataset.checking.suspects import DUPLICATE
 
         self.report = report
         self._notes, self._reasons = {}, {}

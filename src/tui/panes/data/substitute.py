@@ -23,7 +23,7 @@ from tui.panes.base import as_problem
 from tui.widgets.field import Field
 
 if TYPE_CHECKING:
-    from engine.dataset.replace import Replaced
+    from engine.dataset.editing.replace import Replaced
 
 SHOWN = 100
 """Places listed in the preview."""
@@ -93,7 +93,7 @@ class Substitute(ModalScreen["Path | None"]):
 
     @work(thread=True, exclusive=True, group="substitute", exit_on_error=False)
     def _preview(self) -> None:
-        from engine.dataset.replace import replace
+        from engine.dataset.editing.replace import replace
 
         old, new, _out = self._texts()
         if not old:
@@ -122,7 +122,7 @@ class Substitute(ModalScreen["Path | None"]):
 
     @work(thread=True, exclusive=True, group="substitute", exit_on_error=False)
     def _write(self) -> None:
-        from engine.dataset.replace import replace
+        from engine.dataset.editing.replace import replace
 
         old, new, out = self._texts()
         target = self._workspace.resolve(out)
@@ -159,7 +159,7 @@ def _while_wanted(worker: Worker[None]) -> Callable[[int, int], None]:
 
 def _places(found: Replaced) -> Text:
     """The changed places, one a line: row, field, what it becomes."""
-    from engine.dataset.replace import excerpt
+    from engine.dataset.editing.replace import excerpt
 
     text = Text()
     for place in found.places[:SHOWN]:

@@ -9,7 +9,7 @@ from engine.i18n import _, ngettext
 from engine.text import one_line
 
 if TYPE_CHECKING:
-    from engine.dataset.check import CheckReport
+    from engine.dataset.checking.check import CheckReport
 
 BAR = 40
 """Cells of the histogram's longest bar."""

@@ -1,0 +1,213 @@
+"""Can these devices run it: are they there, can they do the number formats, is there room?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine import text
+from engine.config import model_files
+from engine.config.checks import model as check_model
+from engine.config.checks.findings import ERROR, INFO, WARNING, Finding, Fix
+from engine.config.checks.start import Start
+from engine.config.memory.estimate import Estimate
+from engine.i18n import _
+from engine.machine.gpu import Gpu
+
+_AMPERE = (8, 0)
+"""From here on a GPU has bfloat16 and can run flash-attn 2."""
+_TURING = (7, 5)
+"""From here on it multiplies 8-bit integers, as bitsandbytes does."""
+_PASCAL = (6, 0)
+"""The oldest for which bitsandbytes is built."""
+_FLASH = "flash_attention_2"
+_ATTENTION = "model.llm.attn_implementation"
+
+
+def check(start: Start) -> Iterator[Finding]:
+    """Findings about the devices."""
+    there = {one.index for one in start.machine.gpus}
+    missing = [index for index in start.wanted or () if index not in there]
+    if missing:
+        yield Finding(
+            ERROR,
+            "gpu-missing",
+            _("There is no GPU {numbers}").format(numbers=", ".join(map(str, missing))),
+            start.machine.reason
+            or _("This machine has: {numbers}").format(numbers=", ".join(map(str, sorted(there)))),
+            _("`tunedeck gpus` shows them."),
+        )
+    if start.on_cpu:
+        yield from _on_cpu(start)
+    for one in start.gpus:
+        yield from _formats(start, one)
+    yield from _attention(start)
+
+
+def _on_cpu(start: Start) -> Iterator[Finding]:
+    if start.amp:
+        switch = start.config.get("on_gpu") is True
+        yield Finding(
+            ERROR,
+            "amp-cpu",
+            _("AmpOptimWrapper does not run on a CPU, and there is no GPU here"),
+            _("mmengine refuses mixed precision without a GPU."),
+            _("Set on_gpu = False.")
+            if switch
+            else _("Use OptimWrapper and float32, or train on a machine with a GPU."),
+            Fix("on_gpu", False) if switch else None,
+            "optim_wrapper.type",
+        )
+    if start.quantized == "8-bit":
+        yield Finding(
+            WARNING,
+            "quantised-cpu",
+            _("8-bit training on a CPU is very slow"),
+            field="model.llm.quantization_config.load_in_8bit",
+        )
+    elif start.quantized:
+        yield Finding(
+            WARNING,
+            "quantised-cpu",
+            _("4-bit training on a CPU is very slow"),
+            field="model.llm.quantization_config.load_in_4bit",
+        )
+    if start.config.get("env_cfg.dist_cfg.backend") == "nccl" and start.deepspeed is not None:
+        yield Finding(
+            ERROR,
+            "nccl-cpu",
+            _("nccl joins GPUs, and there is none here"),
+            _("DeepSpeed starts processes that talk through it."),
+            _("Set {field} = {value}.").format(field="env_cfg.dist_cfg.backend", value="'gloo'"),
+            Fix("env_cfg.dist_cfg.backend", "gloo"),
+            "env_cfg.dist_cfg.backend",
+        )
+
+
+def _formats(start: Start, one: Gpu) -> Iterator[Finding]:
+    """Number formats that this GPU has no hardware for."""
+    if one.capability is None:
+        return
+    card = _("GPU {index} ({name}) has compute capability {major}.{minor}.").format(
+        index=one.index, name=one.name, major=one.capability[0], minor=one.capability[1]
+    )
+    wrapper = start.config.name("optim_wrapper.dtype").removeprefix("torch.")
+    if one.capability < _AMPERE and start.amp and wrapper == "bfloat16":
+        field = "optim_wrapper.dtype"
+        yield Finding(
+            WARNING,
+            "bf16-gpu",
+            _("This GPU has no bfloat16 of its own"),
+            card + " " + _("Below 8.0 (Ampere) torch emulates it, slowly."),
+            _("Set {field} = {value}.").format(field=field, value="'float16'"),
+            Fix(field, "float16"),
+            field,
+        )
+    if one.capability < _PASCAL and start.quantized == "4-bit":
+        yield _no_bits(card, "4-bit", "6.0")
+    if one.capability < _TURING and start.quantized == "8-bit":
+        yield _no_bits(card, "8-bit", "7.5")
+    if one.capability < _AMPERE and start.config.get(_ATTENTION) == _FLASH:
+        yield Finding(
+            ERROR,
+            "flash-gpu",
+            _("This GPU cannot run flash-attn 2"),
+            card + " " + _("It begins with 8.0 (Ampere)."),
+            _("Set {field} = {value}.").format(field=_ATTENTION, value="'sdpa'"),
+            Fix(_ATTENTION, "sdpa"),
+            _ATTENTION,
+        )
+    if start.amp and not start.lora and start.dtype == "float16":
+        yield Finding(
+            ERROR,
+            "fp16-weights",
+            _("Weights in float16 cannot be trained with mixed precision"),
+            _("The gradient scaler refuses them: Attempting to unscale FP16 gradients."),
+            _("Take torch_dtype out of model.llm: the weights are then float32."),
+            field="model.llm.torch_dtype",
+        )
+
+
+def _no_bits(card: str, bits: str, least: str) -> Finding:
+    return Finding(
+        ERROR,
+        "bits-gpu",
+        _("This GPU cannot run {bits} layers").format(bits=bits),
+        card + " " + _("bitsandbytes needs {least} or more.").format(least=least),
+        _("Train without quantization, or on another GPU."),
+        field="model.llm.quantization_config",
+    )
+
+
+def _attention(start: Start) -> Iterator[Finding]:
+    given = start.config.get(_ATTENTION)
+    flash = start.config.versions.get("flash_attn")
+    if given == _FLASH and start.config.versions and flash is None:
+        yield Finding(
+            ERROR,
+            "flash-missing",
+            _("flash_attention_2 needs flash-attn, which is not installed"),
+            _("transformers breaks off when it loads the model."),
+            _("Set {field} = {value}.").format(field=_ATTENTION, value="'sdpa'"),
+            Fix(_ATTENTION, "sdpa"),
+            _ATTENTION,
+        )
+    elif given == _FLASH and start.on_cpu:
+        yield Finding(
+            ERROR,
+            "flash-cpu",
+            _("flash-attn does not run on a CPU"),
+            _("There is no GPU here."),
+            _("Set {field} = {value}.").format(field=_ATTENTION, value="'sdpa'"),
+            Fix(_ATTENTION, "sdpa"),
+            _ATTENTION,
+        )
+    elif given is None and flash is None:
+        yield from _eager(start)
+
+
+def _eager(start: Start) -> Iterator[Finding]:
+    """InternLM2's own code falls back to the slow way, unlike all others."""
+    folder = check_model.folder(start.config)
+    if folder is None or model_files.config(folder).get("model_type") != "internlm2":
+        return
+    if start.config.get("model.llm") is None:
+        return
+    yield Finding(
+        INFO,
+        "eager-attention",
+        _("Attention is computed the slow way"),
+        _("InternLM2's own code does so without flash-attn; sdpa took 0.80 of the time a step."),
+        _("Set {field} = {value}.").format(field=_ATTENTION, value="'sdpa'"),
+        Fix(_ATTENTION, "sdpa"),
+        _ATTENTION,
+    )
+
+
+def fits(start: Start, estimate: Estimate | None) -> Iterator[Finding]:
+    """Whether each GPU is big enough, and free enough now."""
+    if estimate is None:
+        return
+    need = text.size(estimate.gpu_bytes)
+    for one in start.gpus:
+        if estimate.gpu_bytes > one.total:
+            field = start.config.setting(f"{start.dataset}.max_length")
+            yield Finding(
+                ERROR,
+                "gpu-small",
+                _("GPU {index} is too small").format(index=one.index),
+                _("The estimate is {need}; it has {total}.").format(
+                    need=need, total=text.size(one.total)
+                ),
+                _("Try a smaller max_length or batch_size, 4-bit, or DeepSpeed ZeRO-3."),
+                field=field,
+            )
+        elif estimate.gpu_bytes > one.total - one.used:
+            yield Finding(
+                WARNING,
+                "gpu-busy",
+                _("GPU {index} has too little free memory now").format(index=one.index),
+                _("The estimate is {need}; {free} are free.").format(
+                    need=need, free=text.size(one.total - one.used)
+                ),
+                _("`tunedeck gpus` shows who uses it; choose another, or queue the run."),
+            )

@@ -1,0 +1,1 @@
+"""The settings that are known: what they mean and what they do."""

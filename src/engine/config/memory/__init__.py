@@ -1,0 +1,1 @@
+"""What a training takes: GPU memory, disk and time."""

@@ -1,0 +1,1 @@
+"""A config's text: read by value, edited without touching anything else."""

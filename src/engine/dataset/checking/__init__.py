@@ -1,0 +1,1 @@
+"""Every row looked at, counted and packed as XTuner does it."""

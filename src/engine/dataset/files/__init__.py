@@ -1,0 +1,1 @@
+"""Files of every format opened, their rows found, cut out and decoded."""
