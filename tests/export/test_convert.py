@@ -221,7 +221,7 @@ def test_the_verb(checkpoint: Path) -> None:
     done = command("convert", checkpoint, checkpoint.parent / "out", "--json")
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
-    assert set(made) == {"adapter", "keys", "bytes", "seconds"}
+    assert set(made) == {"adapter", "keys", "bytes", "seconds", "kind"}
     assert Path(made["adapter"]) == checkpoint.parent / "out"
     again = command("convert", checkpoint, checkpoint.parent / "out")
     assert again.returncode == 2 and "--force" in again.stderr and not again.stdout

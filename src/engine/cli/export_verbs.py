@@ -19,14 +19,19 @@ def add(
 ) -> None:
     """Add the verbs' parsers."""
     convert = verbs.add_parser(
-        "convert", parents=[common], help=_("checkpoint to adapter, without the base model")
+        "convert",
+        parents=[common],
+        help=_("checkpoint to adapter, without the base model; or to a model"),
     )
     convert.add_argument("checkpoint", type=Path, help=_(".pth file or DeepSpeed folder"))
     convert.add_argument(
-        "out", type=Path, nargs="?", help=_("the adapter's folder (default: beside the checkpoint)")
+        "out", type=Path, nargs="?", help=_("the folder to make (default: beside the checkpoint)")
     )
     convert.add_argument(
         "--config", type=Path, help=_("the run's config, if the checkpoint lacks it")
+    )
+    convert.add_argument(
+        "--base", type=Path, help=_("full fine-tuning: the model it began with, if it moved")
     )
     convert.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), help=_("default: as trained"))
     convert.add_argument("--force", action="store_true", help=_("replace OUT if it exists"))
@@ -68,6 +73,7 @@ def _convert(args: argparse.Namespace, out: Output) -> int:
         args.checkpoint,
         args.out,
         config=args.config,
+        base=args.base,
         dtype=args.dtype,
         force=args.force,
         progress=out.progress(_("Converting")),

@@ -21,8 +21,8 @@ PICKLED_INDEX = "pytorch_model.bin.index.json"
 PICKLED = "pytorch_model.bin"
 CONFIG = "config.json"
 
-_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "tok_embeddings.weight", "embed_in.weight")
-_HEADS = ("lm_head.weight", "output.weight", "embed_out.weight")
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "tok_embeddings.weight", "embed_in.weight")
+HEADS = ("lm_head.weight", "output.weight", "embed_out.weight")
 _WEIGHT_SUFFIXES = {
     ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot",
 }  # fmt: skip
@@ -49,7 +49,7 @@ class BaseModel:
         if not path.is_dir():
             raise _problem(path, _("It is one file of a model."), _("Give the model's folder."))
         self.path = path
-        self.config = _json(path / CONFIG)
+        self.config = read_config(path)
         self._refuse_quantized()
         self._open = ExitStack()
         self._map: dict[str, str] = {}
@@ -67,7 +67,7 @@ class BaseModel:
             self._open.close()
             raise
         told = self.config.get("tie_word_embeddings")
-        self.tied = told is True or (told is None and not any(map(self.entries.get, _HEADS)))
+        self.tied = told is True or (told is None and not any(map(self.entries.get, HEADS)))
 
     def __enter__(self) -> BaseModel:
         return self
@@ -135,24 +135,30 @@ class BaseModel:
         """What the output head's tensor is called in a model of this kind."""
         name = self.embedding() or ""
         kinds = {"tok_embeddings.weight": "output.weight", "embed_in.weight": "embed_out.weight"}
-        return next((head for end, head in kinds.items() if name.endswith(end)), _HEADS[0])
+        return next((head for end, head in kinds.items() if name.endswith(end)), HEADS[0])
 
     def embedding(self) -> str | None:
         """The name of the input embedding's tensor, if it can be told."""
-        found = [name for name in self.entries if name.endswith(_EMBEDDINGS)]
+        found = [name for name in self.entries if name.endswith(EMBEDDINGS)]
         return found[0] if len(found) == 1 else None
 
-    def companions(self) -> list[Path]:
-        """The files that make the weights usable: tokenizer, templates, code, licence."""
-        return sorted(
-            file
-            for file in self.path.iterdir()
-            if file.is_file()
-            and not file.name.startswith(".")
-            and file.suffix not in _WEIGHT_SUFFIXES
-            and not file.name.endswith(".index.json")
-            and file.name not in _NOT_CARRIED
-        )
+
+def companions(folder: Path) -> list[Path]:
+    """The files of a folder that make weights usable: tokenizer, templates, code, licence."""
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.is_file()
+        and not file.name.startswith(".")
+        and file.suffix not in _WEIGHT_SUFFIXES
+        and not file.name.endswith(".index.json")
+        and file.name not in _NOT_CARRIED
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model's ``config.json``. Raises `Problem` when it cannot be read."""
+    return _json(folder / CONFIG)
 
 
 def _shard_name(file: Path, number: int, count: int) -> str:

@@ -2,6 +2,7 @@
 
 The adapter's weights stand in the checkpoint as they are; converting renames
 them and copies their bytes, so it costs what reading and writing them costs.
+A checkpoint of full fine-tuning becomes a whole model's folder the same way.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,9 @@ from engine import files
 from engine.errors import Failed, Problem
 from engine.export import adapter_config, artefact, dtypes, safetensors_file, trained_config
 from engine.export.checkpoint import Checkpoint
+from engine.export.full_model import FullModel
 from engine.export.output import Output
+from engine.export.pipeline import one_blas_thread
 from engine.export.trained_config import TrainedConfig
 from engine.export.weights import Entry, Weight
 from engine.i18n import _
@@ -33,17 +35,22 @@ Progress = Callable[[int, int], None]
 
 
 class Converted(msgspec.Struct, frozen=True):
-    """What `convert` made: the folder, its tensors, its size and the time it took."""
+    """What `convert` made: the folder, its tensors, its size and the time it took.
+
+    `kind` is ``adapter``, or ``model`` where the whole model was trained; the
+    folder is under `adapter` in both cases.
+    """
 
     adapter: Path
     keys: int
     bytes: int
     seconds: float
+    kind: str = artefact.ADAPTER
 
 
-def default_out(checkpoint: Path) -> Path:
-    """Where the adapter goes when nobody says: beside the checkpoint, named after it."""
-    return checkpoint.with_name(f"{checkpoint.name.removesuffix('.pth')}-adapter")
+def default_out(checkpoint: Path, kind: str = artefact.ADAPTER) -> Path:
+    """Where the result goes when nobody says: beside the checkpoint, named after it."""
+    return checkpoint.with_name(f"{checkpoint.name.removesuffix('.pth')}-{kind}")
 
 
 def convert(
@@ -51,16 +58,19 @@ def convert(
     out: Path | None = None,
     *,
     config: Path | None = None,
+    base: Path | None = None,
     dtype: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Converted:
-    """Write the adapter in `checkpoint` to the new folder `out`.
+    """Write the adapter (or the model) in `checkpoint` to the new folder `out`.
 
     Args:
         checkpoint: a ``.pth`` file of XTuner's, or a DeepSpeed folder (ZeRO-1, 2 or 3).
         out: the folder to make; by default `default_out`.
         config: the run's XTuner config, for a checkpoint that does not carry it.
+        base: for full fine-tuning, the model that it began with, whose tokenizer and
+            config are copied; by default the one that the config names.
         dtype: ``fp32``, ``fp16`` or ``bf16``; None keeps what was trained.
         force: replace `out` when it exists.
         progress: told the bytes written so far.
@@ -68,25 +78,40 @@ def convert(
     Raises `Problem` for what cannot be converted; nothing is then written.
     """
     started = time.monotonic()
+    one_blas_thread()
     artefact.expect(checkpoint, artefact.CHECKPOINTS, _("a checkpoint"))
-    out = out or default_out(checkpoint)
-    files.refuse_existing(out, force)
     target = dtypes.parse(dtype) if dtype else None
+    if out:
+        files.refuse_existing(out, force)
     with Checkpoint(checkpoint) as opened:
         text, known = _config(opened, config)
-        weights = _renamed(opened)
-        entries = [weight.entry for weight in weights]
-        described = adapter_config.build(known, entries, checkpoint)
-        total = sum(_cast_entry(entry, target).size for entry in entries)
-        check_space(out, total)
+        result: AdapterFolder | FullModel
+        if known.lora is None and not any(".lora_" in one.entry.name for one in opened.weights):
+            kind, result = artefact.MODEL, FullModel(opened, known, base, target)
+        else:
+            kind, result = artefact.ADAPTER, AdapterFolder(opened, known, target)
+        out = out or default_out(checkpoint, kind)
+        files.refuse_existing(out, force)
+        check_space(out, result.size)
         with files.replacing_folder(out, force) as folder, Output(folder) as output:
-            goals = [_cast_entry(entry, target) for entry in entries]
-            data = _counted(weights, goals, total, progress)
-            size = output.write(WEIGHTS, chain([safetensors_file.header(goals)], data))
-            output.text(CONFIG, json.dumps(described, indent=2, ensure_ascii=False) + "\n")
+            size = result.write(output, _adding(result.size, progress))
             output.write(XTUNER_CONFIG, [text])
             output.manifest()
-    return Converted(out, len(entries), size, round(time.monotonic() - started, 3))
+    seconds = round(time.monotonic() - started, 3)
+    return Converted(out, len(result.entries), size, seconds, kind)
+
+
+def _adding(total: int, progress: Progress | None) -> Callable[[int], None]:
+    """Turns the bytes of single pieces into progress."""
+    done = 0
+
+    def add(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress(done, total)
+
+    return add
 
 
 def check_space(target: Path, size: int) -> None:
@@ -137,14 +162,49 @@ def _beside(checkpoint: Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
+class AdapterFolder:
+    """An adapter as peft writes it, known before anything is written.
+
+    Attributes:
+        entries: the tensors, as they will be written.
+    """
+
+    def __init__(self, opened: Checkpoint, known: TrainedConfig, dtype: str | None) -> None:
+        """Plan the folder. Raises `Problem` when config and weights make no adapter."""
+        self._weights = _renamed(opened)
+        trained = [weight.entry for weight in self._weights]
+        self._described = adapter_config.build(known, trained, opened.path)
+        self.entries = [_cast_entry(entry, dtype) for entry in trained]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights."""
+        return sum(entry.size for entry in self.entries)
+
+    def write(self, output: Output, progress: Callable[[int], None]) -> int:
+        """Write weights and config; `progress` is told the bytes of each piece."""
+
+        def pieces() -> Iterator[bytes | memoryview]:
+            yield safetensors_file.header(self.entries)
+            for weight, entry in zip(self._weights, self.entries, strict=True):
+                for task in weight.tasks(entry.dtype):
+                    piece = task()
+                    yield piece
+                    progress(len(piece))
+
+        size = output.write(WEIGHTS, pieces())
+        output.text(CONFIG, json.dumps(self._described, indent=2, ensure_ascii=False) + "\n")
+        return size
+
+
 def _renamed(opened: Checkpoint) -> list[Weight]:
     """The weights under the names that peft gives them in an adapter folder."""
     names = [weight.entry.name for weight in opened.weights]
     if not any(".lora_" in name for name in names):
         raise Problem(
             _("{path} holds no adapter").format(path=opened.path),
-            _("It has no LoRA weights: the whole model was trained, or it is something else."),
-            _("Use XTuner's own tool: python -m xtuner.tools.model_converters.pth_to_hf."),
+            _("Its config says LoRA, but it has no LoRA weights."),
+            _("Take another checkpoint of the run, or give its config with --config."),
         )
     strange = [name for name in names if not name.startswith("llm.base_model.model.")]
     if strange:
@@ -180,24 +240,3 @@ def _cast_entry(entry: Entry, target: str | None) -> Entry:
     if target is None or entry.dtype not in dtypes.FLOATS:
         return entry
     return Entry(entry.name, target, entry.shape)
-
-
-def _counted(
-    weights: list[Weight], goals: list[Entry], total: int, progress: Progress | None
-) -> Iterator[bytes]:
-    """The bytes to write, in order; `progress` hears of each piece."""
-    done = 0
-    for weight, goal in zip(weights, goals, strict=True):
-        for piece in weight.chunks():
-            data = piece if goal == weight.entry else _cast(piece, weight.entry, goal.dtype)
-            yield data
-            done += len(data)
-            if progress:
-                progress(done, total)
-
-
-def _cast(piece: bytes, entry: Entry, dtype: str) -> bytes:
-    import numpy
-
-    values = numpy.frombuffer(piece, dtypes.numpy_dtype(entry.dtype))
-    return dtypes.cast(values, dtype, entry.name).tobytes()

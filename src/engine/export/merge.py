@@ -239,33 +239,25 @@ def _write(
 
 def _tasks(step: _Step) -> Iterator[Callable[[], memoryview]]:
     """What has to be done for one tensor of the result, piece by piece in order."""
-    source = step.source
-    if step.delta is None and source.entry.dtype == step.entry.dtype:
-        for begin, end in source.blocks():
-            yield partial(_copied, source, begin, end)
+    if step.delta is None:
+        yield from step.source.tasks(step.entry.dtype)
         return
-    change = step.delta.load() if step.delta else None
-    block = _BLOCK * dtypes.SIZES[source.entry.dtype]
-    if step.delta and step.delta.whole:
-        block = source.entry.size
-    for begin, end in source.blocks(block):
-        yield partial(_computed, step, change, begin, end)
+    change = step.delta.load()
+    stored = step.source.entry
+    block = stored.size if step.delta.whole else _BLOCK * dtypes.SIZES[stored.dtype]
+    for begin, end in step.source.blocks(block):
+        yield partial(_changed, step, change, begin, end)
 
 
-def _copied(source: Weight, begin: int, end: int) -> memoryview:
-    return memoryview(source.read(begin, end))
-
-
-def _computed(step: _Step, change: Change | None, begin: int, end: int) -> memoryview:
+def _changed(step: _Step, change: Change, begin: int, end: int) -> memoryview:
     """Some rows of a tensor of the result."""
     import numpy
 
     stored = step.source.entry
     values = numpy.frombuffer(step.source.read(begin, end), dtypes.numpy_dtype(stored.dtype))
-    if change:
-        values = values.reshape(-1, stored.shape[1]).astype(numpy.float32)
-        change.apply(values, begin // stored.row)
-    result = dtypes.cast(values, step.entry.dtype, step.entry.name)
+    block = values.reshape(-1, stored.shape[1]).astype(numpy.float32)
+    change.apply(block, begin // stored.row)
+    result = dtypes.cast(block, step.entry.dtype, step.entry.name)
     return result.reshape(-1).view(numpy.uint8).data
 
 
@@ -274,7 +266,7 @@ def _describe(
 ) -> None:
     """Write all that makes weights a model, and what it was trained with."""
     changes: dict[str, object] = {"tie_word_embeddings": False} if untied else {}
-    model_folder.write_companions(output, model, target, changes)
+    model_folder.write_companions(output, model.path, model.config, target, changes)
     trained = adapter / XTUNER_CONFIG
     if trained.is_file():
         output.copy(trained)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from itertools import chain
+from pathlib import Path
 
 from engine.export import dtypes, safetensors_file
-from engine.export.base_model import CONFIG, INDEX, BaseModel
+from engine.export.base_model import CONFIG, INDEX, companions
 from engine.export.output import Output
 from engine.export.weights import Entry
 
@@ -35,22 +36,27 @@ def write_index(output: Output, shards: Mapping[str, list[Entry]]) -> None:
 
 
 def write_companions(
-    output: Output, model: BaseModel, dtype: str | None, changes: Mapping[str, object]
+    output: Output,
+    folder: Path,
+    config: Mapping[str, object],
+    dtype: str | None,
+    changes: Mapping[str, object],
 ) -> None:
-    """Copy config, tokenizer, generation config, chat template, code and licence of `model`.
+    """Copy config, tokenizer, generation config, chat template, code and licence of a model.
 
     Args:
         output: where to.
-        model: where from.
+        folder: the model.
+        config: its ``config.json``.
         dtype: the type that the weights were given, None when it is the model's own.
         changes: what else is different in ``config.json``.
     """
-    config = {**model.config, **changes}
+    told = {**config, **changes}
     if dtype:
-        config["dtype" if "dtype" in config else "torch_dtype"] = dtypes.torch_name(dtype)
-    if config == model.config:
-        output.copy(model.path / CONFIG)
+        told["dtype" if "dtype" in told else "torch_dtype"] = dtypes.torch_name(dtype)
+    if told == config:
+        output.copy(folder / CONFIG)
     else:
-        output.text(CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-    for file in model.companions():
+        output.text(CONFIG, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    for file in companions(folder):
         output.copy(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from engine.export import dtypes
 
@@ -52,3 +53,16 @@ class Weight:
     def chunks(self) -> Iterator[bytes]:
         """All its bytes, piece by piece."""
         return (self.read(begin, end) for begin, end in self.blocks())
+
+    def tasks(self, dtype: str) -> Iterator[Callable[[], memoryview]]:
+        """Functions that read it as `dtype`, piece by piece in order, for `pipeline.in_order`."""
+        return (partial(self._cast, dtype, begin, end) for begin, end in self.blocks())
+
+    def _cast(self, dtype: str, begin: int, end: int) -> memoryview:
+        data = self.read(begin, end)
+        if dtype == self.entry.dtype:
+            return memoryview(data)
+        import numpy
+
+        values = numpy.frombuffer(data, dtypes.numpy_dtype(self.entry.dtype))
+        return dtypes.cast(values, dtype, self.entry.name).view(numpy.uint8).data
