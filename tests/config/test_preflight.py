@@ -264,7 +264,7 @@ def test_loading_a_config_imports_no_heavy_library(demo: Demo) -> None:
             sys.executable,
             "-c",
             "import sys\n"
-            "from engine.config import load_worker\n"
+            "from engine.config.checks import load_worker\n"
             "answer = load_worker.load({'path': sys.argv[1]}, lambda *a, **k: 0, lambda: False)\n"
             "assert 'error' not in answer, answer\n"
             "heavy = {'torch', 'transformers', 'datasets', 'xtuner', 'peft', 'msgspec'}\n"
@@ -275,20 +275,6 @@ def test_loading_a_config_imports_no_heavy_library(demo: Demo) -> None:
         text=True,
     )
     assert ran.stdout.strip() == "[]", ran.stderr
-
-
-def test_preflight_imports_no_tree_parser() -> None:
-    """libcst takes half a second, a quarter of what the cheap checks may take."""
-    ran = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys, engine.config.preflight; print('libcst' in sys.modules)",
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert ran.stdout.strip() == "False", ran.stderr
 
 
 def test_the_verb_tells_and_answers(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,7 @@
 
 XTuner's configs keep what a person sets in PART 1 and pass it on by name:
 ``train_dataloader = dict(batch_size=batch_size, …)``. A finding speaks of the
-name at the top, not of the place deep in the file. Standard library only:
-preflight must not wait for a parser that keeps every character.
+name at the top, not of the place deep in the file.
 """
 
 from __future__ import annotations

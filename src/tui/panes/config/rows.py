@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from engine.i18n import _
 
-if TYPE_CHECKING:  # it brings libcst, which loads when a config is first opened
+if TYPE_CHECKING:
     from engine.config.known.fields import Field
 
 
