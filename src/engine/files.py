@@ -93,14 +93,12 @@ def replacing_folder(path: Path, force: bool = False) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
+        retired = path.parent / f".{path.name}.old"
         if path.exists():
-            retired = path.parent / f".{path.name}.old"
             shutil.rmtree(retired, ignore_errors=True)
             path.rename(retired)
-            temporary.rename(path)
-            shutil.rmtree(retired, ignore_errors=True)
-        else:
-            temporary.rename(path)
+        temporary.rename(path)
+        shutil.rmtree(retired, ignore_errors=True)  # also one that a kill left between the two
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -11,6 +11,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from engine.export.convert import convert
+
 HERE = Path(__file__).parent
 
 
@@ -20,6 +22,11 @@ def torch_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("torch")
     subprocess.run([sys.executable, HERE / "make_files.py", folder], check=True)
     return folder
+
+
+@pytest.fixture
+def adapter(torch_files: Path, tmp_path: Path) -> Path:
+    return convert(torch_files / "iter_12.pth", tmp_path / "adapter").adapter
 
 
 NUMPY = {

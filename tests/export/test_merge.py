@@ -18,7 +18,6 @@ import pytest
 
 from engine.errors import Failed, Problem
 from engine.export import artefact
-from engine.export.convert import convert
 from engine.export.merge import merge
 from tests.export.conftest import load, same, save, sums_hold
 from tests.export.test_convert import command
@@ -68,11 +67,6 @@ def make_base(folder: Path, shards: int = 1, **config: Any) -> Path:
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     return make_base(tmp_path / "base")
-
-
-@pytest.fixture
-def adapter(torch_files: Path, tmp_path: Path) -> Path:
-    return convert(torch_files / "iter_12.pth", tmp_path / "adapter").adapter
 
 
 def change(folder: Path, **values: Any) -> None:

@@ -12,9 +12,12 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+from engine.errors import Failed
 from engine.export.weights import CHUNK
+from engine.i18n import _
 
 MANIFEST = "SHA256SUMS"
 
@@ -41,22 +44,25 @@ class Output:
     def __exit__(self, *exception: object) -> None:
         try:
             if exception[0] is None:
-                for future in self._synced:
-                    future.result()
+                with self._said(""):
+                    for future in self._synced:
+                        future.result()
         finally:
             self._hashing.shutdown()
             self._syncing.shutdown(cancel_futures=True)
 
     def write(self, name: str, pieces: Iterable[bytes | memoryview]) -> int:
-        """Write a new file (0600) of these pieces; returns its size in bytes."""
+        """Write a new file (0600) of these pieces; returns its size in bytes.
+
+        Raises `Failed` when the disk does not take it.
+        """
         digest = hashlib.sha256()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(self.folder / name, flags, 0o600)
-        try:
-            size = begun = 0
+        size = begun = 0
+        with self._file(name) as descriptor:
             for piece in pieces:
                 hashed = self._hashing.submit(digest.update, piece)
-                _write_all(descriptor, piece)
+                with self._said(name):
+                    _write_all(descriptor, piece)
                 size += len(piece)
                 if size - begun >= _STRETCH:
                     # Dirty pages cannot be dropped, but Linux begins to write them out.
@@ -64,10 +70,30 @@ class Output:
                     begun = size
                 hashed.result()
             self._synced.append(self._syncing.submit(_sync, os.dup(descriptor)))
-        finally:
-            os.close(descriptor)
         self.sums[name] = digest.hexdigest()
         return size
+
+    @contextmanager
+    def _file(self, name: str) -> Iterator[int]:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with self._said(name):
+            descriptor = os.open(self.folder / name, flags, 0o600)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _said(self, name: str) -> Iterator[None]:
+        """The disk's errors, in words."""
+        try:
+            yield
+        except OSError as error:
+            raise Failed(
+                _("Cannot write {path}").format(path=self.folder / name),
+                error.strerror or str(error),
+                _("Free some space, or choose another disk. Nothing half-made was left."),
+            ) from error
 
     def copy(self, source: Path, name: str = "") -> None:
         """Copy a file, under its own name unless another is given."""
