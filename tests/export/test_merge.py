@@ -305,7 +305,20 @@ def test_what_paths_are(base: Path, adapter: Path, torch_files: Path, tmp_path: 
     run.mkdir()
     for step in (5, 12):
         shutil.copy(torch_files / "iter_12.pth", run / f"iter_{step}.pth")
+    whole = (run / "iter_12.pth").read_bytes()
+    (run / "iter_3.pth").write_bytes(whole[: len(whole) // 2])
+    (run / "iter_4.pth").touch()
+    (run / "iter_6.pth").mkdir()
+    (run / "iter_6.pth" / "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt").touch()
+    zero2 = HERE.parent / "fixtures/zero2/checkpoint"
     kinds = {
+        run / "iter_3.pth": artefact.TORN,
+        run / "iter_4.pth": artefact.TORN,
+        run / "iter_6.pth": artefact.TORN,
+        zero2: artefact.CHECKPOINT_DEEPSPEED,
+        zero2 / "mp_rank_00_model_states.pt": artefact.DEEPSPEED_PART,
+        base / "config.json": artefact.MODEL,
+        adapter / "adapter_model.safetensors": artefact.ADAPTER,
         base: artefact.MODEL,
         adapter: artefact.ADAPTER,
         run: artefact.RUN,
@@ -315,6 +328,11 @@ def test_what_paths_are(base: Path, adapter: Path, torch_files: Path, tmp_path: 
     }
     assert {path: artefact.identify(path).kind for path in kinds} == kinds
     assert str(run / "iter_12.pth") in artefact.identify(run).hint
+    assert "iter_12.pth" in artefact.identify(run / "iter_3.pth").hint
+    assert str(zero2) in artefact.identify(zero2 / "mp_rank_00_model_states.pt").hint
+    for path in kinds:  # each says something of its own, and what to do
+        found = artefact.identify(path)
+        assert found.words and found.hint and "{" not in found.hint
     with pytest.raises(Problem, match="does not exist"):
         artefact.identify(tmp_path / "none")
 

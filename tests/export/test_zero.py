@@ -9,6 +9,8 @@ norms not trained, ``tied``: one tensor under two names). zero_to_fp32 made
 
 from __future__ import annotations
 
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from engine.export.checkpoint import Checkpoint
 from engine.export.convert import convert, peft_name
 from engine.export.dtypes import numpy_dtype
 from tests.export.conftest import load, same
+from tests.export.test_pickle_reader import zipped
 
 ZERO3 = Path(__file__).parent.parent / "fixtures" / "zero3"
 
@@ -64,4 +67,32 @@ def test_files_of_another_run_are_refused(tmp_path: Path) -> None:
     small = next((ZERO3 / "frozen-2" / "checkpoint").glob("*rank_1*_optim_states.pt"))
     shutil.copy(small, folder)
     with pytest.raises(Problem, match="smaller than the weights"):
+        Checkpoint(folder)
+
+
+HOSTILE = [
+    {},
+    {"param_shapes": [{"llm.a": "xx"}]},
+    {"param_shapes": [{"llm.a": (1 << 60,)}]},
+    {"param_shapes": [{"llm.a": (-4,)}]},
+    {"param_shapes": [{"llm.a": (2, 2.5)}]},
+    {"param_shapes": [[1]]},
+    {"param_shapes": {"llm.a": (2,)}},
+    {"param_shapes": [{"llm.a": (2,)}], "frozen_param_shapes": {"llm.b": (3,)}},
+]
+
+
+@pytest.mark.parametrize("said", HOSTILE)
+@pytest.mark.parametrize("stage3", [True, False])
+def test_what_a_hostile_folder_says_ends_in_words(
+    tmp_path: Path, said: dict[str, object], stage3: bool
+) -> None:
+    folder = tmp_path / "iter_1.pth"
+    folder.mkdir()
+    model = "zero_pp_rank_0_mp_rank_00_model_states.pt" if stage3 else "mp_rank_00_model_states.pt"
+    zipped(folder / model, pickle.dumps({"module": {}, "dp_world_size": 1, **said}, 2))
+    key = "fp32_flat_groups" if stage3 else "single_partition_of_fp32_groups"
+    state = {"optimizer_state_dict": {key: [None, os.getpid]}}
+    zipped(folder / "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt", pickle.dumps(state, 2))
+    with pytest.raises(Problem, match="iter_1"):
         Checkpoint(folder)

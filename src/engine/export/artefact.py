@@ -16,6 +16,7 @@ ADAPTER = "adapter"
 CHECKPOINT_FILE = "checkpoint-file"
 CHECKPOINT_DEEPSPEED = "checkpoint-deepspeed"
 DEEPSPEED_PART = "deepspeed-part"
+TORN = "torn-checkpoint"
 RUN = "run-folder"
 CONFIG = "config"
 UNKNOWN = "unknown"
@@ -28,6 +29,7 @@ _WORDS = {
     CHECKPOINT_FILE: N_("a checkpoint of XTuner's"),
     CHECKPOINT_DEEPSPEED: N_("a DeepSpeed checkpoint folder"),
     DEEPSPEED_PART: N_("one file out of a DeepSpeed checkpoint folder"),
+    TORN: N_("a checkpoint that was cut off while it was being saved"),
     RUN: N_("the folder of a training run"),
     CONFIG: N_("a Python file, probably a config"),
     UNKNOWN: N_("nothing that export knows"),
@@ -38,6 +40,7 @@ _HINTS = {
     CHECKPOINT_FILE: N_("Convert it first: `tunedeck convert {path}`."),
     CHECKPOINT_DEEPSPEED: N_("Convert it first: `tunedeck convert {path}`."),
     DEEPSPEED_PART: N_("Give the folder: {folder}"),
+    TORN: N_("Take another checkpoint of the run: {others}"),
     RUN: N_("Give a checkpoint in it: {checkpoint}"),
     CONFIG: N_("Give the checkpoint that was trained with it."),
     UNKNOWN: N_("Check the path."),
@@ -64,7 +67,14 @@ def identify(path: Path) -> Artefact:
     if not path.exists():
         raise Problem(_("{path} does not exist").format(path=path), "", _("Check the path."))
     kind = _folder(path) if path.is_dir() else _file(path)
-    hint = _(_HINTS[kind]).format(path=path, folder=path.parent, checkpoint=newest(path) or "")
+    others = sorted(one.name for one in _checkpoints(path.parent) if one != path)
+    hint = _(_HINTS[kind]).format(
+        path=path,
+        folder=path.parent,
+        checkpoint=newest(path) or "",
+        others=", ".join(sorted(one.name for one in _checkpoints(path.parent) if one != path))
+        or "—",
+    )
     return Artefact(kind, path, _(_WORDS[kind]), hint, _zero(path) if path.is_dir() else 0)
 
 
@@ -88,10 +98,13 @@ def expect(path: Path, kinds: tuple[str, ...], wanted: str) -> Artefact:
 
 def newest(folder: Path) -> Path | None:
     """The checkpoint with the highest step in a run's folder."""
+    return max(_checkpoints(folder), key=lambda one: _step(one) or 0, default=None)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        return None
-    found = [one for one in folder.iterdir() if _step(one) is not None]
-    return max(found, key=lambda one: _step(one) or 0, default=None)
+        return []
+    return [one for one in folder.iterdir() if _step(one) is not None]
 
 
 def _step(path: Path) -> int | None:
@@ -112,6 +125,8 @@ def _folder(path: Path) -> str:
         return ADAPTER
     if (path / "config.json").is_file():
         return MODEL
+    if _step(path) is not None or any(path.glob("*_optim_states.pt")):
+        return TORN  # DeepSpeed's folder, without its model file
     return RUN if newest(path) else UNKNOWN
 
 
@@ -124,5 +139,16 @@ def _file(path: Path) -> str:
         return ADAPTER
     if path.suffix == ".safetensors" or path.name.startswith("pytorch_model"):
         return MODEL
-    # A torn .pth is still meant as a checkpoint: reading it says what is wrong.
+    if path.name == "config.json":
+        return MODEL
+    if path.suffix == ".pth" and _cut_off(path):
+        return TORN
+    # Anything else of that name is meant as a checkpoint: reading it says what is wrong.
     return CHECKPOINT_FILE if path.suffix == ".pth" or zipfile.is_zipfile(path) else UNKNOWN
+
+
+def _cut_off(path: Path) -> bool:
+    """Whether a zip begins here and has no end, or nothing was written at all."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return not start or (start == b"PK\x03\x04" and not zipfile.is_zipfile(path))
