@@ -72,8 +72,7 @@ def identify(path: Path) -> Artefact:
         path=path,
         folder=path.parent,
         checkpoint=newest(path) or "",
-        others=", ".join(sorted(one.name for one in _checkpoints(path.parent) if one != path))
-        or "—",
+        others=", ".join(others) or "—",
     )
     return Artefact(kind, path, _(_WORDS[kind]), hint, _zero(path) if path.is_dir() else 0)
 
