@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -97,13 +98,26 @@ def test_weights(base: Path, adapter: Path, tmp_path: Path) -> None:
 def test_what_belongs_to_the_model_travels(base: Path, adapter: Path, tmp_path: Path) -> None:
     out = merge(base, adapter, tmp_path / "out").out
     assert sorted(one.name for one in out.iterdir()) == [
-        "LICENSE", "SHA256SUMS", "chat_template.jinja", "config.json", "generation_config.json",
-        "model.safetensors", "modeling_own.py", "tokenizer.json", "xtuner_config.py",
+        "LICENSE", "README.md", "SHA256SUMS", "chat_template.jinja", "config.json",
+        "generation_config.json", "model.safetensors", "modeling_own.py", "tokenizer.json",
+        "xtuner_config.py",
     ]  # fmt: skip
     assert (out / "config.json").read_bytes() == (base / "config.json").read_bytes()
     assert (out / "xtuner_config.py").read_text() == (adapter / "xtuner_config.py").read_text()
     assert not any(one.stat().st_mode & 0o077 for one in (out, *out.iterdir()))
     sums_hold(out)
+
+
+def test_the_card_says_what_it_was_made_of(base: Path, adapter: Path, tmp_path: Path) -> None:
+    data = tmp_path / "数据.json"
+    data.write_text(json.dumps([{"a": 1}, {"a": 2}]))
+    config = adapter / "xtuner_config.py"
+    config.write_text(config.read_text() + f"data = dict(data_files=[{str(data)!r}])\n")
+    card = (merge(base, adapter, tmp_path / "out").out / "README.md").read_text()
+    assert 'base_model: "/models/base"' in card and "Rank 4, alpha 16" in card
+    digest = hashlib.sha256(data.read_bytes()).hexdigest()
+    assert f"| `数据.json` | 2 | `{digest}` |" in card
+    assert config.read_text() in card
 
 
 def test_shards_keep_their_layout(adapter: Path, tmp_path: Path) -> None:

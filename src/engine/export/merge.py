@@ -23,7 +23,7 @@ import msgspec
 
 from engine import files
 from engine.errors import Failed, Problem
-from engine.export import artefact, dtypes, model_folder
+from engine.export import artefact, card, dtypes, model_folder
 from engine.export.adapter import Adapter, Change, Delta
 from engine.export.base_model import BaseModel
 from engine.export.convert import XTUNER_CONFIG, Progress, check_space, convert
@@ -268,6 +268,9 @@ def _describe(
     changes: dict[str, object] = {"tie_word_embeddings": False} if untied else {}
     model_folder.write_companions(output, model.path, model.config, target, changes)
     trained = adapter / XTUNER_CONFIG
+    config = ""
     if trained.is_file():
         output.copy(trained)
+        config = trained.read_text(encoding="utf-8", errors="replace")
+    output.text("README.md", card.text(model, adapter, config))
     output.manifest()
