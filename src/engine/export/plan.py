@@ -62,7 +62,9 @@ def plan(checkpoint: Path, workspace: Workspace, base: Path | None = None) -> Pl
 
     Raises `Problem` when `checkpoint` is something else.
     """
-    found = artefact.expect(checkpoint, artefact.CHECKPOINTS, _("a checkpoint")).path.resolve()
+    # A torn one can be planned with: converting it says what is wrong with it.
+    kinds = (*artefact.CHECKPOINTS, artefact.TORN)
+    found = artefact.expect(checkpoint, kinds, _("a checkpoint")).path.resolve()
     adapter = default_out(found)
     name = _base_name(found, adapter)
     local = base or (workspace.resolve(name) if name else None)
