@@ -65,7 +65,7 @@ def data(terminal: Terminal) -> None:
     terminal.type("Super Nova")
     terminal.wait("24 places")
     terminal.keys("Enter", "Enter")
-    terminal.wait("assistant-renamed.json  ·")
+    terminal.wait("assistant-renamed.json ·")
     terminal.keys("Enter")
     terminal.wait("new config from the catalogue, for")
 

@@ -73,7 +73,7 @@ def test_the_warm_up_verdict_is_mmengines_behaviour() -> None:
     assert set(real) == {"", "warmup-zero", "warmup-one-step"}
     for (ratio, epochs, per_epoch), verdict in zip(CASES, real, strict=True):
         found = schedule.check(config(ratio, epochs), schedule.Plan(per_epoch, 10))
-        codes = {one.code for one in found}
+        codes = {one.code for one in found if one.code.startswith("warmup")}
         assert codes == ({verdict} if verdict else set()), (ratio, epochs, per_epoch)
 
 

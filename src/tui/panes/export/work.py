@@ -48,9 +48,10 @@ class Step:
         """
 
         def heard(done: int, total: int) -> None:
-            if self._cancelled:  # said before the process could hear it
+            if self._cancelled:  # said before the process could hear it, or it tidies up
                 self._worker.cancel()
-            progress(done, total)
+            else:  # whoever shows it may be gone by then
+                progress(done, total)
 
         try:
             if self._cancelled:
