@@ -75,7 +75,7 @@ def config(terminal: Terminal) -> None:
     terminal.keys("n")
     terminal.wait("what to start from")
     terminal.type("supernova")
-    terminal.wait("lora  135m")
+    terminal.wait("(1 of ")
     terminal.keys("Enter")
     terminal.wait("Base model")
     terminal.keys("Enter", "Enter")
