@@ -274,7 +274,11 @@ def _reason(error: BaseException, repo: Repo, kind: str) -> tuple[str, str]:
         todo = _("Check the name; on {hub} it would be {other}.").format(
             hub=SOURCES[other], other=Repo(other, repo.name)
         )
-        return _("There is no {kind} of this name.").format(kind=kind), todo
+        missing = {
+            "dataset": _("There is no dataset of this name."),
+            "model": _("There is no model of this name."),
+        }
+        return missing[kind], todo
     if names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError"} or _broke_off(error):
         todo = _("Check the network, or set HF_ENDPOINT to a mirror that can be reached.")
         return said, todo
