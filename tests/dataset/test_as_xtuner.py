@@ -70,14 +70,14 @@ def files(tmp_path_factory):
 # file, template, max_length, pack, map_num_proc, batch_size, gpus, seed
 SETTINGS = [
     ("xtuner", "internlm2_chat", 200, False, 1, 1, 1, 0),
-    ("alpaca", "internlm2_chat", 512, False, 2, 4, 3, 0),
-    ("xtuner", "default", 200, False, 3, 2, 1, 0),
+    ("alpaca", "internlm2_chat", 512, False, 1, 4, 3, 0),
+    ("xtuner", "default", 200, False, 2, 2, 1, 0),
     ("alpaca", "llama3_chat", 300, False, 1, 1, 1, 0),
     ("xtuner", "internlm2_chat", 200, True, 1, 1, 1, 0),
-    ("xtuner", "internlm2_chat", 200, True, 4, 2, 1, 0),
-    ("xtuner", "internlm2_chat", 200, True, 4, 1, 2, 77),
-    ("alpaca", "internlm2_chat", 96, True, 5, 3, 2, 1),
-    ("few", "internlm2_chat", 2048, True, 32, 1, 1, 0),  # more pieces than rows
+    ("xtuner", "internlm2_chat", 200, True, 2, 2, 1, 0),
+    ("xtuner", "internlm2_chat", 200, True, 3, 1, 2, 77),
+    ("alpaca", "internlm2_chat", 96, True, 3, 3, 2, 1),
+    ("few", "internlm2_chat", 2048, True, 7, 1, 1, 0),  # more pieces than rows
 ]
 NAMES = ("file", "template", "max_length", "pack", "map_num_proc", "batch_size", "gpus", "seed")
 
@@ -157,6 +157,10 @@ def test_every_sample_token_by_token(files, tiny_model, reference, worker, cache
         dropped = set(report.dropped_rows)
         kept = [row for row in dataset.records() if row.index not in dropped]
         samples = [worker.result("sample", row=row.value, shape=shape) for row in kept]
+        values = [row.value for row in dataset.records()]
+        counts = worker.result("tokens", rows=values, shape=shape)["tokens"]
+    assert [number for number, count in enumerate(counts) if not count] == report.dropped_rows
+    assert [count for count in counts if count] == [s["tokens"] + s["cut"] for s in samples]
     assert [sample["input_ids"] for sample in samples] == expected["input_ids"]
     assert [sample["labels"] for sample in samples] == expected["labels"]
     assert [sample["text"] for sample in samples] == expected["text"]

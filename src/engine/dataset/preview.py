@@ -96,9 +96,19 @@ class Preview:
 
         Raises `Failed` for a row that XTuner drops or cannot take.
         """
-        if self._client.pid is None and self._opened is not None:
-            self._client.result("open", **self._opened)  # it died since: start again
+        self._revive()
         return msgspec.convert(self._client.result("sample", row=row, shape=shape), Sample)
+
+    def tokens(self, rows: list[Any], shape: str) -> list[int]:
+        """How many tokens each of `rows` has before the cut; 0 for one that XTuner drops."""
+        self._revive()
+        counts: list[int] = self._client.result("tokens", rows=rows, shape=shape)["tokens"]
+        return counts
+
+    def _revive(self) -> None:
+        """Start the worker again, with what it had open, if it died since."""
+        if self._client.pid is None and self._opened is not None:
+            self._client.result("open", **self._opened)
 
     def mapped(self, row: Any, shape: str) -> list[dict[str, Any]]:
         """The turns that the map function of `shape` makes of `row`; needs no model.

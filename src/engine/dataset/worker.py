@@ -9,6 +9,8 @@ Requests (see `engine.worker.serve`):
 split_marks}``
 ``sample {row, shape}`` → ``{tokens, loss_tokens, cut, text, segments,
 input_ids, labels}``
+``tokens {rows, shape}`` → ``{tokens}``: the tokens of each before the cut, 0 where it is
+dropped or cannot be taken
 ``count {paths, shape, model, template, max_length, trust_remote_code, folder}`` →
 ``{template}`` and what `counting.summary` and `counting.counts` say (without a
 ``model`` only the former); sends ``progress``
@@ -99,6 +101,20 @@ class Worker:
             )
         return self._feed.show(sample)
 
+    def tokens(self, request: Mapping[str, Any], _emit: Emit, _stop: Cancelled) -> dict[str, Any]:
+        """How many tokens each of some rows has."""
+        if self._feed is None:
+            raise Problem("tokens: nothing is open")
+        return {"tokens": [self._tokens(row, request["shape"]) for row in request["rows"]]}
+
+    def _tokens(self, row: Any, shape: str) -> int:
+        assert self._feed is not None
+        try:
+            sample = self._feed.encode(row, shape)
+        except Exception:  # `sample` says why; one bad row must not cost the others' numbers
+            return 0
+        return sample.length if sample is not None and sample.trained else 0
+
     def count(self, request: Mapping[str, Any], emit: Emit, stop: Cancelled) -> dict[str, Any]:
         """All rows: what is broken or odd; with a model, tokens, rows cut and dropped."""
         found: dict[str, Any] = {}
@@ -148,6 +164,7 @@ if __name__ == "__main__":
             "mapped": worker.mapped,
             "open": worker.open,
             "sample": worker.sample,
+            "tokens": worker.tokens,
             "count": worker.count,
             "pack": worker.pack,
         }

@@ -15,7 +15,7 @@ MAX_LENGTH = 2048
 class Eyes:
     """A model's folder, a prompt template and a maximum length, and the process that knows them.
 
-    `sample` blocks: call it from a thread. Several threads may; each waits for
+    `sample` and `tokens` block: call them from a thread. Several threads may; each waits for
     one other answer at most.
     """
 
@@ -68,6 +68,11 @@ class Eyes:
         """A row as the model sees it; `ready` comes first. Raises `Failed` for one it cannot."""
         assert self._preview is not None
         return self._preview.sample(value, shape)
+
+    def tokens(self, values: list[Any], shape: str) -> list[int]:
+        """How many tokens each row has; 0 for one that cannot be used. `ready` comes first."""
+        assert self._preview is not None
+        return self._preview.tokens(values, shape)
 
     def close(self) -> None:
         """End the tokenizer's process."""
