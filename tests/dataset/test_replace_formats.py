@@ -127,6 +127,17 @@ def test_compressed_stays_compressed(tmp_path):
     assert [json.loads(line) for line in text.splitlines()] == changed(ROWS)
 
 
+def test_zst_stays_zst(tmp_path):
+    zstandard = pytest.importorskip("zstandard")
+    lines = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    path, out = tmp_path / "data.jsonl.zst", tmp_path / "out.jsonl.zst"
+    path.write_bytes(zstandard.ZstdCompressor().compress(lines))
+    result = replace(path, OLD, NEW, out=out)
+    assert (result.rows, result.replacements) == (60, 9)
+    with zstandard.open(out, "rt", encoding="utf-8") as made:
+        assert [json.loads(line) for line in made] == changed(ROWS)
+
+
 def test_columns_keep_their_schema(tmp_path):
     pa = pytest.importorskip("pyarrow")
     from pyarrow import ipc, parquet
