@@ -220,6 +220,7 @@ def _spread(values: list[float]) -> str:
 
 def _cell(text: str, most: int = 110) -> str:
     text = text.replace("|", "\\|").replace("\n", " ")
+    text = re.sub(r"https?://[^\s']+", "(a hub's address)", text)
     text = text if len(text) <= most else text[: most - 1] + "…"
     return f"`{text.replace('`', chr(39))}`" if ERROR.match(text) else text
 
