@@ -44,7 +44,7 @@ def _rows(report: CheckReport) -> Iterator[str]:
         yield ngettext("{count:,} warning", "{count:,} warnings", count).format(count=count)
     if report.broken:
         first, rows = report.broken[0], report.broken_rows
-        words = ngettext("{count:,} broken", "{count:,} broken", rows).format(count=rows)
+        words = _("{count:,} broken").format(count=rows)
         yield words + f": {_('row')} {first.row} {one_line(first.reason)}"
 
 
