@@ -72,7 +72,8 @@ def test_the_warm_up_verdict_is_mmengines_behaviour() -> None:
     real = json.loads(ran.stdout)
     assert set(real) == {"", "warmup-zero", "warmup-one-step"}
     for (ratio, epochs, per_epoch), verdict in zip(CASES, real, strict=True):
-        found = schedule.check(config(ratio, epochs), schedule.Plan(per_epoch, 10))
+        size = schedule.Plan(per_epoch, max(1, int(epochs * per_epoch)))
+        found = schedule.check(config(ratio, epochs), size)
         codes = {one.code for one in found if one.code.startswith("warmup")}
         assert codes == ({verdict} if verdict else set()), (ratio, epochs, per_epoch)
 
@@ -84,6 +85,21 @@ def test_the_fix_puts_the_warm_up_right(per_epoch: int) -> None:
     assert found.fix is not None
     assert found.fix.field == "warmup_ratio"
     assert schedule.check(config(found.fix.value, 1), size) == []
+
+
+def _by_iterations(end: int, **more: float) -> Loaded:
+    kind = {"type": {"$ref": "mmengine.optim:LinearLR"}, "by_epoch": False, "begin": 0}
+    return Loaded({"values": {"param_scheduler": [kind | {"end": end} | more]}})
+
+
+def test_a_warm_up_longer_than_the_training_is_told() -> None:
+    size = schedule.Plan(50, 100)
+    (found,) = schedule.check(_by_iterations(101, start_factor=1e-5), size)
+    assert (found.level, found.code) == ("warning", "warmup-beyond-end")
+    assert found.field == "param_scheduler.0.end"
+    assert schedule.check(_by_iterations(100, start_factor=1e-5), size) == []
+    # A fall that the training breaks off is no warm-up.
+    assert schedule.check(_by_iterations(101, start_factor=1.0, end_factor=0.0), size) == []
 
 
 def test_a_training_that_is_too_short_for_a_warm_up_gets_no_false_fix() -> None:

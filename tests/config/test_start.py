@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.config.checks import deepspeed as check_deepspeed
@@ -88,6 +90,23 @@ FLASH = nested(model__llm__attn_implementation="flash_attention_2")
             {"optim_wrapper": AMP} | nested(model__llm__torch_dtype={"$ref": "torch:float16"}),
             H100,
             ["fp16-weights"],
+        ),
+        (
+            {"optim_wrapper": AMP} | nested(model__llm__torch_dtype={"$ref": "torch:bfloat16"}),
+            H100,
+            ["fp16-weights"],
+        ),
+        (
+            {"optim_wrapper": AMP} | nested(model__llm__torch_dtype={"$ref": "torch:float32"}),
+            H100,
+            [],
+        ),
+        ({"optim_wrapper": AMP} | FLASH, H100, ["fp16-weights"]),
+        (
+            {"optim_wrapper": AMP}
+            | nested(model__llm__attn_implementation="flash_attention_2", model__lora__r=64),
+            H100,
+            [],
         ),
         ({"optim_wrapper": AMP}, None, ["amp-cpu"]),
         (QLORA, None, ["quantised-cpu"]),
@@ -284,3 +303,36 @@ def test_a_finding_names_the_setting_at_the_top(key: str, setting: str, line: in
 
 def test_a_config_that_turns_in_a_circle_ends() -> None:
     assert Wiring("a = b\nb = a\nc = dict(x=a)").setting("c.x") in ("a", "b")
+
+
+HALF = nested(model__llm__torch_dtype={"$ref": "torch:bfloat16"})
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "value"),
+    [
+        (HALF, "model.llm.torch_dtype", "float32"),
+        (FLASH, "model.llm.attn_implementation", "sdpa"),
+    ],
+)
+def test_weights_in_16_bits_have_a_fix(values: dict[str, Any], field: str, value: str) -> None:
+    (found,) = check_gpu.check(start({"optim_wrapper": AMP} | values, [0], (H100,)))
+    assert found.fix is not None
+    assert (found.code, found.fix.field, found.fix.value) == ("fp16-weights", field, value)
+
+
+def test_weights_in_16_bits_are_told_once_and_not_under_deepspeed() -> None:
+    values, two = {"optim_wrapper": AMP} | HALF, (H100, msgspec.structs.replace(H100, index=1))
+    assert codes(check_gpu.check(start(values, [0, 1], two))) == ["fp16-weights"]
+    assert not codes(check_gpu.check(start(values, [0], (H100,), deepspeed={})))
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("llama", ["fp16-weights"]), ("qwen3", [])])
+def test_xtuner_takes_an_installed_flash_attn_by_itself(
+    tmp_path: Path, kind: str, expected: list[str]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}), encoding="utf-8")
+    model = nested(model__llm__pretrained_model_name_or_path=str(tmp_path))
+    values = {"optim_wrapper": AMP} | model
+    assert codes(check_gpu.check(start(values, [0], (H100,)))) == expected
+    assert not codes(check_gpu.check(start(values, [0], (H100,), {"flash_attn": None})))

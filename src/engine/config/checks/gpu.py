@@ -21,6 +21,23 @@ _PASCAL = (6, 0)
 """The oldest for which bitsandbytes is built."""
 _FLASH = "flash_attention_2"
 _ATTENTION = "model.llm.attn_implementation"
+_DTYPE = "model.llm.torch_dtype"
+_TAKES_FLASH = frozenset(
+    [
+        "deepseek_v2",
+        "gemma",
+        "internlm2",
+        "internlm3",
+        "llama",
+        "mistral",
+        "mixtral",
+        "phi3",
+        "qwen2",
+        "qwen2_moe",
+        "starcoder2",
+    ]
+)
+"""Model types for which XTuner takes flash-attn by itself where it is installed."""
 
 
 def check(start: Start) -> Iterator[Finding]:
@@ -38,6 +55,8 @@ def check(start: Start) -> Iterator[Finding]:
         )
     if start.on_cpu:
         yield from _on_cpu(start)
+    else:
+        yield from _half_weights(start)
     for one in start.gpus:
         yield from _formats(start, one)
     yield from _attention(start)
@@ -116,15 +135,43 @@ def _formats(start: Start, one: Gpu) -> Iterator[Finding]:
             Fix(_ATTENTION, "sdpa"),
             _ATTENTION,
         )
-    if start.amp and not start.lora and start.dtype == "float16":
-        yield Finding(
-            ERROR,
-            "fp16-weights",
-            _("Weights in float16 cannot be trained with mixed precision"),
-            _("The gradient scaler refuses them: Attempting to unscale FP16 gradients."),
-            _("Take torch_dtype out of model.llm: the weights are then float32."),
-            field="model.llm.torch_dtype",
-        )
+
+
+def _half_weights(start: Start) -> Iterator[Finding]:
+    """AmpOptimWrapper always scales gradients, and torch's scaler takes none in 16 bits."""
+    frozen = start.config.get("model.freeze_llm") is True
+    if not start.amp or start.lora or frozen or start.quantized:
+        return
+    if _flash_halves(start):
+        field, value, cause = _ATTENTION, "sdpa", _("XTuner loads them so for flash-attn.")
+        fix = Fix(field, value)
+    elif start.dtype:
+        field, value, cause = _DTYPE, "float32", _("The config loads them so.")
+        fix = Fix(field, value, imports=("torch", value))
+    else:
+        return
+    yield Finding(
+        ERROR,
+        "fp16-weights",
+        _("Weights in 16 bits cannot be trained in full with AmpOptimWrapper"),
+        cause + " " + _("Its gradient scaler breaks off at the first step."),
+        _("Set {field} = {value}, or train with DeepSpeed, which needs no scaler.").format(
+            field=field, value=value
+        ),
+        fix,
+        field,
+    )
+
+
+def _flash_halves(start: Start) -> bool:
+    """Whether XTuner overrides the weights' format: with flash-attn it loads them in 16 bits."""
+    given = start.config.get(_ATTENTION)
+    if given is not None:
+        return bool(given == _FLASH)
+    folder = check_model.folder(start.config)
+    if folder is None or not start.config.versions.get("flash_attn"):
+        return False
+    return model_files.config(folder).get("model_type") in _TAKES_FLASH
 
 
 def _no_bits(card: str, bits: str, least: str) -> Finding:

@@ -151,6 +151,8 @@ def _scheduler(config: Loaded, size: Plan, index: int, scheduler: dict[str, Any]
     field = f"param_scheduler.{index}.end"
     if _name(scheduler).startswith("Linear") and end - begin < 2:
         return [_warmup(config, size, end - begin, field)]
+    if end > size.total and _rises(scheduler):
+        return [_never_warm(config, size, end, field)]
     if end <= begin:
         return [
             Finding(
@@ -165,6 +167,27 @@ def _scheduler(config: Loaded, size: Plan, index: int, scheduler: dict[str, Any]
             )
         ]
     return []
+
+
+def _rises(scheduler: dict[str, Any]) -> bool:
+    """Whether it is a warm-up (mmengine's defaults: from a third to the whole)."""
+    first, last = scheduler.get("start_factor", 1 / 3), scheduler.get("end_factor", 1.0)
+    numbers = isinstance(first, int | float) and isinstance(last, int | float)
+    return _name(scheduler).startswith("Linear") and numbers and first < last
+
+
+def _never_warm(config: Loaded, size: Plan, end: int, field: str) -> Finding:
+    ratio = warmup_ratio(config, size)
+    written = _uses_ratio(config, field)
+    return Finding(
+        WARNING,
+        "warmup-beyond-end",
+        _("The warm-up lasts {n} steps, the training {total}").format(n=end, total=size.total),
+        _("The learning rate would never reach its full value."),
+        _("Make the warm-up shorter or the training longer."),
+        Fix("warmup_ratio", ratio) if written and ratio is not None else None,
+        "warmup_ratio" if written else field,
+    )
 
 
 def _warmup(config: Loaded, size: Plan, steps: int, field: str) -> Finding:
