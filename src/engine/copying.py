@@ -57,11 +57,14 @@ def copy_config(
     )
 
 
-def point_config(source: ConfigSource, data: Path) -> None:
-    """Make a config that has a path train on `data`; it is not saved, a map module is."""
+def point_config(source: ConfigSource, data: Path, shape: str | None = None) -> None:
+    """Make a config that has a path train on `data`; it is not saved, a map module is.
+
+    `shape` is what `training_data` takes.
+    """
     assert source.path is not None, "the map module stands beside the config"
     module = module_of(source.path)
-    text = point(source, training_data(data, None, module), module)
+    text = point(source, training_data(data, shape, module), module)
     if text:
         write_module(source.path.with_name(f"{module}.py"), text, force=False)
 

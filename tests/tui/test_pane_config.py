@@ -371,6 +371,45 @@ async def test_the_dataset_that_is_open_is_taken_on_a_key(
         assert str(other.resolve()) in config.read_text(encoding="utf-8")
 
 
+async def test_a_copy_for_columns_of_ones_own_says_what_was_guessed(workspace: Workspace) -> None:
+    data = workspace.data / "问答.json"
+    rows = [{"question": f"你是谁{number}?", "answer": "我是尖米"} for number in range(8)]
+    data.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    workspace.remember(data=str(data))
+    app = app_on(workspace)
+    async with app.run_test(size=LARGE, notifications=True) as pilot:
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, ChooseConfig))
+        await pilot.press(*STOCK, "enter")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await pilot.pause()
+        await pilot.press("enter", "enter")
+        module, guess = "Saved configs/问答_map.py", "Column question is the question"
+        await until(pilot, lambda: shows(app, f"from {STOCK}", module, guess))
+        assert (workspace.configs / "问答_map.py").is_file()
+
+
+async def test_the_shape_that_was_chosen_goes_with_the_dataset(
+    workspace: Workspace, config: Path
+) -> None:
+    other = workspace.data / "另一个.json"
+    other.write_text(json.dumps([{"问": "你是谁?", "答": "我是尖米"}]), encoding="utf-8")
+    module = workspace.data / "我的.py"
+    text = (
+        "def map_fn(row):\n"
+        '    return {"conversation": [{"input": row["问"], "output": row["答"]}]}\n'
+    )
+    module.write_text(text, encoding="utf-8")
+    workspace.remember(data=str(other), shape=str(module))
+    app = app_on(workspace)
+    async with app.run_test(size=SMALL, notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press("a")
+        await until(pilot, lambda: "▸ p  preflight" in screen(app))
+        assert str(other.resolve()) in config.read_text(encoding="utf-8")
+        assert (config.parent / "助手_map.py").read_text(encoding="utf-8") == text
+
+
 async def test_sections_stand_beside_the_form_where_there_is_room(
     workspace: Workspace, config: Path
 ) -> None:

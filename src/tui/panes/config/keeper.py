@@ -169,8 +169,9 @@ class ConfigKeeper(Pane):
 
     def action_use_data(self) -> None:
         """Train on the dataset that is open in the Data pane."""
-        data = Path(self.workspace.last().data)
-        self.edit(lambda config: config.pointed_at(data))
+        last = self.workspace.last()
+        data, shape = Path(last.data), last.shape or None
+        self.edit(lambda config: config.pointed_at(data, shape))
 
     def action_write(self) -> None:
         """Write the file again that was deleted under the editor."""

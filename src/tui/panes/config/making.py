@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine.config.making.copy import Copied
 from engine.config.stock import catalogue
 from engine.config.stock.entry import Entry
 from engine.config.text.source import ConfigSource
@@ -96,12 +97,12 @@ def target_path(workspace: Workspace, name: str) -> Path:
     return path
 
 
-def make(workspace: Workspace, settings: Settings, stock: Path, name: str, model: str) -> Path:
-    """Copy `stock`, pointed at `model` and at the dataset that is open; return the new file."""
+def make(workspace: Workspace, settings: Settings, stock: Path, name: str, model: str) -> Copied:
+    """Copy `stock`, pointed at `model` and at the dataset that is open. Raises `Problem`."""
     last = workspace.last()
     data = Path(last.data) if last.data else None
     local = workspace.resolve(model) if model else None
-    copied = copy_config(
+    return copy_config(
         stock,
         target_path(workspace, name),
         settings=settings,
@@ -111,4 +112,3 @@ def make(workspace: Workspace, settings: Settings, stock: Path, name: str, model
         model=(str(local) if local and local.exists() else model) or None,
         template=last.template or None,
     )
-    return copied.path

@@ -121,9 +121,12 @@ class OpenConfig:
         """Preflight's proposal is taken. Raises `Problem`."""
         return self._with(lambda source: apply(source, fix))
 
-    def pointed_at(self, data: Path) -> OpenConfig:
-        """The config trains on the file `data`. Raises `Problem`."""
-        return self._with(lambda source: copying.point_config(source, data))
+    def pointed_at(self, data: Path, shape: str | None) -> OpenConfig:
+        """The config trains on the file `data`, whose rows have `shape`. Raises `Problem`.
+
+        `shape` None: the rows tell.
+        """
+        return self._with(lambda source: copying.point_config(source, data, shape))
 
     def _with(self, edit: Callable[[ConfigSource], None]) -> OpenConfig:
         source = ConfigSource(self.source.text, self.path)

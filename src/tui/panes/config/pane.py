@@ -29,6 +29,7 @@ from tui.widgets.strips import Line
 
 if TYPE_CHECKING:  # the engine's parts load when a config is first opened
     from engine.config.checks.findings import Finding
+    from engine.config.making.copy import Copied
     from tui.panes.config.opened import OpenConfig
 
 _ALWAYS = frozenset({"new", "open"})
@@ -225,10 +226,19 @@ class ConfigPane(ConfigKeeper):
         )
         if answers is None:
             return
-        path = await asyncio.to_thread(
+        made = await asyncio.to_thread(
             making.make, self.workspace, self.settings, stock, answers[0], answers[1].strip()
         )
-        self.read(path)
+        self.read(made.path)
+        self._tell(made)
+
+    def _tell(self, made: Copied) -> None:
+        """What else a copy wrote, and what was guessed for it."""
+        if made.module is not None:
+            name = one_line(self.workspace.relative(made.module))
+            self.notify(_("Saved {path}").format(path=name), markup=False)
+        for note in made.notes:
+            self.notify(one_line(note), markup=False)
 
     @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_open(self) -> None:
