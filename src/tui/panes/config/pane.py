@@ -280,7 +280,7 @@ class ConfigPane(ConfigKeeper):
     def _data_to_use(self) -> str:
         """The open dataset, when the config does not train on it yet."""
         data = self.workspace.last().data
-        if not data or self.config is None or not Path(data).is_file():
+        if not data or self.config is None or not Path(data).exists():
             return ""
         return "" if str(Path(data).resolve()) in self.config.source.text else data
 
