@@ -254,19 +254,19 @@ async def test_a_config_broken_elsewhere_is_told_with_its_line_and_left_alone(
         await pilot.press("enter")
         await type_over(pilot, "9e-4")
         await pilot.press("enter")
-        await until(pilot, lambda: "was changed elsewhere" in screen(app))
+        await until(pilot, lambda: shows(app, "was changed elsewhere"))
         assert config.read_text(encoding="utf-8") == "lr = 2e-4\nbroken = (\n"
         # Put right there, it is read again here.
         config.write_text("lr = 4e-4\n", encoding="utf-8")
         await until(pilot, lambda: "read again" in screen(app))
         assert pane(app).form.editor.value == "9e-4"
         await pilot.press("escape")
-        assert "4e-4" in screen(app)
+        await until(pilot, lambda: shows(app, "4e-4"))
         # And when the setting is gone, so is the field that edited it.
         await pilot.press("enter")
         config.write_text("max_length = 64\n", encoding="utf-8")
-        await until(pilot, lambda: "max_length" in screen(app))
-        assert not pane(app).form.editing and app.focused is pane(app).form.fields
+        await until(pilot, lambda: shows(app, "max_length") and not pane(app).form.editing)
+        await until(pilot, lambda: app.focused is pane(app).form.fields)
 
 
 async def test_a_file_deleted_under_the_editor_is_written_again_on_a_key(
