@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,23 +89,38 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[t
         yield folder, missing
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With two workers, all that trains runs on one of them; the other takes the rest by file.
-
-    Two trainings at once would fight for the cores. They come first, since they
-    are the longest group, and what looks at their shared run comes last.
-
-    pytest-xdist 3.8 does not see the groups under pytest 9.2 (whose items have
-    no ``_nodeid`` to write them into): until it does, only the order holds.
-    """
+    """What trains comes first, since it takes longest; what looks at the shared run comes last."""
 
     def turn(item: pytest.Item) -> int:
-        if item.get_closest_marker("trains") is not None:
+        if item.path in training():
             return 0
         return 2 if "trained_run" in getattr(item, "fixturenames", ()) else 1
 
-    for item in items:
-        group = "training" if turn(item) == 0 else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=turn)
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """All that trains runs on one worker: two trainings at once would fight for the cores.
+
+    The other worker takes the rest, a file at a time, so that what a file makes for
+    its tests is made once.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    files = {str(path.relative_to(ROOT)) for path in training()}
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "training" if file in files else file
+
+    return ByFile(config, log)
+
+
+@functools.cache
+def training() -> frozenset[Path]:
+    """The files with tests that train."""
+    files = (ROOT / "tests").rglob("test_*.py")
+    return frozenset(file for file in files if "pytest.mark.trains" in file.read_text())
