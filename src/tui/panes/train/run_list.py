@@ -1,0 +1,144 @@
+"""The list of runs: which there are, which one is chosen, which are marked for comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.message import Message
+
+from tui.panes.train import words
+from tui.panes.train.observer import Run
+from tui.panes.train.step import first_choice
+from tui.widgets.table import VirtualTable
+
+
+class RunList(Vertical):
+    """One line a run; the one under the cursor is the chosen one."""
+
+    DEFAULT_CSS = """
+    RunList { height: 4; }
+    RunList > VirtualTable { height: 1fr; }
+    """
+
+    class Chosen(Message):
+        """Another run is chosen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chosen = ""
+        """The folder of the run that is chosen; "" when there is none."""
+        self.moved = False
+        """Whether the user chose it since `moved` was last set to False."""
+        self._runs: Sequence[Run] = ()
+        self._marked: list[str] = []
+        self._comparing = True
+        self._rows: list[list[str]] = []
+        self._awaited = ""
+
+    def compose(self) -> ComposeResult:
+        """A table; its columns depend on the room there is."""
+        yield VirtualTable(words.columns(False), id="runs")
+
+    @property
+    def table(self) -> VirtualTable:
+        """What has the focus when the list has it."""
+        return self.query_one(VirtualTable)
+
+    # What the pane calls
+
+    def show(self, runs: Sequence[Run], last: str) -> None:
+        """Show `runs`; `last` is the folder of the one to begin with, when none is in progress."""
+        self._catch_up()
+        self._runs = runs
+        new = self.run(self._awaited)
+        if new is not None:
+            self._choose(self._awaited)
+            self._awaited = ""
+        elif self.run(self.chosen) is None:
+            self._choose(first_choice(runs, last))
+        self._draw()
+        if new is not None:
+            self.table.move_to(runs.index(new))
+
+    def wide(self, wide: bool) -> None:
+        """Whether the list has a column of its own beside the run."""
+        self.table.columns = words.columns(wide)
+        self.table.refresh()
+
+    def await_run(self, folder: str) -> None:
+        """Choose the run in `folder` as soon as it is seen."""
+        self._awaited, self.moved = folder, True
+
+    def run(self, folder: str) -> Run | None:
+        """The run in `folder`."""
+        return next((run for run in self._runs if run.summary.dir == folder), None)
+
+    @property
+    def current(self) -> Run | None:
+        """The run that a key acts on."""
+        self._catch_up()
+        return self.run(self.chosen)
+
+    @property
+    def compared(self) -> list[Run]:
+        """The runs to overlay on the chosen one."""
+        marked = self._marked if self._comparing else []
+        found = [self.run(folder) for folder in marked if folder != self.chosen]
+        return [run for run in found if run is not None]
+
+    def mark(self) -> None:
+        """Mark the run under the cursor for comparison, or take the mark away."""
+        self._catch_up()
+        if self.chosen in self._marked:
+            self._marked.remove(self.chosen)
+        elif self.chosen:
+            self._marked.append(self.chosen)
+            self._comparing = True
+        self._draw()
+        self.table.action_move(1)
+
+    def compare(self) -> bool:
+        """Overlay the marked runs, or show the chosen one alone; False when none is marked."""
+        if not self._marked:
+            return False
+        self._comparing = not self._comparing
+        return True
+
+    # Inside
+
+    def _choose(self, folder: str) -> None:
+        if folder != self.chosen:
+            self.chosen = folder
+            self.post_message(self.Chosen())
+
+    def _catch_up(self) -> None:
+        """Choose what the cursor is on: keys typed fast come before the table's message."""
+        at = self.table.cursor
+        if at is not None and at < len(self._runs):
+            self._choose(self._runs[at].summary.dir)
+
+    @on(VirtualTable.Moved)
+    def _cursor_moved(self, event: VirtualTable.Moved) -> None:
+        event.stop()
+        if event.index < len(self._runs):
+            self.moved = True
+            self._choose(self._runs[event.index].summary.dir)
+
+    def _draw(self) -> None:
+        rows = [words.row(run, run.summary.dir in self._marked) for run in self._runs]
+        before, self._rows = self._rows, rows
+        if [row[1] for row in rows] != [row[1] for row in before]:
+            at = [run.summary.dir for run in self._runs].index(self.chosen) if self._runs else 0
+            self.table.set_source(
+                len(rows),
+                lambda index: self._rows[index],
+                lambda index: words.KINDS.get(self._runs[index].summary.state, ""),
+                at,
+            )
+            return
+        for index, (row, old) in enumerate(zip(rows, before, strict=True)):
+            if row != old:
+                self.table.rows_ready(index, index + 1)
