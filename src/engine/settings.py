@@ -1,15 +1,18 @@
 """The user's settings: one TOML file, overridden by the environment.
 
 The file is ``$XDG_CONFIG_HOME/tunedeck/settings.toml``; each setting may also
-come from ``TUNEDECK_<NAME>`` (``TUNEDECK_LANGUAGE=zh``), which wins.
+come from ``TUNEDECK_<NAME>`` (``TUNEDECK_LANGUAGE=zh``), which wins. A setting of
+a table has the table's name before its own (``TUNEDECK_SLURM_PARTITION``).
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import platformdirs
@@ -22,6 +25,48 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+class Nodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the nodes of one run find each other (the table ``[nodes]``)."""
+
+    address: str = ""
+    """Where the others reach the first node: a host or an IP address. ``{host}``
+    stands for its host name (``{host}i`` on a cluster that calls its fast network
+    so). "" is the address of this machine that the others see; on Slurm, the node's."""
+    port: int = 0
+    """The port there; 0 chooses one."""
+    patience: int = 600
+    """Seconds that the nodes wait for one another at the start."""
+
+
+class Slurm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What Slurm is asked for (the table ``[slurm]``). Empty: the cluster's own default."""
+
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    time: str = ""
+    """The time limit as sbatch takes it: ``08:00:00``, ``2-12:00:00``."""
+    constraint: str = ""
+    gpus: int = 1
+    """On each node; 0 trains on CPUs."""
+    gpu_type: str = ""
+    """As the cluster calls it (``a100``)."""
+    gpu_option: Literal["gpus-per-node", "gres"] = "gpus-per-node"
+    """How the cluster wants GPUs asked for: some take only one of the two."""
+    cpus: int = 0
+    """On each node."""
+    memory: str = ""
+    """On each node, as sbatch takes it: ``200G``."""
+    warning: int = 300
+    """Seconds before the time limit at which the run saves a checkpoint and ends:
+    more than one step and one checkpoint take."""
+    continues: int = 0
+    """How many times a run goes back into the queue by itself, to go on from its last
+    checkpoint, after the time limit, a preemption or the loss of a node."""
+    extra: tuple[str, ...] = ()
+    """More options of sbatch, passed last (``--reservation=night``)."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +82,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the app asks the terminal for mouse reports (costs bytes, and text selection)."""
     threads: int = 0
     """CPU threads for workers and training on a CPU; 0 leaves the libraries' own choice."""
+    nodes: Nodes = Nodes()
+    slurm: Slurm = Slurm()
 
     @property
     def python(self) -> str:
@@ -63,18 +110,42 @@ def load() -> Settings:
             str(error),
             _("Correct the file, or remove it to start from the defaults."),
         ) from error
-    for name in Settings.__struct_fields__:
-        value = os.environ.get(f"TUNEDECK_{name.upper()}")
-        if value is not None:
-            values[name] = value
+    _override(values)
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise Problem(
             _("A setting is not right (in {path} or a TUNEDECK_ variable)").format(path=source),
             str(error),
-            _("Known settings: {names}.").format(names=", ".join(Settings.__struct_fields__)),
+            _("Known settings: {names}.").format(names=", ".join(known())),
         ) from error
+
+
+def known() -> list[str]:
+    """The names of all settings; those of a table with its name and a dot before."""
+    return [".".join(path) for path, _kind in _fields(Settings)]
+
+
+def _fields(kind: Any, table: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for field in msgspec.structs.fields(kind):
+        place = (*table, field.encode_name)
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from _fields(field.type, place)
+        else:
+            yield place, field.type
+
+
+def _override(values: dict[str, Any]) -> None:
+    """Put what the environment says over `values`. A list there is written as in a shell."""
+    for (*tables, name), kind in _fields(Settings):
+        value = os.environ.get("_".join(["TUNEDECK", *tables, name]).upper())
+        if value is None:
+            continue
+        place: Any = values
+        for table in tables:
+            place = place.setdefault(table, {}) if isinstance(place, dict) else None
+        if isinstance(place, dict):  # else the file is wrong there, which is told of next
+            place[name] = shlex.split(value) if kind == tuple[str, ...] else value
 
 
 def save(**changes: str | bool | int) -> None:
