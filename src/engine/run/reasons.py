@@ -90,15 +90,16 @@ def say(cause: Cause | None) -> Words:
     rule = _BY_CODE.get(cause.code)
     if rule is None:
         return Words(cause.code, "")
-    return Words(_fill(rule.reason, cause), _fill(rule.todo, cause))
+    return Words(fill(rule.reason, cause.values), fill(rule.todo, cause.values))
 
 
-def _fill(sentence: str, cause: Cause) -> str:
-    return _(sentence).format_map(_Values(cause.values)) if sentence else ""
+def fill(sentence: str, values: dict[str, str]) -> str:
+    """`sentence` of a table in the language in use, with `values`; "" stays empty."""
+    return _(sentence).format_map(_Values(values)) if sentence else ""
 
 
 class _Values(dict[str, str]):
-    """The values of a cause; one that the log did not tell is a question mark."""
+    """The values of a sentence; one that is not known is a question mark."""
 
     def __missing__(self, name: str) -> str:
         return "?"

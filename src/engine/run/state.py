@@ -32,6 +32,7 @@ EVENTS = "events.jsonl"
 LOG = "trainer.log"
 SUPERVISOR_LOG = "supervisor.log"
 GPU_METRICS = "metrics/gpu.jsonl"
+NOTES = "notes.json"
 CONFIG_FOLDER = "config"
 STOP = "stop"
 KILL = "kill"
@@ -73,6 +74,19 @@ class RunRecord(msgspec.Struct, frozen=True):
     """The workspace's commit, "+changes" when it had some; "" outside of git."""
 
 
+class Wait(msgspec.Struct, frozen=True):
+    """What a queued run waits for. With both, first for the run, then for the GPUs."""
+
+    after: str = ""
+    """The folder of the run whose end it waits for; "" for none."""
+    needs: Literal["success", "end"] = "success"
+    """"end": it goes on whatever became of that run."""
+    free: bool = False
+    """Until nobody holds memory on its GPUs."""
+    place: float = 0.0
+    """Its place in the queue: the lowest is first. Seconds since the epoch, unless moved."""
+
+
 class Order(msgspec.Struct, frozen=True):
     """What the supervisor is to do now; replaced at every start (``order.json``)."""
 
@@ -85,6 +99,8 @@ class Order(msgspec.Struct, frozen=True):
     gpus: list[int]
     resume: str = ""
     """The checkpoint to go on from."""
+    wait: Wait | None = None
+    """What is waited for before the trainer starts; None starts it at once."""
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -127,11 +143,18 @@ class RunState(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, state=word, changed=time.time(), **changes)
 
 
+class Alarm(msgspec.Struct, frozen=True):
+    """What is wrong with a run while it runs: a row of `engine.run.alarms.table`, and values."""
+
+    code: str
+    values: dict[str, str] = {}
+
+
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of ``events.jsonl``."""
 
     time: float
-    event: Literal["state", "start", "checkpoint"]
+    event: Literal["state", "start", "checkpoint", "alarm", "alarm-over"]
     state: Word | None = None
     """For "state": what the run became."""
     step: int | None = None
@@ -143,6 +166,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     cause: Cause | None = None
     command: list[str] | None = None
     """For "start"."""
+    alarm: Alarm | None = None
+    """For "alarm" (it is raised) and "alarm-over"."""
 
 
 class Facts(msgspec.Struct, frozen=True):

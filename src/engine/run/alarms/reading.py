@@ -1,0 +1,69 @@
+"""Which alarms a run has now: read from its events, which only grow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from engine.run import state
+from engine.run.alarms import table
+from engine.run.state import Alarm, Event
+
+if TYPE_CHECKING:
+    from engine.run.folder import RunFolder
+
+
+class Reader:
+    """Reads what is new in a run's events; cheap enough to ask several times a second."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / state.EVENTS
+        self._offset = 0
+        self._raised: dict[str, Alarm] = {}
+
+    def raised(self) -> list[Alarm]:
+        """The alarms of the newest start that are not over, in the order they were raised."""
+        for event in self._new():
+            if event.event == "start":
+                self._raised.clear()
+            elif event.alarm is not None and event.event == "alarm":
+                self._raised[event.alarm.code] = event.alarm
+            elif event.alarm is not None:
+                self._raised.pop(event.alarm.code, None)
+        return list(self._raised.values())
+
+    def standing(self, living: bool) -> list[Alarm]:
+        """Those of `raised` that count for a run that lives, or that has ended."""
+        return [alarm for alarm in self.raised() if living or table.row(alarm).lasting]
+
+    def _new(self) -> list[Event]:
+        try:
+            size = self._path.stat().st_size
+            if size == self._offset:
+                return []
+            if size < self._offset:  # another file: what was read does not count
+                self._offset = 0
+                self._raised.clear()
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return []
+        end = data.rfind(b"\n") + 1
+        self._offset += end
+        events = (_event(line) for line in data[:end].split(b"\n") if line)
+        return [event for event in events if event is not None]
+
+
+def current(run: RunFolder) -> list[Alarm]:
+    """The alarms of `run`: raised and not over. Of a run that has ended, those about its result."""
+    return run.alarms()
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        return msgspec.json.decode(line, type=Event)
+    except msgspec.MsgspecError:
+        return None
