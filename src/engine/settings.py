@@ -69,6 +69,17 @@ class Slurm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """More options of sbatch, passed last (``--reservation=night``)."""
 
 
+class Alarms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a run that needs its user reaches them (the table ``[alarms]``; docs/alarms.md)."""
+
+    hook: str = ""
+    """A command for /bin/sh: run at each alarm, at its end, and when a run ends."""
+    bell: bool = False
+    """Whether the app rings the terminal's bell as well."""
+    off: tuple[str, ...] = ()
+    """Codes of alarms that are not wanted (``["loss-spike"]``)."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the user chose. Every field has a default that works."""
 
@@ -82,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the app asks the terminal for mouse reports (costs bytes, and text selection)."""
     threads: int = 0
     """CPU threads for workers and training on a CPU; 0 leaves the libraries' own choice."""
+    alarms: Alarms = Alarms()
     nodes: Nodes = Nodes()
     slurm: Slurm = Slurm()
 
