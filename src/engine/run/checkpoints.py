@@ -1,9 +1,18 @@
-"""The checkpoints of a run, in both forms that XTuner writes."""
+"""The checkpoints of a run, in both forms that XTuner writes.
+
+Whether one is whole is told without torch and without reading its tensors: a
+``.pth`` is a zip, which has its list of contents at its end; a folder of
+DeepSpeed's says how many ranks wrote into it. What a run of ours writes bears
+its name only when it is whole (`engine.train.saving`); plain XTuner writes
+under the final name, and is killed in the middle of it.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+import shutil
 import zipfile
 from bisect import bisect_right
 from pathlib import Path
@@ -14,6 +23,15 @@ import msgspec
 from engine.run.progress import History
 
 _NAME = re.compile(r"(iter|epoch)_(\d+)\.pth")
+_PARTS = ".*.pth*.part"
+"""Checkpoints of ours that are being written."""
+
+# In the pickle of DeepSpeed's model states. A number follows its key, with at most the
+# order to remember the key between them; so does None.
+_MEMO = rb"(?:q.|r.{4})?"
+_RANKS = re.compile(rb"dp_world_size" + _MEMO + rb"(?:K(.)|M(..))", re.DOTALL)
+_NO_OPTIMIZER = re.compile(rb"X\x09\x00\x00\x00optimizer" + _MEMO + rb"N", re.DOTALL)
+_RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_(\d+)_(model|optim)_states\.pt")
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -48,18 +66,78 @@ def find(folder: Path, history: History | None = None) -> list[Checkpoint]:
     return sorted(found, key=lambda one: one.step)
 
 
+def clear_parts(folder: Path) -> None:
+    """Remove what saves that were cut short left in `folder`; nobody may be writing there."""
+    for part in folder.glob(_PARTS):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
 def _look(path: Path, step: int, history: History | None) -> Checkpoint:
     loss = _loss(history, step) if history is not None else None
     if path.is_dir():
         parts = [part for part in path.rglob("*") if part.is_file()]
         size = sum(part.stat().st_size for part in parts)
-        # Each rank writes its parts in place; a cut-off zip has no directory at its end.
-        states = [part for part in parts if part.suffix == ".pt"]
-        complete = any("model_states" in part.name for part in states) and all(
-            zipfile.is_zipfile(part) for part in states
-        )
-        return Checkpoint(path, step, "deepspeed", size, complete, loss)
-    return Checkpoint(path, step, "file", path.stat().st_size, zipfile.is_zipfile(path), loss)
+        return Checkpoint(path, step, "deepspeed", size, _whole_folder(parts), loss)
+    return Checkpoint(path, step, "file", path.stat().st_size, _whole_file(path), loss)
+
+
+def _whole_file(path: Path) -> bool:
+    seen = path.stat()
+    return _is_whole_zip(path, seen.st_ino, seen.st_size, seen.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_whole_zip(path: Path, _inode: int, _size: int, _changed: int) -> bool:
+    """Whether the list of contents is there and all contents are: asked once a file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # It is at the end, so what it lists has been written before it. A file whose
+            # beginning is missing or shifted is told by where its entries would lie.
+            first = min((entry.header_offset for entry in archive.infolist()), default=-1)
+        with path.open("rb") as file:
+            return first == 0 and file.read(4) == b"PK\x03\x04"
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+
+
+def _whole_folder(parts: list[Path]) -> bool:
+    """Whether each rank's share of DeepSpeed's folder is there, and whole."""
+    states = [part for part in parts if part.suffix == ".pt"]
+    models = [part for part in states if "model_states" in part.name]
+    if not models or not all(_whole_file(part) for part in states):
+        return False
+    ranks, needs_optimizer = _promised(models[0])
+    shares = {
+        kind: {
+            int(found[1])
+            for part in states
+            if (found := _RANK.search(part.name)) and found[3] == kind
+        }
+        for kind in ("model", "optim")
+    }
+    if not shares["optim"] and needs_optimizer:
+        return False
+    # Without ZeRO there is no optim file; before ZeRO-3, one model file for all ranks.
+    return all(not share or share == set(range(ranks)) for share in shares.values())
+
+
+def _promised(model_states: Path) -> tuple[int, bool]:
+    """How many ranks wrote the folder of `model_states`, and whether optimizers lie beside it."""
+    seen = model_states.stat()
+    return _read_promise(model_states, seen.st_ino, seen.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_promise(model_states: Path, _inode: int, _changed: int) -> tuple[int, bool]:
+    with zipfile.ZipFile(model_states) as archive:
+        names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        pickle = archive.read(names[0]) if names else b""
+    ranks = _RANKS.search(pickle)
+    count = int.from_bytes(ranks[1] or ranks[2], "little") if ranks else 1
+    return count, _NO_OPTIMIZER.search(pickle) is not None
 
 
 def _loss(history: History, step: int) -> float | None:

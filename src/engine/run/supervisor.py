@@ -23,7 +23,7 @@ import msgspec
 
 from engine import files
 from engine.machine import gpu
-from engine.run import processes, reasons, state
+from engine.run import checkpoints, processes, reasons, state
 from engine.run.processes import MARK, Identity
 from engine.run.state import Cause, Event, Facts, Order, RunState, Word
 
@@ -51,6 +51,7 @@ class Supervisor:
         """Start the trainer and stay until it is gone and the end is written."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
         (self.folder / state.FACTS).unlink(missing_ok=True)
+        checkpoints.clear_parts(self.folder)
         try:
             trainer = self._start()
         except OSError as error:
@@ -204,6 +205,7 @@ class Supervisor:
         """Write the final state; a full disk is waited for, up to ten minutes."""
         for name in (state.STOP, state.KILL):
             (self.folder / name).unlink(missing_ok=True)
+        checkpoints.clear_parts(self.folder)  # which may be what fills the disk
         until = time.monotonic() + 600
         changes = {"exit": status, "cause": cause, "ended": time.time()}
         while not self._written(word, changes):

@@ -22,9 +22,10 @@ def main() -> None:
     shims.apply()
     from xtuner.tools.train import main as train
 
-    from engine.train import hooks
+    from engine.train import hooks, saving
 
     hooks.install()
+    saving.install()
     with contextlib.suppress(hooks.Stopped):
         train()
     _leave_group()

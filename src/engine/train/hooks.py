@@ -7,15 +7,16 @@ it, and neither the config's dump nor the checkpoints name it.
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from mmengine.dist import barrier, broadcast, get_world_size, is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import FlexibleRunner, Runner
+
+from engine.train import saving
 
 STOP_FILE = "stop"
 FACTS_FILE = "trainer.json"
@@ -71,7 +72,7 @@ class RunHook(Hook):  # type: ignore[misc]  # mmengine has no types
         if self.is_last_train_iter(runner) or not _stop_wanted(runner):
             return
         step = runner.iter + 1
-        save_checkpoint(runner, step)
+        saving.save_now(runner, step)
         barrier()
         self._note(runner, stopped=step)
         runner.logger.info(f"Stopped on request after iteration {step}.")
@@ -84,55 +85,6 @@ class RunHook(Hook):  # type: ignore[misc]  # mmengine has no types
             temporary = path.with_suffix(".part")
             temporary.write_text(json.dumps(self._facts) + "\n", encoding="utf-8")
             temporary.replace(path)
-
-
-def save_checkpoint(runner: Any, step: int) -> None:
-    """Save as CheckpointHook would after iteration `step`: same name, same content.
-
-    A checkpoint that the hook has just saved is not saved again. The oldest
-    one above ``max_keep_ckpts`` goes after the new one is written.
-    """
-    hook = next((one for one in runner.hooks if isinstance(one, CheckpointHook)), None)
-    folder = hook.out_dir if hook is not None and hook.out_dir else runner.work_dir
-    name = f"iter_{step}.pth" if hook is None or hook.by_epoch else hook.filename_tmpl.format(step)
-    path = os.path.join(folder, name)  # noqa: PTH118 (mmengine writes it as a string)
-    if hook is not None and hook.last_ckpt == path:
-        return
-    runner.logger.info(f"Saving checkpoint at {step} iterations")
-    outdated = _rotate(runner, hook, step, folder)
-    runner.message_hub.update_info("last_ckpt", path)
-    runner.save_checkpoint(
-        folder,
-        name,
-        save_optimizer=hook.save_optimizer if hook is not None else True,
-        save_param_scheduler=hook.save_param_scheduler if hook is not None else True,
-        meta={"epoch": runner.epoch, "iter": step},
-        by_epoch=False,
-    )
-    if is_main_process():
-        (Path(runner.work_dir) / "last_checkpoint").write_text(path, encoding="utf-8")
-        if outdated is not None:
-            _remove(outdated)
-
-
-def _rotate(runner: Any, hook: Any, step: int, folder: str) -> Path | None:
-    """Enter `step` into the hook's list of kept checkpoints; return the one to remove."""
-    if hook is None or hook.by_epoch or hook.max_keep_ckpts <= 0:
-        return None
-    kept = hook.keep_ckpt_ids
-    outdated = kept.popleft() if len(kept) >= hook.max_keep_ckpts else None
-    kept.append(step)
-    runner.message_hub.update_info("keep_ckpt_ids", list(kept))
-    return None if outdated is None else Path(folder) / hook.filename_tmpl.format(outdated)
-
-
-def _remove(checkpoint: Path) -> None:
-    import shutil
-
-    if checkpoint.is_dir():
-        shutil.rmtree(checkpoint, ignore_errors=True)
-    else:
-        checkpoint.unlink(missing_ok=True)
 
 
 def _stop_wanted(runner: Any) -> bool:
