@@ -13,6 +13,7 @@ import math
 import re
 from array import array
 from bisect import bisect_left
+from collections.abc import Container
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
@@ -53,6 +54,8 @@ class History:
     def __init__(self) -> None:
         self.step = array("q")
         self.values = {name: array("d") for name in FIELDS}
+        self.named: set[str] = set()
+        """Which of `FIELDS` were written at all: there, a NaN is a value and not a gap."""
 
     def __len__(self) -> int:
         return len(self.step)
@@ -103,11 +106,17 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Follower:
-    """Reads what is new since the last look; cheap enough to ask several times a second."""
+    """Reads what is new since the last look; cheap enough to ask several times a second.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: the run's.
+        but: names of starts (``YYYYmmdd_HHMMSS``) whose points are left out.
+    """
+
+    def __init__(self, folder: Path, but: Container[str] = ()) -> None:
         self.folder = folder
         self.history = History()
+        self._but = but
         self._offsets: dict[Path, int] = {}
         self._steps: int | None = None
         self._facts_seen = 0
@@ -122,7 +131,9 @@ class Follower:
         """The scalars of every start, in order of time."""
         try:
             starts = sorted(
-                entry for entry in self.folder.iterdir() if _START.fullmatch(entry.name)
+                entry
+                for entry in self.folder.iterdir()
+                if _START.fullmatch(entry.name) and entry.name not in self._but
             )
         except OSError:
             return []
@@ -141,6 +152,7 @@ class Follower:
             return
         end = data.rfind(b"\n") + 1
         self._offsets[path] = offset + end
+        self.history.named.update(name for name in FIELDS if f'"{name}"'.encode() in data)
         lines = map(_parse, data[:end].split(b"\n"))
         self.history.add([line for line in lines if line is not None])
 
