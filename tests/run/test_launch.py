@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
+import platform
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from engine.errors import Problem
 from engine.machine import gpu
 from engine.machine.gpu import Gpu, Gpus
 from engine.run import launch
-from engine.settings import Settings
+from engine.settings import Nodes, Settings
 from engine.workspace import Workspace
 
 
@@ -106,3 +109,34 @@ def test_configs_that_cannot_be(workspace: Workspace, kind: str) -> None:
         launch.plan(path, workspace=workspace, settings=Settings(), gpus=[])
     assert caught.value.why and caught.value.todo
     assert not workspace.runs.exists()
+
+
+def test_a_line_for_each_node(workspace: Workspace) -> None:
+    chosen = Settings(nodes=Nodes(address="{host}i", port=29511, patience=90))
+    config = workspace.root / "assistant.py"
+    made = launch.plan(
+        config, workspace=workspace, settings=chosen, gpus=[], launcher="nodes", nodes=2
+    )
+    assert (made.launcher, made.nodes, made.processes) == ("nodes", 2, 2)
+    first, second = ([*shlex.split(line)] for line in made.lines)
+    assert first[:3] == ["cd", str(workspace.root), "&&"]
+    assert f"TUNEDECK_RUN={made.dir}" in first and first[-len(made.command) :] == made.command
+    for number, words in enumerate((first, second)):
+        said = dict(zip(words, words[1:], strict=False))
+        assert (said["--nnodes"], said["--node-rank"]) == ("2", str(number))
+        assert (said["--master-addr"], said["--master-port"]) == (f"{platform.node()}i", "29511")
+        assert said["--rdzv-conf"] == "timeout=90" and words[-1] == "pytorch"
+
+
+def test_an_address_is_found_that_others_can_use(workspace: Workspace) -> None:
+    made = plan(workspace, gpus=[], launcher="nodes", nodes=2)
+    at = made.command.index("--master-addr") + 1
+    assert ipaddress.ip_address(made.command[at])
+    assert 20000 <= int(made.command[at + 2]) < 30000
+
+
+def test_processes_are_shared_out_equally(workspace: Workspace) -> None:
+    made = plan(workspace, gpus=[], launcher="nodes", nodes=2, processes=4)
+    assert made.command[made.command.index("--nproc-per-node") + 1] == "2"
+    with pytest.raises(Problem, match="do not fit 2 nodes"):
+        plan(workspace, gpus=[], launcher="nodes", nodes=2, processes=3)

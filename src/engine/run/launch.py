@@ -20,10 +20,13 @@ from engine import files
 from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.machine import doctor
-from engine.run import beside, program, state
+from engine.run import beside, inputs, program, queue, state
+from engine.run import nodes as by_hand
 from engine.run.folder import RunFolder
-from engine.run.state import Order, RunRecord, RunState
-from engine.settings import Settings
+from engine.run.launchers import MAKERS, Wish
+from engine.run.slurm import script
+from engine.run.state import Launcher, Order, RunRecord, RunState, Wait
+from engine.settings import Settings, Slurm
 from engine.worker.client import command, environment
 from engine.workspace import Workspace
 
@@ -50,10 +53,22 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     deepspeed: str
     workspace: Path
     resume: str = ""
+    wait: Wait | None = None
+    """What it waits for in the queue; None starts it at once."""
+    launcher: Launcher = "local"
+    nodes: int = 1
+    lines: list[str] = []
+    """For "nodes": what is typed on each; the first runs here, under our supervisor."""
+    script: str = ""
+    """For "slurm": the batch script."""
+    slurm: Slurm | None = None
+    """For "slurm": what it is asked for."""
 
     @property
     def shown(self) -> str:
         """The command as one would type it in the workspace's folder."""
+        if self.launcher == "slurm":
+            return script.shown(self.dir)
         values = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
         return " ".join([*values, shlex.join(self.command)])
 
@@ -69,6 +84,10 @@ def plan(
     deepspeed: str | None = None,
     processes: int | None = None,
     resume: str | None = None,
+    launcher: Launcher = "local",
+    nodes: int = 1,
+    slurm: Slurm | None = None,
+    wait: Wait | None = None,
 ) -> LaunchPlan:
     """How to run `config`.
 
@@ -78,12 +97,17 @@ def plan(
         settings: names the training interpreter.
         name: the run's name; None makes one from the config's.
         work_dir: the run's folder; None puts it into the workspace's runs.
-        gpus: which GPUs; None takes the one with the most free memory, none
-            at all where there is no GPU; an empty list trains on the CPU.
+        gpus: which GPUs (on each node); None takes the one with the most free
+            memory, none at all where there is no GPU; an empty list trains on the
+            CPU. Slurm chooses itself: there `slurm` says how many.
         deepspeed: a stage ("2", "zero2_offload", …), XTuner's name or a JSON
             file; None or "" trains without.
-        processes: how many; None means one for each GPU.
+        processes: how many on all nodes; None means one for each GPU.
         resume: a checkpoint to go on from.
+        launcher: who starts the trainer.
+        nodes: on how many machines; more than one takes "nodes" or "slurm".
+        slurm: what Slurm is asked for; None takes the settings'.
+        wait: what it waits for before it starts; None starts it at once.
     """
     config = _readable(config)
     if name:
@@ -93,25 +117,34 @@ def plan(
     else:
         name = _next_name(workspace, config.stem)
     folder = (work_dir or workspace.runs / name).resolve()
-    devices = program.devices(gpus)
-    count = processes or max(1, len(devices))
+    asked = slurm or settings.slurm
+    devices = list(range(asked.gpus)) if launcher == "slurm" else program.devices(gpus)
+    each = by_hand.per_node(processes, len(devices), nodes)
     stage = program.stage(deepspeed, workspace)
     arguments = [str(folder / state.CONFIG_FOLDER / config.name), "--work-dir", str(folder)]
     arguments += ["--deepspeed", stage] if stage else []
     arguments += ["--resume", resume] if resume else []
-    distributed = count > 1 or bool(stage)
+    distributed = each * nodes > 1 or bool(stage)
     arguments += ["--launcher", "pytorch"] if distributed else []
+    wish = Wish(settings, folder, workspace.root, arguments, devices, stage, nodes, each, asked)
+    made = MAKERS[launcher](wish)
     return LaunchPlan(
         name=name,
         dir=folder,
         config=config,
-        command=program.trainer(settings.python, arguments, count),
-        env=program.env(devices, count, stage),
+        command=made.command,
+        env=made.env,
         gpus=devices,
-        processes=count,
+        processes=each * nodes,
         deepspeed=stage,
         workspace=workspace.root,
         resume=resume or "",
+        wait=None if wait is None else queue.placed(wait, folder, devices, launcher),
+        launcher=launcher,
+        nodes=nodes,
+        lines=list(made.lines),
+        script=made.script,
+        slurm=asked if launcher == "slurm" else None,
     )
 
 
@@ -129,6 +162,7 @@ def start(plan: LaunchPlan, settings: Settings) -> RunFolder:
         with files.replacing(frozen.with_name(module.name), force=False) as file:
             file.write(module.read_bytes())
     files.write_json(plan.dir / state.RECORD, _record(plan, settings, text))
+    inputs.write(plan.dir, frozen, plan.workspace)
     return begin(plan, settings, attempt=1)
 
 
@@ -146,6 +180,7 @@ def begin(plan: LaunchPlan, settings: Settings, attempt: int) -> RunFolder:
             folder=str(plan.workspace),
             gpus=plan.gpus,
             resume=plan.resume,
+            wait=plan.wait,
         )
         files.write_json(plan.dir / state.ORDER, order)
         files.write_json(plan.dir / state.STATE, RunState("queued", time.time(), attempt))
@@ -243,6 +278,9 @@ def _record(plan: LaunchPlan, settings: Settings, config: bytes) -> RunRecord:
         versions={"python": python}
         | {name: version for name, version in versions.items() if version is not None},
         git=_git(plan.workspace),
+        launcher=plan.launcher,
+        nodes=plan.nodes,
+        slurm=plan.slurm,
     )
 
 
@@ -304,7 +342,7 @@ def _supervise(folder: Path, lock: int, settings: Settings) -> None:
     until = time.monotonic() + CONFIRM
     while status == 0 and time.monotonic() < until:
         written = run.written_state()
-        if written is not None and written.state != "queued":
+        if written is not None and (written.state != "queued" or written.supervisor is not None):
             return
         time.sleep(0.05)
     said = (folder / state.SUPERVISOR_LOG).read_text(encoding="utf-8", errors="replace")

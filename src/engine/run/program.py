@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 
-from engine.errors import Problem
+from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.machine import gpu
 from engine.worker.client import BOOTSTRAP, command
@@ -60,28 +62,45 @@ def trainer(python: str, arguments: list[str], count: int) -> list[str]:
     if count == 1:
         # Without torchrun: it starts six seconds sooner, and takes signals as usual.
         return command(python, "engine.train.entry", *arguments)
-    torchrun = ["--standalone", "--nproc-per-node", str(count), str(BOOTSTRAP)]
-    return command(python, "torch.distributed.run", *torchrun, "engine.train.entry", *arguments)
+    return torchrun(python, ["--standalone"], count, arguments)
+
+
+def torchrun(python: str, options: list[str], count: int, arguments: list[str]) -> list[str]:
+    """torchrun with `options`, which starts `count` trainers on its node with `arguments`."""
+    options = [*options, "--nproc-per-node", str(count), str(BOOTSTRAP)]
+    return command(python, "torch.distributed.run", *options, "engine.train.entry", *arguments)
 
 
 def env(gpus: list[int], count: int, stage: str) -> dict[str, str]:
-    """The variables that such a start needs beside the user's own."""
+    """The variables that a start on this machine needs beside the user's own."""
     values = {}
     if gpus:
         # NVML's order, which is not CUDA's own unless it is asked for.
         values["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     values["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in gpus)
     if stage and count == 1:
-        # DeepSpeed without these asks MPI who it is.
-        values |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-        values |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    if stage and not gpus:
-        values["DS_ACCELERATOR"] = "cpu"
-    return values
+        values |= alone() | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return values | accelerator(stage, on_cpu=not gpus)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def alone() -> dict[str, str]:
+    """Who a single process is: DeepSpeed without these asks MPI."""
+    return {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+
+
+def accelerator(stage: str, on_cpu: bool) -> dict[str, str]:
+    """What DeepSpeed must be told about a machine without GPUs."""
+    return {"DS_ACCELERATOR": "cpu"} if stage and on_cpu else {}
+
+
+def free_port() -> int:
+    """A port that nobody listens on now, below those that the system gives to clients."""
+    for port in random.sample(range(20000, 30000), 50):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("", port))
+                return port
+    raise Failed(
+        _("No port is free between {first} and {last}").format(first=20000, last=29999), "", ""
+    )

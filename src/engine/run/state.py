@@ -9,6 +9,7 @@ import msgspec
 
 from engine.i18n import N_, _
 from engine.run.processes import Identity
+from engine.settings import Slurm
 
 Word = Literal[
     "queued", "starting", "training", "stopping", "finished", "failed", "stopped", "lost"
@@ -23,6 +24,9 @@ _SPOKEN: dict[Word, str] = {
     "stopped": N_("stopped"),
     "lost": N_("lost"),
 }
+Launcher = Literal["local", "nodes", "slurm"]
+"""Who starts the trainer: a supervisor here; the same, with lines for the user to start on
+other nodes; a supervisor in a Slurm job."""
 LIVING: frozenset[Word] = frozenset(("queued", "starting", "training", "stopping"))
 
 RECORD = "run.json"
@@ -45,7 +49,7 @@ def spoken(word: Word) -> str:
 
 
 class RunRecord(msgspec.Struct, frozen=True):
-    """Who started what; written once (``run.json``)."""
+    """Who started what (``run.json``): written at the start; a resume changes how it runs."""
 
     run: str
     created: float
@@ -72,6 +76,10 @@ class RunRecord(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     git: str = ""
     """The workspace's commit, "+changes" when it had some; "" outside of git."""
+    launcher: Launcher = "local"
+    nodes: int = 1
+    slurm: Slurm | None = None
+    """What Slurm was asked for; None for the other launchers."""
 
 
 class Wait(msgspec.Struct, frozen=True):

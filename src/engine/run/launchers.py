@@ -1,0 +1,78 @@
+"""What each launcher makes of a wish: the command, its variables, and what to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.run import nodes, program
+from engine.run.slurm import script
+from engine.run.state import Launcher
+from engine.settings import Settings, Slurm
+
+
+class Wish(NamedTuple):
+    """A run that is to be started somehow."""
+
+    settings: Settings
+    folder: Path
+    """The run's."""
+    workspace: Path
+    arguments: list[str]
+    """Of the trainer."""
+    gpus: list[int]
+    """On each node, as far as it can be known; empty for the CPU."""
+    stage: str
+    """DeepSpeed's; "" without."""
+    nodes: int
+    per_node: int
+    """Trainers on each node."""
+    slurm: Slurm
+
+
+class Made(NamedTuple):
+    """How it is started."""
+
+    command: list[str]
+    env: dict[str, str]
+    lines: Sequence[str] = ()
+    """What is typed on each node, where the user does."""
+    script: str = ""
+    """The batch script, where there is one."""
+
+
+def local(wish: Wish) -> Made:
+    """On this machine."""
+    command = program.trainer(wish.settings.python, wish.arguments, wish.per_node)
+    return Made(command, program.env(wish.gpus, wish.per_node, wish.stage))
+
+
+def by_hand(wish: Wish) -> Made:
+    """On this machine and others, where the user types a line each."""
+    where = nodes.meeting(wish.settings.nodes)
+    env = program.env(wish.gpus, wish.per_node, "")
+    env |= program.accelerator(wish.stage, on_cpu=not wish.gpus)
+    commands = [
+        nodes.trainer(wish.settings.python, wish.arguments, wish.per_node, wish.nodes, rank, where)
+        for rank in range(wish.nodes)
+    ]
+    lines = [nodes.line(wish.workspace, wish.folder, env, command) for command in commands]
+    return Made(commands[0], env, lines)
+
+
+def slurm(wish: Wish) -> Made:
+    """In a job of Slurm."""
+    shape = script.Shape(wish.nodes, wish.per_node)
+    meet = wish.settings.nodes
+    command, env = script.trainer(wish.settings.python, wish.arguments, shape, meet.patience)
+    env = env | program.accelerator(wish.stage, on_cpu=not wish.gpus)
+    text = script.text(wish.folder, shape, wish.slurm, meet)
+    return Made(command, env, script=text)
+
+
+MAKERS: dict[Launcher, Callable[[Wish], Made]] = {
+    "local": local,
+    "nodes": by_hand,
+    "slurm": slurm,
+}
