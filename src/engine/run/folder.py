@@ -10,9 +10,9 @@ import msgspec
 
 from engine.errors import Problem
 from engine.i18n import _
-from engine.run import checkpoints, processes, progress, reasons, state
+from engine.run import alarms, checkpoints, notes, processes, progress, reasons, state, waits
 from engine.run.checkpoints import Checkpoint
-from engine.run.state import Cause, Event, RunRecord, RunState, Word
+from engine.run.state import Alarm, Cause, Event, Order, RunRecord, RunState, Wait, Word
 from engine.workspace import Workspace
 
 _QUIET = 300.0
@@ -37,6 +37,16 @@ class RunSummary(msgspec.Struct, frozen=True):
     """What to do about `reason`."""
     eta: float | None = None
     """Seconds to the last step, at the pace of the last ones."""
+    created: float = 0.0
+    waits: str = ""
+    """For a queued run: what it waits for, in a few words ("after assistant-01")."""
+    note: str = ""
+    """The user's own words about it."""
+    tags: list[str] = []
+    archived: bool = False
+    """Kept out of the everyday list."""
+    alarms: list[str] = []
+    """What is wrong with it, a sentence each; once it has ended: with its result."""
 
 
 class RunFolder:
@@ -45,6 +55,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self._follower = progress.Follower(self.path)
+        self._alarms = alarms.Reader(self.path)
 
     @property
     def name(self) -> str:
@@ -64,6 +75,11 @@ class RunFolder:
                 f"{state.RECORD}: {error}",
                 _("Its files were changed, or another version of Tunedeck wrote them."),
             ) from error
+
+    @property
+    def gpus(self) -> list[int]:
+        """The GPUs it is for, as the driver counts; none for the CPU, or when not known."""
+        return self.record.gpus if self.record is not None else []
 
     @property
     def log(self) -> Path:
@@ -92,7 +108,7 @@ class RunFolder:
             return written
         # It may have written the end between our two looks.
         again = self.written_state() or written
-        return again.become("lost", cause=_why_lost(again)) if again.living else again
+        return again.become("lost", cause=self._why_lost(again)) if again.living else again
 
     def written_state(self) -> RunState | None:
         """What the supervisor wrote last; None for a plain work dir."""
@@ -107,6 +123,19 @@ class RunFolder:
                 _("Its files were changed, or another version of Tunedeck wrote them."),
             ) from error
 
+    def order(self) -> Order | None:
+        """What its supervisor was told last; None for a plain work dir, or when unreadable."""
+        try:
+            return msgspec.json.decode((self.path / state.ORDER).read_bytes(), type=Order)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def wait(self) -> Wait | None:
+        """What it waits for, when it stands in the queue (watched by its supervisor or not)."""
+        written = self.written_state()
+        order = self.order() if written is not None and written.state == "queued" else None
+        return order.wait if order is not None else None
+
     def progress(self) -> progress.Progress:
         """How far it is; each call reads only what is new."""
         return self._follower.update()
@@ -118,6 +147,10 @@ class RunFolder:
         except OSError:
             return []
         return [event for event in map(_event, lines) if event is not None]
+
+    def alarms(self) -> list[Alarm]:
+        """The alarms that were raised and are not over, in order."""
+        return self._alarms.standing(self.state.living)
 
     def checkpoints(self) -> list[Checkpoint]:
         """Its checkpoints in order of step, with the loss logged before each."""
@@ -132,6 +165,7 @@ class RunFolder:
         """The run in short."""
         now, at = self.state, self.progress()
         words = reasons.say(now.cause)
+        noted, wait = notes.read(self.path), self.wait()
         return RunSummary(
             run=self.name,
             dir=str(self.path),
@@ -146,6 +180,12 @@ class RunFolder:
             checkpoints=checkpoints.find(self.path, at.history),
             todo=words.todo,
             eta=at.eta,
+            alarms=[alarms.say(one).reason for one in self._alarms.standing(now.living)],
+            created=self.created(),
+            waits="" if wait is None else waits.brief(wait, self.gpus),
+            note=noted.note,
+            tags=noted.tags,
+            archived=noted.archived,
         )
 
     def created(self) -> float:
@@ -154,6 +194,14 @@ class RunFolder:
             return self.record.created if self.record else self.path.stat().st_mtime
         except (OSError, Problem):
             return 0.0
+
+    def _why_lost(self, written: RunState) -> Cause:
+        wait = self.wait()
+        if wait is None:
+            return _why_lost(written)
+        here = written.supervisor is None or written.supervisor.boot == processes.boot_id()
+        code = "waiting-unwatched" if here else "waiting-rebooted"
+        return Cause(code, {"wait": waits.brief(wait, self.gpus), "run": self.name})
 
     def _just_ordered(self, written: RunState) -> bool:
         """A supervisor is being started, which takes a second or two."""

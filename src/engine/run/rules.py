@@ -220,6 +220,45 @@ SPOKEN = {
         N_("The process that watched it is gone; the training itself goes on (process {pid})."),
         N_("Let it end, or kill it and resume."),
     ),
+    "unqueued": Rule(
+        "", "", N_("It was taken out of the queue."), N_("`tunedeck resume {run}` puts it back.")
+    ),
+    "waiting-rebooted": Rule(
+        "",
+        "",
+        N_("It waits ({wait}), but nothing watches it since the machine was restarted."),
+        N_("Put it back into the queue: `tunedeck resume {run}`."),
+    ),
+    "waiting-unwatched": Rule(
+        "",
+        "",
+        N_("It waits ({wait}), but the process that watched it is gone."),
+        N_("Put it back into the queue: `tunedeck resume {run}`."),
+    ),
+    "awaited-failed": Rule(
+        "",
+        "",
+        N_("It never started: {awaited}, which it waited for, failed."),
+        N_("`tunedeck resume {run} --now` starts it all the same."),
+    ),
+    "awaited-stopped": Rule(
+        "",
+        "",
+        N_("It never started: {awaited}, which it waited for, was stopped before its end."),
+        N_("`tunedeck resume {run} --now` starts it all the same."),
+    ),
+    "awaited-lost": Rule(
+        "",
+        "",
+        N_("It never started: nobody can say how {awaited} ended, which it waited for."),
+        N_("`tunedeck resume {run} --now` starts it all the same."),
+    ),
+    "awaited-gone": Rule(
+        "",
+        "",
+        N_("It never started: {awaited}, which it waited for, is not there any more."),
+        N_("`tunedeck resume {run} --now` starts it all the same."),
+    ),
     "never-started": Rule("", "", N_("It was never started."), N_("Start it again.")),
     "no-end": Rule("", "", N_("It ended before its last step; nothing here says why."), ""),
 }

@@ -23,7 +23,8 @@ import msgspec
 
 from engine import files
 from engine.machine import gpu
-from engine.run import checkpoints, processes, reasons, state
+from engine.run import checkpoints, processes, reasons, state, turn
+from engine.run.claim import Claim
 from engine.run.processes import MARK, Identity
 from engine.run.state import Cause, Event, Facts, Order, RunState, Word
 
@@ -46,9 +47,13 @@ class Supervisor:
         self._sampled = 0.0
         self._checkpoint = self._last_checkpoint()
         self._terminated = 0
+        self._claim = Claim(self.order.gpus)
 
     def run(self) -> None:
         """Start the trainer and stay until it is gone and the end is written."""
+        if self.order.wait is not None and not self._has_waited():
+            return
+        self._claim.share()
         signal.signal(signal.SIGTERM, self._on_sigterm)
         (self.folder / state.FACTS).unlink(missing_ok=True)
         checkpoints.clear_parts(self.folder)
@@ -70,6 +75,18 @@ class Supervisor:
                 return
             time.sleep(TICK)
         self._conclude(status)
+
+    def _has_waited(self) -> bool:
+        """Stay until its turn has come; False when it is not to start, which is written then.
+
+        A SIGTERM ends this process and leaves the run as one that waits: the
+        machine shuts down, and is asked for it again when it is back.
+        """
+        self._become("queued", supervisor=Identity.of(os.getpid()))
+        cause = turn.wait(self.folder, self.order, self._claim)
+        if cause is not None:
+            self._finish("stopped" if cause.code == "unqueued" else "failed", None, cause)
+        return cause is None
 
     def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
         self._terminated += 1
@@ -107,6 +124,7 @@ class Supervisor:
         """Look around once. Returns the state to end in when the trainer must be ended now."""
         assert self._trainer is not None
         processes.reap_orphans(but=self._trainer.pid)
+        self._claim.share()
         if (self.folder / state.KILL).exists():
             return "stopped"
         facts = self._facts()

@@ -1,0 +1,190 @@
+"""The queue: runs that wait for another run, or for their GPUs.
+
+There is no daemon. Each waiting run has a supervisor of its own
+(`engine.run.turn` says what it looks at), and its place in the queue is a
+number in its order. A run that cannot start any more ends, with a cause.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from engine import files
+from engine.errors import Problem
+from engine.i18n import _
+from engine.machine import gpu
+from engine.run import reasons, state, turn, waits
+from engine.run.folder import RunFolder
+from engine.run.state import Cause, Event, RunState, Wait
+from engine.text import size
+from engine.workspace import Workspace
+
+
+def waiting(workspace: Workspace) -> list[RunFolder]:
+    """The runs that stand in the queue, the next one first.
+
+    Those that nothing watches (after a reboot) are among them; their state is "lost".
+    """
+    return [run for _wait, run in turn.line(workspace)]
+
+
+def move(workspace: Workspace, run: RunFolder, by: int) -> None:
+    """Move a waiting run by so many places in the queue (-1: one to the front).
+
+    Raises `Problem` when it does not wait.
+    """
+    with _changing(workspace):
+        others = turn.line(workspace)
+        at = next((at for at, (_wait, one) in enumerate(others) if one.path == run.path), None)
+        order = run.order()
+        if at is None or order is None or order.wait is None:
+            raise _not_waiting(run)
+        del others[at]
+        to = min(max(at + by, 0), len(others))
+        if to == at:
+            return
+        place = _between([wait.place for wait, _run in others], to)
+        wait = msgspec.structs.replace(order.wait, place=place)
+        files.write_json(run.path / state.ORDER, msgspec.structs.replace(order, wait=wait))
+
+
+def say(run: RunFolder) -> str:
+    """What a waiting run waits for, and who is in its way, in one or two sentences.
+
+    Asks the driver about its GPUs where they are waited for.
+    """
+    wait, now = run.wait(), run.state
+    if wait is None:
+        return ""
+    if now.state == "lost":
+        return reasons.say(now.cause).reason
+    said = _("It waits: {what}.").format(what=waits.brief(wait, run.gpus))
+    holders = [] if wait.after and _living(Path(wait.after)) else _holders(run)
+    if holders:
+        said += " " + _("In its way: {list}.").format(list="; ".join(holders))
+    return said
+
+
+def placed(wait: Wait, folder: Path, gpus: list[int], launcher: str) -> Wait:
+    """`wait` for a run in `folder`, at the queue's end unless it has a place.
+
+    Raises `Problem` when the run could never start so.
+    """
+    if launcher == "slurm":
+        raise Problem(
+            _("Slurm has a queue of its own"),
+            _("When a run starts there is for Slurm to say."),
+            _("Start it without waiting; sbatch knows --dependency."),
+        )
+    if wait.free and not gpus:
+        raise Problem(
+            _("There is no GPU to wait for"),
+            _("The run is for the CPU."),
+            _("Choose GPUs, or start it without waiting for them."),
+        )
+    after = str(Path(wait.after).resolve()) if wait.after else ""
+    made = msgspec.structs.replace(wait, after=after, place=wait.place or time.time())
+    if after:
+        _check_awaited(made, folder)
+    return made
+
+
+def _check_awaited(wait: Wait, folder: Path) -> None:
+    awaited = RunFolder(Path(wait.after))
+    if folder in _chain(awaited):
+        raise Problem(
+            _("The run cannot wait for {name}").format(name=awaited.name),
+            _("{name} waits for this very run: neither would ever start.").format(
+                name=awaited.name
+            ),
+            _("Let it wait for another run."),
+        )
+    told = turn.awaited(wait, awaited)
+    if isinstance(told, Cause):
+        gone = told.code == "awaited-gone"
+        now = "" if gone else state.spoken(awaited.state.state)
+        raise Problem(
+            _("The run cannot wait for {name}").format(name=awaited.name),
+            _("There is no such run.") if gone else _("Its state: {state}.").format(state=now),
+            _("Start it without waiting for that run."),
+        )
+
+
+def leave(run: RunFolder) -> RunState:
+    """Take a waiting run that nothing watches out of the queue."""
+    written = run.written_state()
+    assert written is not None
+    cause = Cause("unqueued", {"run": run.name})
+    files.append_json(
+        run.path / state.EVENTS, Event(time.time(), "state", state="stopped", cause=cause)
+    )
+    ended = written.become("stopped", cause=cause, ended=time.time())
+    files.write_json(run.path / state.STATE, ended)
+    return ended
+
+
+def began(run: RunFolder) -> bool:
+    """Whether its trainer was ever started: if not, there is nothing to resume, only to start."""
+    order = run.order()
+    return order is None or bool(order.resume) or run.state.started is not None
+
+
+def _between(places: list[float], to: int) -> float:
+    """A number that sorts before `places[to]` and behind the one before it."""
+    before = places[to - 1] if to else places[0] - 2
+    behind = places[to] if to < len(places) else places[-1] + 2
+    return (before + behind) / 2
+
+
+def _chain(run: RunFolder) -> Iterator[Path]:
+    """The folders of `run`, of the run that it waits for, and so on."""
+    seen: set[Path] = set()
+    while run.path not in seen:
+        seen.add(run.path)
+        yield run.path
+        wait = run.wait()
+        if wait is None or not wait.after:
+            return
+        run = RunFolder(Path(wait.after))
+
+
+def _living(folder: Path) -> bool:
+    return RunFolder(folder).state.living
+
+
+def _holders(run: RunFolder) -> list[str]:
+    if not run.gpus:
+        return []
+    seen = gpu.read(",".join(map(str, run.gpus)))
+    return [
+        _("GPU {index}: {size} in use").format(index=one.index, size=size(one.used))
+        for one in seen.gpus
+        if turn.is_held(one)
+    ]
+
+
+def _not_waiting(run: RunFolder) -> Problem:
+    return Problem(
+        _("The run {name} does not wait").format(name=run.name),
+        _("Its state: {state}.").format(state=state.spoken(run.state.state)),
+        _("Only a queued run has a place that can be changed."),
+    )
+
+
+@contextmanager
+def _changing(workspace: Workspace) -> Iterator[None]:
+    """Two who change the queue do so one after the other."""
+    folder = files.private_folder(workspace.state)
+    lock = os.open(folder / "queue.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
