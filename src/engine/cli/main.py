@@ -25,7 +25,7 @@ VERBS = {
     "logs": "run",
     "stop": "run",
     "kill": "run",
-    "resume": "run",
+    "resume": "resume",
     "convert": "export",
     "merge": "export",
     "verify": "export",

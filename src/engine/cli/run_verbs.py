@@ -1,4 +1,4 @@
-"""``tunedeck train | runs | logs | stop | kill | resume``."""
+"""``tunedeck train | runs | logs | stop | kill``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def add(
     train.add_argument("--name", help=_("the run's name (default: made from the config's)"))
     train.add_argument(
         "--gpus",
-        type=_gpus,
+        type=gpu_numbers,
         metavar="0,1",
         help=_("which GPUs, or 'cpu' (default: the one with the most free memory)"),
     )
@@ -74,23 +74,9 @@ def add(
         parser.add_argument("name", metavar="RUN", help=_("a run's name or folder"))
         parser.set_defaults(run=function)
 
-    resume = verbs.add_parser("resume", parents=[common], help=_("go on from a checkpoint"))
-    resume.add_argument("name", metavar="RUN", help=_("a run's name or folder"))
-    resume.add_argument(
-        "--checkpoint", type=Path, help=_("where to go on (default: the newest whole one)")
-    )
-    resume.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="values",
-        metavar="KEY=VALUE",
-        help=_("change a setting of the config (may be repeated)"),
-    )
-    resume.set_defaults(run=_resume)
 
-
-def _gpus(text: str) -> list[int]:
+def gpu_numbers(text: str) -> list[int]:
+    """GPUs as a person gives them (``0,1``, ``cpu``)."""
     if text in ("cpu", "none", ""):
         return []
     try:
@@ -127,7 +113,7 @@ def _train(args: argparse.Namespace, out: Output) -> int:
     out.result(started, lines)
     if not args.attach:
         return 1 if run.state.state == "failed" else 0
-    return _attend(run, out)
+    return attend(run, out)
 
 
 def _preflight(plan: LaunchPlan, out: Output) -> bool:
@@ -154,7 +140,7 @@ def _preflight(plan: LaunchPlan, out: Output) -> bool:
     return report.ok
 
 
-def _attend(run: RunFolder, out: Output) -> int:
+def attend(run: RunFolder, out: Output) -> int:
     """Show the run's log until it ends; its end decides the exit status."""
     try:
         _print_log(run, out, follow=True, errors=False)
@@ -277,38 +263,3 @@ def _kill(args: argparse.Namespace, out: Output) -> int:
     word = _("{run} has ended; no process of it is left.")
     out.result({"run": run.name, "state": now.state}, lambda: [word.format(run=run.name)])
     return 0
-
-
-def _resume(args: argparse.Namespace, out: Output) -> int:
-    from engine.run import control
-    from engine.run.folder import open_run
-
-    run = open_run(out.workspace(), args.name)
-    changed = _changed(run, args.values, out) if args.values else None
-    run = control.resume(run, out.settings, checkpoint=args.checkpoint, config=changed)
-    now = run.state
-    word = _("{run} goes on.") if now.living else _("{run} has ended.")
-    out.result({"run": run.name, "state": now.state}, lambda: [word.format(run=run.name)])
-    return 1 if now.state == "failed" else 0
-
-
-def _changed(run: RunFolder, values: list[str], out: Output) -> str:
-    """The run's config with `values` (KEY=VALUE) set; says what differs."""
-    from engine.config.text.source import ConfigSource
-
-    path = run.config
-    if path is None:
-        raise Problem(_("The run {run} has no config").format(run=run.name))
-    source = ConfigSource.open(path)
-    for value in values:
-        key, equals, written = value.partition("=")
-        if not equals or not key:
-            raise Problem(
-                _("{value} sets nothing").format(value=value),
-                _("It has no '=' between a key and its value."),
-                _("Write it as in --set lr=1e-4"),
-            )
-        source.assign(key.strip(), written)
-    for change in source.changes(ConfigSource.open(path)):
-        out.say(f"{change.name}: {change.before} → {change.after}")
-    return source.text

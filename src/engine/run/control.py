@@ -9,7 +9,7 @@ from pathlib import Path
 from engine import files
 from engine.errors import Failed, Problem
 from engine.i18n import _
-from engine.run import launch, processes, reasons, state
+from engine.run import launch, processes, reasons, rewind, state
 from engine.run.checkpoints import Checkpoint
 from engine.run.folder import RunFolder
 from engine.run.state import Cause, Event, RunRecord, RunState
@@ -78,25 +78,12 @@ def wait(run: RunFolder, seconds: float) -> RunState:
     return now
 
 
-def resume(
-    run: RunFolder,
-    settings: Settings,
-    *,
-    checkpoint: Path | None = None,
-    config: str | None = None,
-) -> RunFolder:
-    """Go on in the same folder, from `checkpoint` or the newest whole one.
+def checkpoint_for(run: RunFolder, wanted: Path | None = None) -> Checkpoint:
+    """The checkpoint that `resume` would go on from: `wanted`, or the newest whole one.
 
-    Args:
-        run: one of our own runs that has ended (or is lost).
-        settings: names the training interpreter.
-        checkpoint: where to go on; None takes the newest that is whole.
-        config: the text of a config with other settings; it is frozen in place
-            of the one that ran, which is kept beside it.
+    Raises `Problem` when the run cannot go on from there, or not now.
     """
     now = _ours(run)
-    record = run.record
-    assert record is not None
     if now.living:
         raise Problem(
             _("The run {name} is running already").format(name=run.name),
@@ -109,9 +96,36 @@ def resume(
             _("Processes of its last start are still there."),
             _("`tunedeck kill {name}` ends what is left of it.").format(name=run.name),
         )
-    chosen = _chosen(run, checkpoint)
+    return _chosen(run, wanted)
+
+
+def resume(
+    run: RunFolder,
+    settings: Settings,
+    *,
+    checkpoint: Path | None = None,
+    config: str | None = None,
+    gpus: list[int] | None = None,
+) -> RunFolder:
+    """Go on in the same folder, from `checkpoint` or the newest whole one.
+
+    What was saved after that checkpoint is set aside (`engine.run.rewind`).
+    Whether the settings fit the checkpoint is not asked here: see `engine.resuming`.
+
+    Args:
+        run: one of our own runs that has ended (or is lost).
+        settings: names the training interpreter.
+        checkpoint: where to go on; None takes the newest that is whole.
+        config: the text of a config with other settings; it is frozen in place
+            of the one that ran, which is kept beside it.
+        gpus: other GPUs than before, one process each; empty: the CPU.
+    """
+    chosen = checkpoint_for(run, checkpoint)
+    record, attempt = run.record, run.state.attempt
+    assert record is not None
+    rewind.set_aside(run, chosen, attempt + 1)
     if config is not None:
-        _refreeze(run, record, now.attempt, config)
+        _refreeze(run, record, attempt, config)
     workspace = Workspace(Path(record.workspace))
     plan = launch.plan(
         run.path / record.config,
@@ -119,12 +133,13 @@ def resume(
         settings=settings,
         name=record.run,
         work_dir=run.path,
-        gpus=record.gpus,
+        gpus=record.gpus if gpus is None else gpus,
         deepspeed=record.deepspeed,
-        processes=record.processes,
+        processes=record.processes if gpus is None else None,
         resume=str(chosen.path),
     )
-    return launch.begin(plan, settings, attempt=now.attempt + 1)
+    rewind.record(plan, record)
+    return launch.begin(plan, settings, attempt=attempt + 1)
 
 
 def _ours(run: RunFolder) -> RunState:

@@ -1,0 +1,123 @@
+"""``tunedeck resume``: go on from a checkpoint, with what differs said first."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.cli.output import Output
+from engine.cli.run_verbs import attend, gpu_numbers
+from engine.errors import Problem
+from engine.i18n import _
+
+if TYPE_CHECKING:
+    from engine.resuming import Resumption
+    from engine.run.folder import RunFolder
+
+
+def add(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the verb's parser."""
+    resume = verbs.add_parser("resume", parents=[common], help=_("go on from a checkpoint"))
+    resume.add_argument("name", metavar="RUN", help=_("a run's name or folder"))
+    resume.add_argument(
+        "--checkpoint", type=Path, help=_("where to go on (default: the newest whole one)")
+    )
+    resume.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="values",
+        metavar="KEY=VALUE",
+        help=_("change a setting of the config (may be repeated)"),
+    )
+    resume.add_argument(
+        "--gpus",
+        type=gpu_numbers,
+        metavar="0,1",
+        help=_("which GPUs, or 'cpu' (default: those of the last start)"),
+    )
+    resume.add_argument(
+        "--dry-run", action="store_true", help=_("say what would differ; start nothing")
+    )
+    resume.add_argument(
+        "--attach", action="store_true", help=_("show the log; Ctrl-C leaves, the run goes on")
+    )
+    resume.set_defaults(run=_resume)
+
+
+def _resume(args: argparse.Namespace, out: Output) -> int:
+    from engine import resuming
+    from engine.run import control
+    from engine.run.folder import open_run
+
+    workspace = out.workspace()
+    run = open_run(workspace, args.name)
+    checkpoint = _checkpoint(run, args.checkpoint)
+    config = _changed(run, args.values) if args.values else None
+    found = resuming.resume_differences(run, config, checkpoint=checkpoint, gpus=args.gpus)
+    if args.dry_run:
+        out.result(found, lambda: _lines(found))
+        return 1 if resuming.in_the_way(found) else 0
+    for line in _lines(found):
+        out.say(line)
+    resuming.refuse(found)
+    run = control.resume(
+        run, out.settings, checkpoint=found.checkpoint, config=config, gpus=args.gpus
+    )
+    now = run.state
+    word = _("{run} goes on.") if now.living else _("{run} has ended.")
+    document = {"run": run.name, "state": now.state} | {
+        name: getattr(found, name) for name in ("checkpoint", "step", "differences", "notes")
+    }
+    out.result(document, lambda: [word.format(run=run.name)])
+    if args.attach:
+        return attend(run, out)
+    return 1 if now.state == "failed" else 0
+
+
+def _lines(found: Resumption) -> Iterator[str]:
+    from engine.config.known.resuming import spoken
+
+    steps = "?" if found.steps is None else found.steps
+    yield _("{run} goes on after step {step} of {steps}, from {checkpoint}").format(
+        run=found.run, step=found.step, steps=steps, checkpoint=found.checkpoint.name
+    )
+    for one in found.differences:
+        change = f"{one.before or '–'} → {one.after or '–'}" if one.before or one.after else ""
+        said = spoken(one.effect) + (f": {one.text}" if one.text else "")
+        mark = "✗" if one.effect == "refused" else "·"
+        yield "  ".join(part for part in (mark, one.name, change, said) if part)
+    yield from found.notes
+
+
+def _checkpoint(run: RunFolder, given: Path | None) -> Path | None:
+    """A checkpoint as a person names it: a path, or the name it has in the run's folder."""
+    if given is None or given.exists() or given.is_absolute():
+        return given
+    inside = run.path / given
+    return inside if inside.exists() else given
+
+
+def _changed(run: RunFolder, values: list[str]) -> str:
+    """The run's config with `values` (KEY=VALUE) set."""
+    from engine.config.known import fields
+    from engine.config.text.source import ConfigSource
+
+    path = run.config
+    if path is None:
+        raise Problem(_("The run {run} has no config").format(run=run.name))
+    source = ConfigSource.open(path)
+    for value in values:
+        key, equals, written = value.partition("=")
+        if not equals or not key:
+            raise Problem(
+                _("{value} sets nothing").format(value=value),
+                _("It has no '=' between a key and its value."),
+                _("Write it as in --set lr=1e-4"),
+            )
+        fields.assign(source, key.strip(), written)
+    return source.text
