@@ -6,6 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+from engine import files
+
 _DOTTED = re.compile(r"([A-Za-z_]\w*)\.\w+")
 """XTuner also takes a function as the text "module.name"."""
 
@@ -24,6 +26,21 @@ def modules(config: Path) -> list[Path]:
                 found[name] = path
                 unread.append(path)
     return list(found.values())
+
+
+def lay(config: Path, text: bytes, folder: Path) -> Path:
+    """Write `text` as the config in `folder`, under the name that `config` has, and return it.
+
+    The modules that lie beside `config` go along. Raises `Problem` where one is there already,
+    unless it says the same.
+    """
+    laid = {folder / config.name: text}
+    laid |= {folder / module.name: module.read_bytes() for module in modules(config)}
+    for path, content in laid.items():
+        if not path.is_file() or path.read_bytes() != content:
+            with files.replacing(path, force=False) as file:
+                file.write(content)
+    return folder / config.name
 
 
 def _imported(path: Path) -> set[str]:

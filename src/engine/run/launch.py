@@ -63,6 +63,8 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     """For "slurm": the batch script."""
     slurm: Slurm | None = None
     """For "slurm": what it is asked for."""
+    source: Path | None = None
+    """The file that `config` is a copy of, with other settings."""
 
     @property
     def shown(self) -> str:
@@ -78,6 +80,7 @@ def plan(
     *,
     workspace: Workspace,
     settings: Settings,
+    source: Path | None = None,
     name: str | None = None,
     work_dir: Path | None = None,
     gpus: list[int] | None = None,
@@ -95,6 +98,8 @@ def plan(
         config: a config file that stands alone.
         workspace: where the run's folder is made, and where it runs.
         settings: names the training interpreter.
+        source: the file that `config` is a copy of, with other settings; that file is
+            what the run's record names.
         name: the run's name; None makes one from the config's.
         work_dir: the run's folder; None puts it into the workspace's runs.
         gpus: which GPUs (on each node); None takes the one with the most free
@@ -145,6 +150,7 @@ def plan(
         lines=list(made.lines),
         script=made.script,
         slurm=asked if launcher == "slurm" else None,
+        source=source if source is not None and source != config else None,
     )
 
 
@@ -154,13 +160,8 @@ def start(plan: LaunchPlan, settings: Settings) -> RunFolder:
     Raises `Problem` when the folder is in use, `Failed` when nothing started.
     """
     _make_folder(plan)
-    frozen = plan.dir / state.CONFIG_FOLDER / plan.config.name
     text = plan.config.read_bytes()
-    with files.replacing(frozen, force=False) as file:
-        file.write(text)
-    for module in beside.modules(plan.config):  # its map functions
-        with files.replacing(frozen.with_name(module.name), force=False) as file:
-            file.write(module.read_bytes())
+    frozen = beside.lay(plan.config, text, plan.dir / state.CONFIG_FOLDER)
     files.write_json(plan.dir / state.RECORD, _record(plan, settings, text))
     inputs.write(plan.dir, frozen, plan.workspace)
     return begin(plan, settings, attempt=1)
@@ -260,14 +261,16 @@ def _record(plan: LaunchPlan, settings: Settings, config: bytes) -> RunRecord:
         python, versions = doctor.packages(settings)
     except (OSError, subprocess.SubprocessError, ValueError):
         python, versions = "", {}
+    source = plan.source or plan.config
     return RunRecord(
         run=plan.name,
         created=time.time(),
         user=getpass.getuser(),
         host=platform.node(),
-        source=str(plan.config),
+        source=str(source),
         config=f"{state.CONFIG_FOLDER}/{plan.config.name}",
         config_hash=hashlib.sha256(config).hexdigest(),
+        source_hash=hashlib.sha256(source.read_bytes()).hexdigest() if plan.source else "",
         workspace=str(plan.workspace),
         python=settings.python,
         gpus=plan.gpus,

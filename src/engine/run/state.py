@@ -80,6 +80,8 @@ class RunRecord(msgspec.Struct, frozen=True):
     nodes: int = 1
     slurm: Slurm | None = None
     """What Slurm was asked for; None for the other launchers."""
+    source_hash: str = ""
+    """sha256 of `source`, where the frozen config has other settings; else ""."""
 
 
 class Wait(msgspec.Struct, frozen=True):
