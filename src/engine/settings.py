@@ -80,6 +80,15 @@ class Alarms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Codes of alarms that are not wanted (``["loss-spike"]``)."""
 
 
+class Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Talking with models."""
+
+    key: str = ""
+    """Sent to the model servers that one asks (as "Authorization: Bearer …")."""
+    idle: int = 0
+    """Minutes without a question after which the models leave the memory; 0 is never."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the user chose. Every field has a default that works."""
 
@@ -96,6 +105,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alarms: Alarms = Alarms()
     nodes: Nodes = Nodes()
     slurm: Slurm = Slurm()
+    chat: Chat = Chat()
 
     @property
     def python(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -12,22 +13,30 @@ from engine.chat.sources import ModelSpec
 from engine.errors import Failed
 from engine.i18n import _
 from engine.machine import gpu
+from engine.machine.gpu import Gpu
 
 _BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "fp16": 2, "bfloat16": 2, "float16": 2}
 ROOM = 1.1
 """What a short conversation needs beside the weights, as a factor."""
+QUANTIZED = 0.2
+"""The part of the weights that stays in 16 bits when a model is loaded quantized
+(embeddings, output head, norms): more for small models with a big vocabulary."""
 _CUDA = 700_000_000  # bytes that CUDA itself takes on a card
 
 
 class Fit(msgspec.Struct, frozen=True):
     """What a model needs and what is free, in bytes.
 
-    `where` is "GPU 0", "2 GPUs" or "memory" (the host's).
+    `where` is "GPU 0", "2 GPUs" or "memory" (the host's); `device` is what to
+    tell torch. `taken`: the GPUs that were passed over because a training of
+    ours runs there.
     """
 
     needs: int
     free: int
     where: str
+    device: str
+    taken: list[int] = []
 
     @property
     def fits(self) -> bool:
@@ -42,39 +51,64 @@ class Fit(msgspec.Struct, frozen=True):
         )
 
 
-def read(spec: ModelSpec) -> Fit:
-    """What `spec` will need; some milliseconds. Raises `Problem` for no model."""
-    model = Path(spec.model)
-    stored = _stored_bytes(sources.config(model))
-    size = sum(one.stat().st_size for one in sources.weights(model))
-    cards = [] if spec.device == "cpu" else gpu.read().gpus
-    if spec.device.startswith("cuda:"):
-        number = spec.device.removeprefix("cuda:")
-        cards = [card for at, card in enumerate(cards) if str(at) == number]
-    if not cards:
-        return Fit(_needs(size, stored, spec, 4), _host_free(), _("memory"))
+def read(spec: ModelSpec, busy: Collection[int] = ()) -> Fit:
+    """What `spec` will need; some milliseconds. Raises `Problem` for no model.
+
+    Args:
+        spec: the model; its `device` is where it should go.
+        busy: GPUs (as the driver counts) to leave alone, unless `spec.share`.
+    """
+    stored = _stored_bytes(sources.config(Path(spec.model)))
+    size = sum(one.stat().st_size for one in sources.weights(Path(spec.model)))
+    cards = [] if spec.device == "cpu" else _cards(spec.device)
+    taken = [] if spec.share else [card.index for _at, card in cards if card.index in busy]
+    free = {at: card.total - card.used for at, card in cards if card.index not in taken}
+    if not free:
+        # Where every card is taken, or named and taken, nothing is left.
+        where, most = (_("memory"), _host_free()) if not cards else (_("no GPU"), 0)
+        device = "cpu" if spec.device == "auto" else spec.device
+        return Fit(_needs(size, stored, spec, 4), most, where, device, taken)
     needs = _needs(size, stored, spec, stored) + _CUDA
-    free = {card.index: card.total - card.used for card in cards}
     best = max(free, key=free.__getitem__)
-    if needs <= free[best] or len(cards) == 1:
-        return Fit(needs, free[best], f"GPU {best}")
-    return Fit(needs, sum(free.values()), _("{count} GPUs").format(count=len(cards)))
+    if needs <= free[best] or len(free) == 1 or taken:
+        return Fit(needs, free[best], f"GPU {dict(cards)[best].index}", f"cuda:{best}", taken)
+    where = _("{count} GPUs").format(count=len(free))
+    return Fit(needs, sum(free.values()), where, "cuda")
 
 
-def require(spec: ModelSpec) -> Fit:
+def require(spec: ModelSpec, busy: Collection[int] = ()) -> Fit:
     """`read`, or `Failed` when it does not fit."""
-    found = read(spec)
+    found = read(spec, busy)
+    if not found.fits and found.taken:
+        raise Failed(
+            _("{model} would disturb a training").format(model=spec.model),
+            _("It needs about {needs}; a run of yours has GPU {gpus}.").format(
+                needs=text.size(found.needs), gpus=", ".join(map(str, found.taken))
+            ),
+            _("Load it with --device cpu, wait for the run, or say --share-gpu."),
+        )
     if not found.fits:
         raise Failed(
             _("{model} does not fit").format(model=spec.model),
             _("It {fit}.").format(fit=found.words),
-            _("Free memory, or load it with --dtype bf16 or on another device."),
+            _("Free memory, or load it with --dtype bf16, --bits 4 or on another device."),
         )
     return found
 
 
+def _cards(device: str) -> list[tuple[int, Gpu]]:
+    """The visible GPUs that `device` allows, with torch's numbers for them."""
+    cards = list(enumerate(gpu.read().gpus))
+    number = device.removeprefix("cuda:") if device.startswith("cuda:") else ""
+    return [one for one in cards if not number or str(one[0]) == number]
+
+
 def _needs(size: int, stored: int, spec: ModelSpec, auto: int) -> int:
-    return int(size / stored * _BYTES.get(spec.dtype, auto) * ROOM)
+    weights = size / stored
+    each = float(_BYTES.get(spec.dtype, auto))
+    if spec.bits:
+        each = QUANTIZED * 2 + (1 - QUANTIZED) * spec.bits / 8
+    return int(weights * each * ROOM)
 
 
 def _stored_bytes(config: dict[str, object]) -> int:

@@ -2,96 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from engine.chat import fit, sources, templates
+from engine.chat import endpoint, fit, sources, templates
+from engine.chat.answer import Answer, Chance, Loaded, Parity, Prompt, Sampling, Token
+from engine.chat.endpoint import Endpoint
 from engine.chat.sources import ModelSpec
 from engine.errors import Problem
 from engine.i18n import _
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 
-__all__ = ["Answer", "ChatSession", "Loaded", "ModelSpec", "Sampling", "Token"]
+__all__ = [
+    "Answer",
+    "Chance",
+    "ChatSession",
+    "Loaded",
+    "ModelSpec",
+    "Parity",
+    "Prompt",
+    "Sampling",
+    "Token",
+]
 
 WORKER = "engine.chat.worker"
 
 
-class Sampling(msgspec.Struct, frozen=True):
-    """How an answer is drawn. Temperature 0 is greedy, and the other values but
-    `repetition` (1.0: none) and `max_new_tokens` then do not count; `top_k` 0
-    means all tokens; `seed` None draws anew each time."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    max_new_tokens: int = 512
-    seed: int | None = 0
-    repetition: float = 1.0
-
-
-class Loaded(msgspec.Struct, frozen=True):
-    """What was loaded: names, device and the seconds it took; `context` in tokens."""
-
-    template: str
-    system: str
-    dtype: str
-    device: str
-    seconds: float
-    context: int | None
-
-
-class Token(msgspec.Struct, frozen=True):
-    """A piece of the answer, some tokens long."""
-
-    text: str
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """The whole answer. Times in seconds; `tokens_per_s` counts from the first token on.
-
-    `ended` says why: "end" (of itself), "word" (a stop word), "length"
-    (max_new_tokens), "stopped" (by a person). `prompt` is what the model was
-    given, its special tokens included.
-    """
-
-    text: str
-    tokens: int
-    first_token_s: float
-    tokens_per_s: float
-    ended: str
-    prompt: str
-    prompt_tokens: int
-
-
 class ChatSession:
-    """A process with models in slots ("A", "B", …).
+    """Models in slots ("A", "B", …): local ones in one process of ours, or served elsewhere.
+
+    Load all models of a comparison before the first question: an adapter that
+    is alone on its base is put into the weights then, which a second one on
+    the same base would undo by loading them again.
 
     Blocking: in the app, call it from a thread; `stop` may come from another.
+
+    Args:
+        settings: names the training interpreter.
+        busy: GPUs (as the driver counts) on which a training of ours runs;
+            none of them is taken unless a spec names it and says `share`.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._worker = WorkerClient(WORKER, settings)
+    def __init__(self, settings: Settings, busy: Collection[int] = ()) -> None:
+        self.busy = frozenset(busy)
+        self._settings = settings
+        # torch then counts the GPUs as the driver does.
+        self._worker = WorkerClient(WORKER, settings, {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
+        self._placed: dict[str, tuple[ModelSpec, fit.Fit]] = {}
+        """What is loaded in our process, and where."""
+        self._served: dict[str, Endpoint] = {}
+        self._answering: Endpoint | None = None
 
     def load(self, slot: str, spec: ModelSpec) -> Loaded:
         """Load a model into `slot`. Raises `Problem` for a wrong path, `Failed` when it cannot."""
+        if sources.is_endpoint(spec.model):
+            self.unload(slot)
+            self._served[slot] = endpoint.connect(spec, self._settings)
+            return self._served[slot].loaded
+        self._served.pop(slot, None)
         sources.check(spec)
-        needs = fit.require(spec)
+        trust = _trust(spec)
+        needs = self._fit(spec)
         result = self._worker.result(
             "load",
             slot=slot,
             model=str(Path(spec.model).resolve()),
             adapter=None if spec.adapter is None else str(Path(spec.adapter).resolve()),
             dtype=spec.dtype,
-            device=spec.device,
+            device=needs.device,
+            bits=spec.bits,
             template=spec.template,
             system=spec.system,
-            trust=_trust(spec),
+            trust=trust,
+            merge=spec.merge,
             bytes=needs.needs,
         )
+        self._placed[slot] = spec, needs
         return msgspec.convert(result, Loaded)
+
+    def _fit(self, spec: ModelSpec) -> fit.Fit:
+        """Where it goes. On weights that are there already an adapter needs next to nothing."""
+        if self.dead:
+            self._placed.clear()
+        for other, place in self._placed.values():
+            if sources.same_base(spec, other):
+                return place
+        return fit.require(spec, self.busy)
 
     def generate(
         self, slot: str, messages: Sequence[Mapping[str, str]], sampling: Sampling
@@ -101,7 +100,12 @@ class ChatSession:
         `messages` are ``{"role", "content"}`` as elsewhere; without a system
         message the one of the training config stands in front.
         """
-        _validate(sampling)
+        sampling.check()
+        if slot in self._served:
+            self._answering = self._served[slot]
+            yield from self._answering.generate(messages, sampling)
+            return
+        self._answering = None
         request = {"messages": list(messages), "sampling": msgspec.to_builtins(sampling)}
         over = False
         try:
@@ -112,18 +116,36 @@ class ChatSession:
             if not over:  # whoever read it has gone: nobody needs the rest
                 self.stop()
 
+    def prompt(
+        self, slot: str, messages: Sequence[Mapping[str, str]], max_new_tokens: int = 512
+    ) -> Prompt | None:
+        """What the model is given for `messages`, token by token; None where a server hides it."""
+        if slot in self._served:
+            return None
+        found = self._worker.result(
+            "prompt", slot=slot, messages=list(messages), wanted=max_new_tokens
+        )
+        return msgspec.convert(found, Prompt)
+
     def stop(self) -> None:
         """End the answer in progress; it comes as an `Answer` with what there is."""
-        self._worker.cancel()
+        answering = self._answering
+        if answering is not None:
+            answering.stop()
+        else:
+            self._worker.cancel()
 
     @property
     def dead(self) -> bool:
-        """Whether the process has ended, and every model with it."""
+        """Whether the process has ended, and every local model with it."""
         return self._worker.pid is None
 
     def unload(self, slot: str) -> None:
         """Free the memory of a slot."""
-        self._worker.result("unload", slot=slot)
+        self._served.pop(slot, None)
+        self._placed.pop(slot, None)
+        if not self.dead:
+            self._worker.result("unload", slot=slot)
 
     def close(self) -> None:
         """End the process."""
@@ -149,21 +171,3 @@ def _trust(spec: ModelSpec) -> bool:
         _("It would run with your rights, and no training config says that you trust it."),
         _("If you do, say --trust-remote-code."),
     )
-
-
-def _validate(sampling: Sampling) -> None:
-    right = (
-        sampling.temperature >= 0
-        and 0 < sampling.top_p <= 1
-        and sampling.top_k >= 0
-        and sampling.max_new_tokens > 0
-        and sampling.repetition > 0
-    )
-    if not right:
-        raise Problem(
-            _("These sampling settings cannot be"),
-            _(
-                "temperature and top_k are 0 or more, top_p is above 0 and at most 1, "
-                "max_new_tokens and repetition are above 0."
-            ),
-        )

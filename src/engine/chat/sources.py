@@ -17,19 +17,42 @@ _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 class ModelSpec(msgspec.Struct, frozen=True):
     """Which model, and how to load it.
 
-    `dtype` is "auto", "bf16", "fp16" or "fp32"; `device` "auto", "cpu",
-    "cuda" or "cuda:1". `template` names one of XTuner's ("" finds it out).
-    `system` None means the training config's. `trust` lets a model run Python
-    code that it brings, also where no training config allows it.
+    `model` is a folder, or the address of an OpenAI-compatible server
+    (``http://host:8000/v1``, ``unix:/path/to/socket``; ``#name`` behind it
+    chooses among its models). `dtype` is "auto", "bf16", "fp16" or "fp32";
+    `bits` 8 or 4 loads quantized, 0 does not; `device` "auto", "cpu", "cuda"
+    or "cuda:1". `template` names one of XTuner's ("" finds it out). `system`
+    None means the training config's. `trust` lets a model run Python code
+    that it brings, also where no training config allows it. `merge` lets an
+    adapter that is alone on its base be put into the weights (faster; in half
+    precision not always to the last bit the same). `share` takes a GPU on
+    which a training runs.
     """
 
     model: str
     adapter: str | None = None
     dtype: str = "auto"
     device: str = "auto"
+    bits: int = 0
     template: str = ""
     system: str | None = None
     trust: bool = False
+    merge: bool = True
+    share: bool = False
+
+
+def is_endpoint(model: str) -> bool:
+    """Whether `model` is a server's address rather than a folder."""
+    return model.startswith(("http://", "https://", "unix:"))
+
+
+def same_base(one: ModelSpec, other: ModelSpec) -> bool:
+    """Whether two specs can share one copy of the weights."""
+
+    def key(spec: ModelSpec) -> tuple[object, ...]:
+        return Path(spec.model).resolve(), spec.dtype, spec.device, spec.bits
+
+    return key(one) == key(other)
 
 
 def check(spec: ModelSpec) -> None:

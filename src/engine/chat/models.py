@@ -1,0 +1,229 @@
+"""The models in a chat worker. Slots on the same base share one copy of its weights."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.chat.prompt import Prompter
+from engine.errors import Failed
+from engine.i18n import _
+
+
+class Base:
+    """A base model with the adapters that were loaded onto it.
+
+    While a single slot uses it, `settle` adds that slot's adapter to the
+    weights themselves: an adapter beside them halves the speed. Taking it off
+    again would leave rounding behind, so a base that was merged is loaded
+    anew when another slot wants it.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.model: Any = None
+        self.ends: list[int] = []
+        """The model's own end tokens."""
+        self.merged = False
+        self._options = options
+        self._load()
+        self._adapters: dict[Path, str] = {}
+
+    def restore(self) -> None:
+        """Load the weights anew, if an adapter was put into them."""
+        if not self.merged:
+            return
+        adapters, self._adapters = list(self._adapters), {}
+        self.model, self.merged = None, False
+        free_memory()  # two copies might not fit
+        self._load()
+        for adapter in adapters:
+            self.add(adapter)
+
+    def _load(self) -> None:
+        from transformers import GenerationConfig
+
+        self.model = _load(**self._options)
+        own = self.model.generation_config.eos_token_id
+        self.ends = [one for one in (own if isinstance(own, list) else [own]) if one is not None]
+        # Our sampling settings are all that counts, not defaults that came with the model.
+        self.model.generation_config = GenerationConfig()
+
+    def add(self, adapter: Path) -> None:
+        """Load an adapter beside those that are there already."""
+        if adapter in self._adapters:
+            return
+        from peft import PeftModel
+
+        name = f"adapter{len(self._adapters)}"
+        try:
+            if isinstance(self.model, PeftModel):
+                self.model.load_adapter(adapter, adapter_name=name)
+            else:
+                self.model = PeftModel.from_pretrained(self.model, adapter, adapter_name=name)
+        except (RuntimeError, ValueError) as error:
+            raise Failed(
+                _("The adapter {adapter} does not fit {model}").format(
+                    adapter=adapter, model=self.model.config.name_or_path
+                ),
+                str(error).strip().splitlines()[0],
+                _("Load it on the base model that it was trained on."),
+                str(error),
+            ) from error
+        self._adapters[adapter] = name
+        self.model.eval()
+
+    def settle(self, adapter: Path) -> None:
+        """Put `adapter` into the weights, for the only slot that there is."""
+        # Quantized weights would be rounded anew.
+        if not self._options["bits"] and not self.merged:
+            self.model.merge_adapter([self._adapters[adapter]])
+            self.merged = True
+
+    @contextmanager
+    def with_adapter(self, adapter: Path | None) -> Iterator[Any]:
+        """The model as one slot wants it: with its adapter, or without any."""
+        if not self._adapters or self.merged:
+            yield self.model
+        elif adapter is None:
+            with self.model.disable_adapter():
+                yield self.model
+        else:
+            self.model.set_adapter(self._adapters[adapter])
+            yield self.model
+
+
+class Slot:
+    """One way to ask a base: with an adapter or without, in a template, with a system text."""
+
+    def __init__(
+        self,
+        key: tuple[Any, ...],
+        base: Base,
+        adapter: Path | None,
+        prompter: Prompter,
+        system: str,
+        ends: list[int],
+    ) -> None:
+        self.key = key
+        self.base = base
+        self.adapter = adapter
+        self.prompter = prompter
+        self.system = system
+        self.ends = ends
+        self.merge = True
+        """Whether its adapter may be put into the weights."""
+
+    @property
+    def context(self) -> int | None:
+        """The most tokens that prompt and answer may have together."""
+        value = getattr(self.base.model.config, "max_position_embeddings", None)
+        return value if isinstance(value, int) else None
+
+    @property
+    def device(self) -> Any:
+        """Where its inputs go."""
+        return self.base.model.device
+
+
+class Models:
+    """The slots, and the bases under them."""
+
+    def __init__(self) -> None:
+        self.slots: dict[str, Slot] = {}
+        self._bases: dict[tuple[Any, ...], Base] = {}
+
+    def base(self, key: tuple[Any, ...], options: Mapping[str, Any]) -> Base:
+        """The base that `key` stands for: loaded, and with no adapter in its weights."""
+        known = self._bases.get(key)
+        if known is None:
+            known = self._bases[key] = Base(options)
+        known.restore()
+        return known
+
+    def shared(self, name: str) -> list[str]:
+        """The other slots on the same weights."""
+        base = self.slots[name].base
+        return [other for other, slot in self.slots.items() if slot.base is base and other != name]
+
+    def settle(self, name: str) -> None:
+        """Merge the slot's adapter where it is the only one on its base."""
+        slot = self.slots[name]
+        if slot.merge and slot.adapter is not None and not self.shared(name):
+            slot.base.settle(slot.adapter)
+
+    def unload(self, name: str) -> None:
+        """Forget a slot; its base goes with the last one on it."""
+        slot = self.slots.pop(name, None)
+        if slot is not None and not self._users(slot.key):
+            self._bases.pop(slot.key, None)
+        slot = None
+        free_memory()
+
+    def _users(self, key: tuple[Any, ...]) -> list[Slot]:
+        return [slot for slot in self.slots.values() if slot.key == key]
+
+
+def free_memory() -> None:
+    """Give back what nobody holds any more."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def place(device: str, dtype: str, size: int) -> tuple[str, Any]:
+    """Where `size` bytes of model go, and as what.
+
+    On a CPU float32 computes several times faster than 16 bits.
+    """
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
+        best = max(range(len(free)), key=free.__getitem__)
+        # Too big for one card: accelerate spreads the layers over all of them.
+        device = f"cuda:{best}" if size < free[best] or len(free) == 1 else "auto"
+    if dtype != "auto":
+        names = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+        return device, names[dtype]
+    return device, torch.float32 if device == "cpu" else "auto"
+
+
+def _load(folder: Path, device: str, dtype: Any, bits: int, trust: bool) -> Any:
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    # The argument was called torch_dtype before transformers 4.56, and still may be.
+    options: dict[str, Any] = {"torch_dtype": dtype, "trust_remote_code": trust}
+    if device != "cpu" or bits:
+        options["device_map"] = device if device == "auto" else {"": device}
+    if bits == 8:
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    elif bits == 4:
+        import torch
+
+        compute = torch.float32 if device == "cpu" else torch.bfloat16
+        # As QLoRA has it in training.
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute,
+        )
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
+    return model.eval()
+
+
+def end_tokens(base: Base, prompter: Prompter) -> list[int]:
+    """Tokens that end an answer: the model's, the tokenizer's, one-token stop words."""
+    tokenizer = prompter.tokenizer
+    ends = {*base.ends, tokenizer.eos_token_id} - {None}
+    for word in prompter.stop_words:
+        ids = tokenizer.encode(word, add_special_tokens=False)
+        ends |= set(ids) if len(ids) == 1 else set()
+    return sorted(ends)
