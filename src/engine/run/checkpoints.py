@@ -10,6 +10,7 @@ under the final name, and is killed in the middle of it.
 from __future__ import annotations
 
 import functools
+import contextlib
 import math
 import re
 import shutil
@@ -73,6 +74,16 @@ def clear_parts(folder: Path) -> None:
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
+
+
+def growing(folder: Path) -> int:
+    """Bytes written so far of checkpoints that are being saved in `folder`."""
+    total = 0
+    for part in folder.glob(_PARTS):
+        for file in part.rglob("*") if part.is_dir() else (part,):
+            with contextlib.suppress(OSError):  # it got its name just now
+                total += file.stat().st_size
+    return total
 
 
 def _look(path: Path, step: int, history: History | None) -> Checkpoint:
