@@ -36,8 +36,11 @@ TABLE: dict[str, Row] = {
         lasting=True,
     ),
     "gradient-nan": Row(
-        N_("The gradient is not a number since step {step}: such steps teach the model nothing."),
-        N_("Use bfloat16 instead of float16, or a lower lr; watch whether the loss still falls."),
+        N_("The gradient is not a number since step {step}."),
+        N_(
+            "Such steps are skipped, or spoil the weights: see whether the loss still falls. "
+            "Use bfloat16 instead of float16, or a lower lr."
+        ),
         lasting=True,
     ),
     "loss-spike": Row(
@@ -54,48 +57,52 @@ TABLE: dict[str, Row] = {
         lasting=True,
     ),
     "lr-flat": Row(
-        N_("The learning rate has stayed at {lr} for {steps} steps: nothing is learned."),
+        N_("The learning rate has not risen above {lr} in {steps} steps: nothing is learned."),
         N_(
             "The warm-up never ends, most often because it rounds to a single step. "
             "Stop it, and raise warmup_ratio or max_epochs (preflight says how far)."
         ),
         lasting=True,
     ),
-    "stall": Row(N_("No step for {time}; one takes {usual} otherwise."), _WHERE_IT_HANGS),
+    "stall": Row(
+        N_("No step since {since}; one comes every {usual} otherwise."),
+        _WHERE_IT_HANGS,
+    ),
     "stall.idle": Row(
-        N_("No step for {time} (one takes {usual} otherwise), and its GPUs are idle."),
+        N_("No step since {since} (one comes every {usual} otherwise), and its GPUs are idle."),
         _WHERE_IT_HANGS,
     ),
     "stall.saving": Row(
-        N_("It has been saving a checkpoint for {time}."),
+        N_("It has been saving a checkpoint since {since}, and the checkpoint does not grow."),
         N_("See whether the disk answers (a network disk?) and has room."),
     ),
     "stall.answering": Row(
-        N_("Its evaluation has said nothing for {time}."),
-        N_("Lower max_new_tokens or evaluation_freq if that is its length; else kill it."),
+        N_("Its evaluation has said nothing since {since}."),
+        N_("Lower max_new_tokens if answers may take as long; else kill it, and resume."),
     ),
-    "hang": Row(
-        N_("No first step, and not a word for {time}."),
-        _WHERE_IT_HANGS,
-    ),
+    "hang": Row(N_("No first step, and not a word since {since}."), _WHERE_IT_HANGS),
     "hang.imports": Row(
-        N_("It has been loading its libraries for {time} without a word."),
+        N_("It has been loading its libraries since {since}, and nothing moves."),
         N_("See whether the disk of the training environment answers."),
     ),
-    "hang.data": Row(
-        N_("It has been at the data for {time} without a word."),
-        N_("Lower map_num_proc, and see whether the disk and the hub answer."),
+    "hang.nodes": Row(
+        N_("It has waited for its other nodes since {since}."),
+        N_("See whether their lines were started, and whether they reach the first node."),
     ),
     "hang.model": Row(
-        N_("It has been loading the model for {time} without a word."),
+        N_("It has been loading the model since {since}, and nothing moves."),
         N_("See whether the model's disk or the hub answers, and whether memory is full."),
     ),
-    "hang.first-step": Row(
-        N_("It is ready, but its first step has not come for {time}."),
+    "hang.data": Row(
+        N_("It has been at the data since {since}, and nothing moves."),
+        N_("Lower map_num_proc, and see whether the disk and the hub answer."),
+    ),
+    "hang.first_step": Row(
+        N_("It is ready, but its first step has not come since {since}."),
         N_("With several GPUs one may wait for another: NCCL_DEBUG=INFO says more. Then kill it."),
     ),
     "node-silent": Row(
-        N_("Nothing was heard for {time} of node {nodes}."),
+        N_("Nothing was heard since {since} of node {nodes}."),
         N_("See whether it can be reached and whether its process runs; then stop and resume."),
     ),
     "disk": Row(
