@@ -9,8 +9,8 @@ under the final name, and is killed in the middle of it.
 
 from __future__ import annotations
 
-import functools
 import contextlib
+import functools
 import math
 import re
 import shutil

@@ -8,6 +8,7 @@ alarm.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from statistics import median
@@ -36,6 +37,8 @@ STALL = Limit(300, 10)
 epoch's end starts new loaders; ten times and five minutes are neither."""
 STALL_IDLE = Limit(120, 5)
 """The same where no GPU of the run did anything meanwhile: nothing computes there."""
+STALL_LOUD = Limit(1800, 30)
+"""The same, whatever is said meanwhile: some libraries complain for ever."""
 PAUSES = {"saving": 600.0, "answering": 1200.0}
 """While a checkpoint is saved, without it growing (ZeRO-3 gathers the weights for minutes); and
 between two answers of the evaluation (600 tokens, at half a token a second)."""
@@ -81,7 +84,8 @@ class Pace:
     def _stall(self, history: History) -> Alarm | None:
         quiet, gap = self._quiet, _usual_gap(history)
         silence = min(quiet.step, quiet.word)
-        if not STALL_IDLE.over(2 * silence, gap):
+        loud = STALL_LOUD.over(quiet.step, gap)
+        if not loud and not STALL_IDLE.over(2 * silence, gap):
             self._working.forget()
             return None
         self._working.look()
@@ -91,7 +95,7 @@ class Pace:
                 return None
             return Alarm("stall", {"case": at, "since": _ago(quiet.word)})
         idle = self._working.gpus_idle()
-        if not (STALL_IDLE if idle else STALL).over(silence, gap):
+        if not loud and not (STALL_IDLE if idle else STALL).over(silence, gap):
             return None
         values = {"since": _ago(quiet.step), "usual": duration(gap)}
         return Alarm("stall", values | ({"case": "idle"} if idle else {}))
@@ -115,10 +119,8 @@ def pulses(folder: Path) -> dict[int, float]:
     """When each node of the run in `folder` was last heard, by the clock of their common disk."""
     found = {}
     for file in (folder / state.PULSES).glob("[0-9]*"):
-        try:
+        with contextlib.suppress(OSError, ValueError):
             found[int(file.name)] = file.stat().st_mtime
-        except (OSError, ValueError):
-            continue
     return found
 
 
