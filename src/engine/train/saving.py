@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import barrier, get_local_rank, is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import FlexibleRunner, Runner
 
@@ -91,7 +91,7 @@ def _name(part: Path, final: Path) -> None:
     if is_main_process():
         _replace(part, final)
     barrier()
-    if get_local_rank() == 0 and part.exists():
+    if os.environ.get("LOCAL_RANK", "0") == "0" and part.exists():
         with contextlib.suppress(FileNotFoundError):  # one disk after all, seen late
             _replace(part, final)
 
