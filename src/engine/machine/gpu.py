@@ -48,6 +48,22 @@ class Gpu(msgspec.Struct, frozen=True):
     """CUDA's compute capability: what the card can do ((8, 0) and up: bfloat16)."""
 
 
+class Health(msgspec.Struct, frozen=True):
+    """What may be wrong with one GPU. A field that the card or driver does not offer is None."""
+
+    index: int
+    lost: bool = False
+    """It does not answer any more; nothing else is known then."""
+    temperature: int | None = None
+    """Degrees Celsius."""
+    too_hot: bool = False
+    """It lowers its clocks because of heat."""
+    power_brake: bool = False
+    """It lowers its clocks because the power supply tells it to (its own limit is normal)."""
+    uncorrected: int | None = None
+    """Memory errors beyond repair (ECC) since the driver was loaded."""
+
+
 class Gpus(msgspec.Struct, frozen=True):
     """All GPUs of this machine, or why there are none to see."""
 
@@ -116,6 +132,44 @@ def read(visible: str | None = None) -> Gpus:
         "" if gpus else _("No GPU is visible (CUDA_VISIBLE_DEVICES hides them, or none is there).")
     )
     return Gpus(gpus, reason, driver)
+
+
+def health(indices: list[int]) -> list[Health]:
+    """How the GPUs with these numbers are (some 0.1 ms each); none where NVML does not work."""
+    import pynvml
+
+    with _lock:
+        return [] if _start() else [_health_of(pynvml, index) for index in indices]
+
+
+def _health_of(pynvml: Any, index: int) -> Health:
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        pynvml.nvmlDeviceGetPowerState(handle)
+    except (pynvml.NVMLError_GpuIsLost, pynvml.NVMLError_InvalidArgument):
+        return Health(index, lost=True)  # one that fell off the bus may vanish from the count
+    except pynvml.NVMLError:
+        return Health(index)  # busy, or not offered: that alone says nothing
+
+    def ask(name: str, *arguments: Any) -> int | None:
+        try:
+            return int(getattr(pynvml, name)(handle, *arguments))
+        except (pynvml.NVMLError, AttributeError):
+            return None
+
+    reasons = ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
+    heat = (
+        pynvml.nvmlClocksThrottleReasonSwThermalSlowdown
+        | pynvml.nvmlClocksThrottleReasonHwThermalSlowdown
+    )
+    ecc = (pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC)
+    return Health(
+        index=index,
+        temperature=ask("nvmlDeviceGetTemperature", pynvml.NVML_TEMPERATURE_GPU),
+        too_hot=bool(reasons & heat),
+        power_brake=bool(reasons & pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown),
+        uncorrected=ask("nvmlDeviceGetTotalEccErrors", *ecc),
+    )
 
 
 def _chosen(visible: str | None, count: int) -> list[int]:
