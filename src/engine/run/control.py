@@ -9,10 +9,10 @@ from pathlib import Path
 from engine import files
 from engine.errors import Failed, Problem
 from engine.i18n import _
-from engine.run import launch, processes, reasons, rewind, state
+from engine.run import launch, processes, queue, reasons, rewind, state
 from engine.run.checkpoints import Checkpoint
 from engine.run.folder import RunFolder
-from engine.run.state import Cause, Event, RunRecord, RunState
+from engine.run.state import Cause, Event, RunRecord, RunState, Wait
 from engine.settings import Settings
 from engine.workspace import Workspace
 
@@ -26,10 +26,12 @@ def stop(run: RunFolder) -> RunState:
     """Ask the run to save a checkpoint after its present step and end.
 
     Returns as soon as its supervisor has taken the order, not when it is
-    carried out (see `wait`). A run that has made no step yet just ends. Asking
-    twice changes nothing.
+    carried out (see `wait`). A run that has made no step yet just ends, one that
+    waits is taken out of the queue. Asking twice changes nothing.
     """
     now = _ours(run)
+    if now.state == "lost" and run.wait() is not None:
+        return queue.leave(run)
     if now.state == "lost":
         raise Problem(
             _("The run {name} cannot be stopped").format(name=run.name),
@@ -53,6 +55,8 @@ def kill(run: RunFolder) -> RunState:
     now = _ours(run)
     if not now.living and now.state != "lost":
         raise _over(run, now)
+    if now.state == "lost" and run.wait() is not None:
+        return queue.leave(run)
     if now.state != "lost":
         _order(run, state.KILL)
         until = time.monotonic() + PATIENCE
@@ -83,6 +87,12 @@ def checkpoint_for(run: RunFolder, wanted: Path | None = None) -> Checkpoint:
 
     Raises `Problem` when the run cannot go on from there, or not now.
     """
+    _at_rest(run)
+    return _chosen(run, wanted)
+
+
+def _at_rest(run: RunFolder) -> None:
+    """Raise `Problem` when the run is not ours to start again, or not now."""
     now = _ours(run)
     if now.living:
         raise Problem(
@@ -96,7 +106,6 @@ def checkpoint_for(run: RunFolder, wanted: Path | None = None) -> Checkpoint:
             _("Processes of its last start are still there."),
             _("`tunedeck kill {name}` ends what is left of it.").format(name=run.name),
         )
-    return _chosen(run, wanted)
 
 
 def resume(
@@ -106,9 +115,13 @@ def resume(
     checkpoint: Path | None = None,
     config: str | None = None,
     gpus: list[int] | None = None,
+    wait: Wait | None = None,
+    now: bool = False,
 ) -> RunFolder:
     """Go on in the same folder, from `checkpoint` or the newest whole one.
 
+    A run that never left the queue (a reboot took its supervisor, or what it
+    waited for failed) is put back into it, or started `now`.
     What was saved after that checkpoint is set aside (`engine.run.rewind`).
     Whether the settings fit the checkpoint is not asked here: see `engine.resuming`.
 
@@ -119,13 +132,14 @@ def resume(
         config: the text of a config with other settings; it is frozen in place
             of the one that ran, which is kept beside it.
         gpus: other GPUs than before, one process each; empty: the CPU.
+        wait: what it is to wait for first; None: what it waited for, if it still waits.
+        now: do not wait.
     """
-    chosen = checkpoint_for(run, checkpoint)
+    _at_rest(run)
+    begun = queue.began(run) or checkpoint is not None
+    chosen = _chosen(run, checkpoint) if begun else None
     record, attempt = run.record, run.state.attempt
     assert record is not None
-    rewind.set_aside(run, chosen, attempt + 1)
-    if config is not None:
-        _refreeze(run, record, attempt, config)
     workspace = Workspace(Path(record.workspace))
     plan = launch.plan(
         run.path / record.config,
@@ -136,10 +150,15 @@ def resume(
         gpus=record.gpus if gpus is None else gpus,
         deepspeed=record.deepspeed,
         processes=record.processes if gpus is None else None,
-        resume=str(chosen.path),
+        resume=None if chosen is None else str(chosen.path),
+        wait=None if now else wait or queue.unfulfilled(run),
     )
+    if chosen is not None:
+        rewind.set_aside(run, chosen, attempt + 1)
+    if config is not None:
+        _refreeze(run, record, attempt, config)
     rewind.record(plan, record)
-    return launch.begin(plan, settings, attempt=attempt + 1)
+    return launch.begin(plan, settings, attempt=attempt + 1 if begun else attempt)
 
 
 def _ours(run: RunFolder) -> RunState:

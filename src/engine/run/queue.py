@@ -136,6 +136,18 @@ def began(run: RunFolder) -> bool:
     return order is None or bool(order.resume) or run.state.started is not None
 
 
+def unfulfilled(run: RunFolder) -> Wait | None:
+    """What the run still waited for when it left the queue, or what it waits for.
+
+    It keeps its place only where it has not left it.
+    """
+    order = run.order()
+    if order is None or order.wait is None or run.state.started is not None:
+        return None
+    standing = run.wait() is not None
+    return order.wait if standing else msgspec.structs.replace(order.wait, place=0.0)
+
+
 def _between(places: list[float], to: int) -> float:
     """A number that sorts before `places[to]` and behind the one before it."""
     before = places[to - 1] if to else places[0] - 2
