@@ -22,10 +22,11 @@ def main() -> None:
     shims.apply()
     from xtuner.tools.train import main as train
 
-    from engine.train import hooks, saving
+    from engine.train import continuing, hooks, saving
 
     hooks.install()
     saving.install()
+    continuing.install()
     with contextlib.suppress(hooks.Stopped):
         train()
     _leave_group()

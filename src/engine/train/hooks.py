@@ -1,7 +1,7 @@
-"""What rides along in the trainer: saving before a stop, counting tokens.
+"""What rides along in the trainer: saving before a stop, counting tokens, going on exactly.
 
-The hook is added when the runner is built, so that a config needs no line for
-it, and neither the config's dump nor the checkpoints name it.
+The hooks are added when the runner is built, so that a config needs no line for
+them, and neither the config's dump nor the checkpoints name them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mmengine.logging import MessageHub
 from mmengine.runner import FlexibleRunner, Runner
 
 from engine.train import saving
+from engine.train.continuing import ContinuingHook
 
 STOP_FILE = "stop"
 FACTS_FILE = "trainer.json"
@@ -28,7 +29,7 @@ class Stopped(Exception):
 
 
 def install() -> None:
-    """Make every runner register `RunHook` after the config's own hooks."""
+    """Make every runner register our hooks after the config's own."""
     for runner_class in (Runner, FlexibleRunner):
         _add_hook_to(runner_class)
 
@@ -40,6 +41,7 @@ def _add_hook_to(runner_class: Any) -> None:
         original(runner, *args, **options)
         # LOWEST: a checkpoint due at this very step has been saved by then.
         runner.register_hook(RunHook(), priority="LOWEST")
+        runner.register_hook(ContinuingHook(), priority="LOWEST")
 
     runner_class.register_hooks = register_hooks
 
