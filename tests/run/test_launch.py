@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import platform
 import shlex
 from pathlib import Path
@@ -122,7 +123,7 @@ def test_a_line_for_each_node(workspace: Workspace) -> None:
     assert first[:3] == ["cd", str(workspace.root), "&&"]
     assert f"TUNEDECK_RUN={made.dir}" in first and first[-len(made.command) :] == made.command
     for number, words in enumerate((first, second)):
-        said = dict(zip(words, words[1:], strict=False))
+        said = dict(itertools.pairwise(words))
         assert (said["--nnodes"], said["--node-rank"]) == ("2", str(number))
         assert (said["--master-addr"], said["--master-port"]) == (f"{platform.node()}i", "29511")
         assert said["--rdzv-conf"] == "timeout=90" and words[-1] == "pytorch"

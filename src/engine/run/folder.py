@@ -10,9 +10,20 @@ import msgspec
 
 from engine.errors import Problem
 from engine.i18n import _
-from engine.run import alarms, checkpoints, notes, processes, progress, reasons, state, waits
+from engine.run import (
+    alarms,
+    checkpoints,
+    elsewhere,
+    notes,
+    processes,
+    progress,
+    reasons,
+    state,
+    waits,
+)
 from engine.run.checkpoints import Checkpoint
-from engine.run.state import Alarm, Cause, Event, Order, RunRecord, RunState, Wait, Word
+from engine.run.slurm import view as slurm_view
+from engine.run.state import Alarm, Cause, Event, Launcher, Order, RunRecord, RunState, Wait, Word
 from engine.workspace import Workspace
 
 _QUIET = 300.0
@@ -47,6 +58,11 @@ class RunSummary(msgspec.Struct, frozen=True):
     """Kept out of the everyday list."""
     alarms: list[str] = []
     """What is wrong with it, a sentence each; once it has ended: with its result."""
+    launcher: Launcher = "local"
+    job: str = ""
+    """Slurm's id for it."""
+    host: str = ""
+    """The machine that it runs (or ran) on; several nodes: the first."""
 
 
 class RunFolder:
@@ -82,6 +98,11 @@ class RunFolder:
         return self.record.gpus if self.record is not None else []
 
     @property
+    def launcher(self) -> Launcher:
+        """Who starts its trainer."""
+        return self.record.launcher if self.record is not None else "local"
+
+    @property
     def log(self) -> Path:
         """The trainer's raw output; XTuner's own newest log in a plain work dir."""
         ours = self.path / state.LOG
@@ -102,13 +123,19 @@ class RunFolder:
         written = self.written_state()
         if written is None:
             return self._plain_state()
-        if not written.living or (written.supervisor is None and self._just_ordered(written)):
+        if not written.living:
+            return written
+        ordered = written.supervisor is None and self._just_ordered(written)
+        if ordered and self.launcher != "slurm":
             return written
         if written.supervisor is not None and written.supervisor.alive:
             return written
+        told = elsewhere.look(self.path, written, self.launcher)
         # It may have written the end between our two looks.
         again = self.written_state() or written
-        return again.become("lost", cause=self._why_lost(again)) if again.living else again
+        if not again.living:
+            return again
+        return told or again.become("lost", cause=self._why_lost(again))
 
     def written_state(self) -> RunState | None:
         """What the supervisor wrote last; None for a plain work dir."""
@@ -186,6 +213,9 @@ class RunFolder:
             note=noted.note,
             tags=noted.tags,
             archived=noted.archived,
+            launcher=self.launcher,
+            job=slurm_view.job(self.path) if self.launcher == "slurm" else "",
+            host=self._host(now),
         )
 
     def created(self) -> float:
@@ -202,6 +232,11 @@ class RunFolder:
         here = written.supervisor is None or written.supervisor.boot == processes.boot_id()
         code = "waiting-unwatched" if here else "waiting-rebooted"
         return Cause(code, {"wait": waits.brief(wait, self.gpus), "run": self.name})
+
+    def _host(self, now: RunState) -> str:
+        if now.supervisor is not None and now.supervisor.host:
+            return now.supervisor.host
+        return self.record.host if self.record is not None and self.launcher != "slurm" else ""
 
     def _just_ordered(self, written: RunState) -> bool:
         """A supervisor is being started, which takes a second or two."""

@@ -12,6 +12,8 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -24,8 +26,8 @@ from engine.run import beside, inputs, program, queue, state
 from engine.run import nodes as by_hand
 from engine.run.folder import RunFolder
 from engine.run.launchers import MAKERS, Wish
-from engine.run.slurm import script
-from engine.run.state import Launcher, Order, RunRecord, RunState, Wait
+from engine.run.slurm import client, script, submission
+from engine.run.state import Cause, Launcher, Order, RunRecord, RunState, Wait
 from engine.settings import Settings, Slurm
 from engine.worker.client import command, environment
 from engine.workspace import Workspace
@@ -116,7 +118,7 @@ def plan(
     """
     config = _readable(config)
     if name:
-        _check(name)
+        check_name(name)
     elif work_dir is not None and not (workspace.runs / work_dir.name).exists():
         name = work_dir.resolve().name
     else:
@@ -157,8 +159,11 @@ def plan(
 def start(plan: LaunchPlan, settings: Settings) -> RunFolder:
     """Make the run's folder and start its supervisor; return when that has taken over.
 
-    Raises `Problem` when the folder is in use, `Failed` when nothing started.
+    With Slurm: when it has taken the job. Raises `Problem` when the folder is in
+    use, `Failed` when nothing started.
     """
+    if plan.launcher == "slurm":
+        client.trial(plan.script)  # before there is a folder
     _make_folder(plan)
     text = plan.config.read_bytes()
     frozen = beside.lay(plan.config, text, plan.dir / state.CONFIG_FOLDER)
@@ -169,9 +174,7 @@ def start(plan: LaunchPlan, settings: Settings) -> RunFolder:
 
 def begin(plan: LaunchPlan, settings: Settings, attempt: int) -> RunFolder:
     """Start a supervisor on a folder that is ready (for a start and for a resume)."""
-    lock = os.open(plan.dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _take(lock, plan)
+    with locked(plan.dir, plan.name) as lock:
         for leftover in (state.STOP, state.KILL, state.FACTS):
             (plan.dir / leftover).unlink(missing_ok=True)
         order = Order(
@@ -185,10 +188,26 @@ def begin(plan: LaunchPlan, settings: Settings, attempt: int) -> RunFolder:
         )
         files.write_json(plan.dir / state.ORDER, order)
         files.write_json(plan.dir / state.STATE, RunState("queued", time.time(), attempt))
-        _supervise(plan.dir, lock, settings)
+        if plan.launcher == "slurm":
+            _submit(plan, attempt)
+        else:
+            _supervise(plan.dir, lock, settings)
+    return RunFolder(plan.dir)
+
+
+@contextmanager
+def locked(folder: Path, name: str) -> Iterator[int]:
+    """The lock of the run `name`, as a descriptor: who holds it, and nobody else, may start it.
+
+    It passes on to a supervisor, which holds it as long as it lives. Raises
+    `Problem` when one does.
+    """
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _take(lock, name)
+        yield lock
     finally:
         os.close(lock)
-    return RunFolder(plan.dir)
 
 
 def _readable(config: Path) -> Path:
@@ -213,7 +232,8 @@ def _readable(config: Path) -> Path:
     return config.resolve()
 
 
-def _check(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise `Problem` when no run can be called so."""
     if not re.fullmatch(r"[\w][\w.\-]*", name):
         raise Problem(
             _("{name} cannot be a run's name").format(name=name),
@@ -301,11 +321,8 @@ def _git(folder: Path) -> str:
         return ""
 
 
-def _take(lock: int, plan: LaunchPlan) -> None:
-    """The lock passes on to the supervisor, which holds it as long as it lives.
-
-    One that has just written the end of a run may need a moment to go.
-    """
+def _take(lock: int, name: str) -> None:
+    # A supervisor that has just written the end of its run may need a moment to go.
     until = time.monotonic() + LEAVE
     while True:
         try:
@@ -314,11 +331,21 @@ def _take(lock: int, plan: LaunchPlan) -> None:
         except BlockingIOError as error:
             if time.monotonic() > until:
                 raise Problem(
-                    _("The run {name} is running already").format(name=plan.name),
+                    _("The run {name} is running already").format(name=name),
                     _("Another start of it has not ended."),
-                    _("`tunedeck runs {name}` shows how far it is.").format(name=plan.name),
+                    _("`tunedeck runs {name}` shows how far it is.").format(name=name),
                 ) from error
         time.sleep(0.05)
+
+
+def _submit(plan: LaunchPlan, attempt: int) -> None:
+    try:
+        submission.submit(plan.dir, plan.script)
+    except client.Refused as refused:
+        cause = Cause("slurm-refused", {"error": refused.why})
+        ended = RunState("failed", time.time(), attempt, ended=time.time(), cause=cause)
+        files.write_json(plan.dir / state.STATE, ended)
+        raise
 
 
 def _supervise(folder: Path, lock: int, settings: Settings) -> None:

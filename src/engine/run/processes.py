@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import platform
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import msgspec
@@ -31,6 +32,8 @@ class Identity(msgspec.Struct, frozen=True):
     started: int
     """Clock ticks after boot."""
     boot: str
+    host: str = ""
+    """The machine's name; "" in files of an older version."""
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
@@ -38,12 +41,18 @@ class Identity(msgspec.Struct, frozen=True):
         fields = _stat(pid)
         if fields is None or fields[0] in "ZX":
             return None
-        return cls(pid, int(fields[19]), boot_id())
+        return cls(pid, int(fields[19]), boot_id(), platform.node())
 
     @property
     def alive(self) -> bool:
         """Whether this very process still runs (one that died unreaped does not)."""
-        return self.boot == boot_id() and Identity.of(self.pid) == self
+        now = Identity.of(self.pid)
+        return now is not None and (now.started, now.boot) == (self.started, self.boot)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it belongs to another machine (or container), where its pid means something."""
+        return bool(self.host) and self.host != platform.node()
 
     def send(self, number: int) -> None:
         """Send a signal; nothing happens when the process is gone."""
@@ -89,14 +98,14 @@ def descendants(but: Iterable[int] = ()) -> list[Identity]:
     return [one for one in found if one is not None]
 
 
-def reap_orphans(but: int) -> None:
-    """Collect the exit status of adopted children that died; child `but` is left alone."""
+def reap_orphans(but: Container[int]) -> None:
+    """Collect the exit status of adopted children that died; those in `but` are left alone."""
     while True:
         try:
             dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return
-        if dead is None or dead.si_pid == but:
+        if dead is None or dead.si_pid in but:
             return
         os.waitpid(dead.si_pid, 0)
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from engine.i18n import _
 from engine.run.log import ERROR, RANK
 from engine.run.rules import RULES, SPOKEN
+from engine.run.slurm import words
 from engine.run.state import Cause
 from engine.text import clean, one_line
 
@@ -31,7 +32,7 @@ class Words(NamedTuple):
     todo: str
 
 
-_BY_CODE = {rule.code: rule for rule in RULES} | SPOKEN
+_BY_CODE = {rule.code: rule for rule in RULES} | SPOKEN | words.SPOKEN
 
 # torchrun's own words about a worker's end; never the cause.
 _LAUNCHER = re.compile(r"ChildFailedError|SignalException")
@@ -66,6 +67,8 @@ def find(text: str, status: int | None) -> Cause:
     launcher = re.search(r"SignalException: Process \d+ got signal: (\d+)", text)
     if launcher:
         return _signal(int(launcher[1]))
+    if status is not None and status > 128:  # how a shell and srun tell of a signal
+        return _signal(status - 128)
     return Cause("status", {"status": str(status)})
 
 

@@ -1,0 +1,128 @@
+"""How a Slurm run stands, seen from any machine.
+
+The folder comes first: it knows most, and costs Slurm nothing. Slurm is asked
+when the folder cannot tell: the job waits, or its supervisor gives no sign of
+life. One question serves all runs for some seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from engine.errors import Problem
+from engine.run.slurm import client, states, submission
+from engine.run.slurm.client import Job
+from engine.run.slurm.submission import Submission
+from engine.run.state import Cause, RunState
+
+HOLD = 5.0
+"""Seconds for which an answer is good."""
+HOLD_SILENCE = 30.0
+"""Seconds before Slurm is asked again after it did not answer."""
+_SUBMITTING = 90.0
+"""Seconds in which a job may be on its way to Slurm."""
+
+
+def look(folder: Path, written: RunState) -> RunState:
+    """How the run in `folder` stands, whose files say `written` (not an end)."""
+    known = submission.read(folder)
+    if known is None:
+        return _lost(written, Cause("never-started"))
+    if known.end is not None:
+        return states.judge(written, known.end)
+    try:
+        job = _find(folder, known)
+    except Problem as problem:  # no answer, or no Slurm on this machine
+        values = {"job": known.job or known.name, "error": problem.why}
+        return msgspec.structs.replace(written, cause=Cause("slurm-silent", values))
+    if job is not None:
+        return states.judge(written, job)
+    if not known.job and time.time() - known.asked < _SUBMITTING:
+        return written
+    return _lost(written, Cause("slurm-lost", {"job": known.job or known.name}))
+
+
+def job(folder: Path) -> str:
+    """The id of the newest job of the run in `folder`; "" when it has none, or it is not known."""
+    known = submission.read(folder)
+    return "" if known is None else known.job
+
+
+def find(folder: Path, *, now: bool = False) -> Job | None:
+    """What Slurm knows of the run's newest job; with `now`, asked at this moment.
+
+    Raises `client.Silent` when it does not answer.
+    """
+    known = submission.read(folder)
+    if known is None:
+        return None
+    if now:
+        _queue().forget()
+    return known.end or _find(folder, known)
+
+
+def _find(folder: Path, known: Submission) -> Job | None:
+    mine = [one for one in _queue().jobs() if known.means(one)]
+    # The newest, should the same name have been submitted by hand as well.
+    found = max(mine, key=lambda one: one.submitted or 0, default=None)
+    if found is None and known.job:
+        found = client.accounted(known.job)
+        found = found if found is not None and known.means(found) else None
+    if found is None:
+        return None
+    changed = msgspec.structs.replace(
+        known, job=found.id, end=found if states.over(found) else None
+    )
+    if changed != known:
+        with contextlib.suppress(OSError):  # a folder that is only read here
+            submission.write(folder, changed)
+    return found
+
+
+def _lost(written: RunState, cause: Cause) -> RunState:
+    return msgspec.structs.replace(written, state="lost", cause=cause)
+
+
+class _Queue:
+    """The user's jobs, as Slurm told of them a moment ago."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until = 0.0
+        self._jobs: list[Job] = []
+        self._trouble: Problem | None = None
+
+    def jobs(self) -> list[Job]:
+        """All jobs, at most `HOLD` seconds old. Raises what asking raised."""
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._ask()
+            if self._trouble is not None:
+                raise self._trouble
+            return self._jobs
+
+    def forget(self) -> None:
+        """Ask anew next time."""
+        self._until = 0.0
+
+    def _ask(self) -> None:
+        try:
+            self._jobs, self._trouble = client.jobs(), None
+        except Problem as problem:
+            self._trouble = problem
+        hold = HOLD if self._trouble is None else HOLD_SILENCE
+        self._until = time.monotonic() + hold
+
+
+_QUEUES: dict[str, _Queue] = {}
+
+
+def _queue() -> _Queue:
+    """The cluster that this process's environment leads to."""
+    return _QUEUES.setdefault(os.environ.get("SLURM_CONF", ""), _Queue())

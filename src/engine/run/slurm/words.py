@@ -1,0 +1,105 @@
+"""Slurm's words in ours: why a job waits, and why it ended."""
+
+from __future__ import annotations
+
+from engine.i18n import N_
+from engine.run.rules import Rule
+
+_WAITS = {
+    "Resources": N_("It waits in Slurm's queue until nodes are free (job {job})."),
+    "Priority": N_("It waits in Slurm's queue; other jobs come first (job {job})."),
+    "Dependency": N_("It waits in Slurm's queue for another job (job {job})."),
+    "BeginTime": N_("It waits in Slurm's queue until its time to begin (job {job})."),
+    "JobHeldUser": N_("It is held in Slurm's queue (job {job})."),
+    "JobHeldAdmin": N_("It is held in Slurm's queue by an administrator (job {job})."),
+    "": N_("It waits in Slurm's queue (job {job})."),
+    "other": N_("It waits in Slurm's queue: {reason} (job {job})."),
+}
+_EXPECTED = N_("Slurm expects to start it at {start}.")
+
+NEVER = frozenset(("PartitionConfig", "PartitionNodeLimit", "BadConstraints"))
+"""Reasons for which a job waits for ever."""
+
+
+def waits(reason: str, expected: bool) -> str:
+    """The code for a job that waits for `reason`."""
+    known = reason if reason in _WAITS else "other"
+    return f"slurm-waits-{known}{'-expected' if expected else ''}"
+
+
+def _rule(reason: str, todo: str = "") -> Rule:
+    return Rule("", "", reason, todo)
+
+
+SPOKEN = {
+    f"slurm-waits-{reason}{suffix}": _rule(words, todo)
+    for reason, words in _WAITS.items()
+    for suffix, todo in (("", ""), ("-expected", _EXPECTED))
+} | {
+    "slurm-never": _rule(
+        N_("Slurm will never start it as it was asked for: {reason} (job {job})."),
+        N_("Stop it, and ask for fewer nodes or GPUs, less time, or another partition."),
+    ),
+    "slurm-again": _rule(
+        N_("It is back in Slurm's queue, and will go on from its last checkpoint (job {job}).")
+    ),
+    "slurm-suspended": _rule(
+        N_("Slurm has suspended it (job {job})."), N_("It goes on when an administrator lets it.")
+    ),
+    "slurm-silent": _rule(
+        N_("Slurm does not answer, so nothing new is known of job {job}: {error}"),
+        N_("Its controller may be down. A job that runs goes on."),
+    ),
+    "slurm-lost": _rule(
+        N_("Slurm does not know job {job} any more, and the run's folder tells of no end."),
+        N_("It can be resumed."),
+    ),
+    "slurm-refused": _rule(
+        N_("Slurm did not take it: {error}"), N_("Correct the settings of Slurm, then start it.")
+    ),
+    "slurm-failed": _rule(
+        N_("Slurm says that job {job} failed: {state} {reason}"),
+        N_("The file slurm.log in the run's folder may say more."),
+    ),
+    "slurm-launch": _rule(
+        N_("Slurm could not start the script of job {job} on {nodes}."),
+        N_("The run's folder and Tunedeck must lie on a disk that all nodes see."),
+    ),
+    "slurm-node": _rule(
+        N_("A node of job {job} was lost ({nodes})."),
+        N_("It can be resumed. With `continues` in the settings of Slurm, it does so by itself."),
+    ),
+    "slurm-memory": _rule(
+        N_("Slurm ended job {job}: it took more memory than it had asked for."),
+        N_("Set `memory` in the settings of Slurm higher, or dataloader_num_workers lower."),
+    ),
+    "slurm-time": _rule(
+        N_("Slurm's time limit ended job {job} before a checkpoint was saved."),
+        N_("It can be resumed. Set `warning` in the settings of Slurm higher, or `time`."),
+    ),
+    "slurm-time-saved": _rule(
+        N_("Slurm's time limit came near: stopped after step {step}, with a checkpoint."),
+        N_("It can be resumed. With `continues` in the settings of Slurm, it does so by itself."),
+    ),
+    "slurm-cancelled": _rule(
+        N_("Slurm's job {job} was cancelled: steps after the last checkpoint are lost."),
+        N_("It can be resumed."),
+    ),
+    "slurm-withdrawn": _rule(N_("It was taken out of Slurm's queue.")),
+    "slurm-preempted": _rule(
+        N_("Slurm took its nodes away for another job (job {job})."),
+        N_("It can be resumed. With `continues` in the settings of Slurm, it does so by itself."),
+    ),
+    "slurm-restarts": _rule(
+        N_("Slurm started it again {restarts} times; the settings allow {allowed}."),
+        N_("It can be resumed."),
+    ),
+    "silent": _rule(
+        N_("It runs on {host}, which has given no sign of life for {minutes} minutes."),
+        N_("Look there. When nothing of it runs, `tunedeck kill {run}` ends it on paper."),
+    ),
+    "nodes-missing": _rule(
+        N_("The other nodes did not come within {seconds} seconds: {there} of {all} were there."),
+        N_("Start the line of each node; firewalls must let them reach {address}."),
+    ),
+}
