@@ -134,7 +134,7 @@ def test_shards_keep_their_layout(adapter: Path, tmp_path: Path) -> None:
     for file in base.glob("*.safetensors"):
         assert list(load(out / file.name)) == list(load(file))
         assert all(same(value, single[name]) for name, value in load(out / file.name).items())
-    assert heard[-1][0] == heard[-1][1] == index["metadata"]["total_size"]
+    assert heard[-1][0] == heard[-1][1] >= index["metadata"]["total_size"]
 
 
 def test_a_tied_head_that_was_trained_is_untied(adapter: Path, tmp_path: Path) -> None:

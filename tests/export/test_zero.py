@@ -38,10 +38,11 @@ def test_it_is_bit_equal_to_zero_to_fp32(name: str) -> None:
             entry = weights[key].entry
             assert (entry.shape, numpy_dtype(entry.dtype)) == (value.shape, value.dtype)
             whole = value.tobytes()
-            assert b"".join(weights[key].chunks()) == whole, key
+            assert weights[key].read() == whole, key
             # Any stretch of it, across the borders of the ranks' pieces.
             for begin in range(0, len(whole), 52):
-                assert weights[key].read(begin, begin + 8) == whole[begin : begin + 8]
+                end = min(begin + 8, len(whole))
+                assert weights[key].read(begin, end) == whole[begin:end]
 
 
 def test_an_adapter_comes_out_whole(tmp_path: Path) -> None:

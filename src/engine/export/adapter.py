@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PREFIX = "base_model.model."
 
+_ROWS = 1 << 20  # elements that are looked at together
+
 # What may be set without changing what a merge has to do.
 _HARMLESS = {
     "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "exclude_modules",
@@ -57,39 +59,63 @@ class Delta:
         out, into = self.b.entry.shape[0], self.a.entry.shape[1]
         return (into, out) if self.turned else (out, into)
 
-    @property
-    def whole(self) -> bool:
-        """Whether it can only be applied to the whole tensor: the lengths run across its rows."""
-        return self.turned and self.magnitude is not None
-
-    def load(self) -> Change:
-        """Read it into memory."""
-        a, b = load(self.a), load(self.b) * self.scale
+    def load(self, base: Weight) -> Change:
+        """Read it into memory. `base` is the tensor it changes (only DoRA may look at it)."""
+        a, b = load(self.a), load(self.b)
+        b *= self.scale
         left, right = (a.T, b.T) if self.turned else (b, a)
-        return Change(left, right, self.turned, load(self.magnitude) if self.magnitude else None)
+        change = Change(left, right, load(self.magnitude) if self.magnitude else None)
+        if self.turned and self.magnitude:
+            change.stretch = _stretch(change, base)
+        return change
 
 
-@dataclass(frozen=True)
+@dataclass
 class Change:
-    """A `Delta` in memory, float32: ``left @ right`` is what it adds."""
+    """A `Delta` in memory, float32: ``left @ right`` is what it adds.
+
+    `magnitude` is the length that each row gets (DoRA), `stretch` what each
+    column is multiplied with (DoRA of a turned tensor).
+    """
 
     left: np.ndarray[Any, Any]
     right: np.ndarray[Any, Any]
-    turned: bool
     magnitude: np.ndarray[Any, Any] | None
+    stretch: np.ndarray[Any, Any] | None = None
 
     def apply(self, block: np.ndarray[Any, Any], first: int) -> None:
         """Change `block` in place: rows of the base's tensor from row `first` on, float32."""
         import numpy
 
-        block += self.left[first : first + len(block)] @ self.right
-        if self.magnitude is None:
-            return
-        if self.turned:
-            block *= self.magnitude / numpy.linalg.norm(block, axis=0)
-        else:
+        product = dtypes.scratch("product", block.size, "<f4").reshape(block.shape)
+        numpy.matmul(self.left[first : first + len(block)], self.right, out=product)
+        block += product
+        if self.stretch is not None:
+            block *= self.stretch
+        elif self.magnitude is not None:
             wanted = self.magnitude[first : first + len(block)]
             block *= (wanted / numpy.linalg.norm(block, axis=1))[:, None]
+
+
+def _stretch(change: Change, base: Weight) -> np.ndarray[Any, Any]:
+    """What makes the columns as long as they should be; their lengths run across all rows."""
+    import numpy
+
+    rows, columns = base.entry.shape
+    row = columns * dtypes.SIZES[base.entry.dtype]
+    wanted, change.magnitude = change.magnitude, None
+    squares = numpy.zeros(columns, "f8")
+    step = max(_ROWS // columns, 1)
+    for first in range(0, rows, step):
+        last = min(first + step, rows)
+        block = numpy.empty((last - first, columns), "f4")
+        dtypes.widen(
+            memoryview(base.read(first * row, last * row)), base.entry.dtype, block.ravel()
+        )
+        change.apply(block, first)
+        squares += numpy.einsum("ij,ij->j", block, block, dtype="f8")
+    result: np.ndarray[Any, Any] = (wanted / numpy.sqrt(squares)).astype("f4")
+    return result
 
 
 class Adapter:
@@ -218,11 +244,13 @@ def load(weight: Weight) -> np.ndarray[Any, Any]:
     """A tensor as a float32 array."""
     import numpy
 
-    values = numpy.frombuffer(b"".join(weight.chunks()), dtypes.numpy_dtype(weight.entry.dtype))
+    raw = memoryview(weight.read())
+    values = numpy.empty(weight.entry.shape, "f4")
+    dtypes.widen(raw, weight.entry.dtype, values.reshape(-1))
     if not numpy.isfinite(values).all():
         raise Failed(
             _("The adapter is broken: {name} holds NaN or infinity").format(name=weight.entry.name),
             _("Training went wrong (look at its loss and gradient norm)."),
             _("Take an earlier checkpoint."),
         )
-    return values.reshape(weight.entry.shape).astype(numpy.float32)
+    return values

@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from engine import files
 from engine.errors import Failed, Problem
-from engine.export import adapter_config, artefact, dtypes, safetensors_file, trained_config
+from engine.export import adapter_config, artefact, dtypes, trained_config
 from engine.export.checkpoint import Checkpoint
 from engine.export.full_model import FullModel
 from engine.export.output import Output
-from engine.export.pipeline import one_blas_thread
+from engine.export.recipe import WeightFile, cast
 from engine.export.trained_config import TrainedConfig
 from engine.export.weights import Entry, Weight
 from engine.i18n import _
@@ -78,7 +78,6 @@ def convert(
     Raises `Problem` for what cannot be converted; nothing is then written.
     """
     started = time.monotonic()
-    one_blas_thread()
     artefact.expect(checkpoint, artefact.CHECKPOINTS, _("a checkpoint"))
     target = dtypes.parse(dtype) if dtype else None
     if out:
@@ -92,9 +91,10 @@ def convert(
             kind, result = artefact.ADAPTER, AdapterFolder(opened, known, target)
         out = out or default_out(checkpoint, kind)
         files.refuse_existing(out, force)
-        check_space(out, result.size)
+        total = sum(file.size for file in result.files.values())
+        check_space(out, total)
         with files.replacing_folder(out, force) as folder, Output(folder) as output:
-            size = result.write(output, _adding(result.size, progress))
+            size = result.write(output, _adding(total, progress))
             output.write(XTUNER_CONFIG, [text])
             output.manifest()
     seconds = round(time.monotonic() - started, 3)
@@ -166,33 +166,23 @@ class AdapterFolder:
     """An adapter as peft writes it, known before anything is written.
 
     Attributes:
-        entries: the tensors, as they will be written.
+        files: the one weight file.
     """
 
     def __init__(self, opened: Checkpoint, known: TrainedConfig, dtype: str | None) -> None:
         """Plan the folder. Raises `Problem` when config and weights make no adapter."""
-        self._weights = _renamed(opened)
-        trained = [weight.entry for weight in self._weights]
-        self._described = adapter_config.build(known, trained, opened.path)
-        self.entries = [_cast_entry(entry, dtype) for entry in trained]
+        weights = _renamed(opened)
+        self._described = adapter_config.build(known, [one.entry for one in weights], opened.path)
+        self.files = {WEIGHTS: WeightFile([cast(one, one.entry, dtype) for one in weights])}
 
     @property
-    def size(self) -> int:
-        """Bytes of the weights."""
-        return sum(entry.size for entry in self.entries)
+    def entries(self) -> list[Entry]:
+        """The tensors, as they will be written."""
+        return self.files[WEIGHTS].entries
 
-    def write(self, output: Output, progress: Callable[[int], None]) -> int:
-        """Write weights and config; `progress` is told the bytes of each piece."""
-
-        def pieces() -> Iterator[bytes | memoryview]:
-            yield safetensors_file.header(self.entries)
-            for weight, entry in zip(self._weights, self.entries, strict=True):
-                for task in weight.tasks(entry.dtype):
-                    piece = task()
-                    yield piece
-                    progress(len(piece))
-
-        size = output.write(WEIGHTS, pieces())
+    def write(self, output: Output, told: Callable[[int], None]) -> int:
+        """Write weights and config; `told` hears the bytes of each chunk."""
+        size = output.make(self.files, told)
         output.text(CONFIG, json.dumps(self._described, indent=2, ensure_ascii=False) + "\n")
         return size
 
@@ -214,7 +204,7 @@ def _renamed(opened: Checkpoint) -> list[Weight]:
             _("Use XTuner's own tool: python -m xtuner.tools.model_converters.pth_to_hf."),
         )
     return [
-        Weight(Entry(peft_name(one.entry.name), one.entry.dtype, one.entry.shape), one.read)
+        Weight(Entry(peft_name(one.entry.name), one.entry.dtype, one.entry.shape), one.into)
         for one in opened.weights
     ]
 
@@ -234,9 +224,3 @@ def peft_name(name: str) -> str:
     return f"{module}.lora_{part}".removesuffix(
         ".weight" if part == "magnitude_vector.weight" else ""
     )
-
-
-def _cast_entry(entry: Entry, target: str | None) -> Entry:
-    if target is None or entry.dtype not in dtypes.FLOATS:
-        return entry
-    return Entry(entry.name, target, entry.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import Failed, Problem
@@ -77,23 +78,55 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
     return result
 
 
-def cast(values: np.ndarray[Any, Any], dtype: str, name: str) -> np.ndarray[Any, Any]:
-    """`values` as `dtype`, rounded to nearest even.
+def view(raw: memoryview, dtype: str) -> np.ndarray[Any, Any]:
+    """The elements in `raw`, where they lie."""
+    import numpy
+
+    return numpy.frombuffer(raw, numpy_dtype(dtype))
+
+
+def widen(raw: memoryview, dtype: str, out: np.ndarray[Any, Any]) -> None:
+    """Write the elements in `raw`, of type `dtype`, to the flat float32 array `out`."""
+    import numpy
+
+    if dtype == "BF16":  # the upper half of a float32
+        numpy.left_shift(numpy.frombuffer(raw, "<u2"), 16, out=out.view("<u4"), dtype="<u4")
+    else:
+        numpy.copyto(out, view(raw, dtype), casting="unsafe")
+
+
+def store(values: np.ndarray[Any, Any], dtype: str, out: memoryview, name: str) -> None:
+    """Write flat `values` to `out` as `dtype`, rounded to nearest even.
 
     Raises `Failed` when a finite value does not fit (float16 ends at 65504):
-    an infinity in a weight makes every answer garbage, without a word.
+    an infinity in a weight makes every answer garbage, without a word. `name`
+    is the tensor's, for the message.
     """
     import numpy
 
-    target = numpy_dtype(dtype)
-    if values.dtype == target:
-        return values
+    target = view(out, dtype)
     with numpy.errstate(over="ignore"):
-        result = values.astype(target)
-    if dtype == "F16" and not numpy.isfinite(result).all() and numpy.isfinite(values).all():
+        numpy.copyto(target, values, casting="unsafe")
+    if dtype == "F16" and not numpy.isfinite(target).all() and numpy.isfinite(values).all():
         raise Failed(
             _("The weight {name} does not fit into fp16").format(name=name),
             _("It holds values beyond 65504, where fp16 ends."),
             _("Use bf16, which reaches as far as fp32."),
         )
-    return result
+
+
+_kept = threading.local()
+
+
+def scratch(use: str, count: int, dtype: str) -> np.ndarray[Any, Any]:
+    """`count` elements of working memory of this thread, the same again for the same `use`.
+
+    (Fresh memory has to be cleared by the kernel, page by page.)
+    """
+    import numpy
+
+    kind = numpy.dtype(dtype)
+    found: np.ndarray[Any, Any] | None = _kept.__dict__.get(use)
+    if found is None or found.nbytes < count * kind.itemsize:
+        found = _kept.__dict__[use] = numpy.empty(count * kind.itemsize, "u1")
+    return found[: count * kind.itemsize].view(kind)

@@ -8,15 +8,15 @@ began with.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.errors import Problem
-from engine.export import dtypes, model_folder
+from engine.export import model_folder
 from engine.export.base_model import EMBEDDINGS, HEADS, read_config, shard_name
 from engine.export.checkpoint import Checkpoint
 from engine.export.output import Output
-from engine.export.pipeline import in_order
+from engine.export.recipe import Recipe, WeightFile, cast
 from engine.export.trained_config import TrainedConfig
 from engine.export.weights import Entry, Weight
 from engine.i18n import _
@@ -30,7 +30,7 @@ class FullModel:
     """What is to be written, known before anything is.
 
     Attributes:
-        entries: the tensors, as they will be written.
+        files: the weight files.
     """
 
     def __init__(
@@ -49,27 +49,19 @@ class FullModel:
         """
         self._base = _base(opened.path, known, base)
         self._config = read_config(self._base)
-        self._weights = [_renamed(opened.path, weight) for weight in opened.weights]
+        weights = [_renamed(opened.path, weight) for weight in opened.weights]
         if self._config.get("tie_word_embeddings") is True:
-            self._weights = [one for one in self._weights if one.entry.name not in HEADS]
-        self.entries = [
-            Entry(one.entry.name, _goal(one.entry, dtype), one.entry.shape) for one in self._weights
-        ]
+            weights = [one for one in weights if one.entry.name not in HEADS]
+        self.files = _files([cast(one, one.entry, dtype) for one in weights])
 
     @property
-    def size(self) -> int:
-        """Bytes of the weights."""
-        return sum(entry.size for entry in self.entries)
+    def entries(self) -> list[Entry]:
+        """The tensors, as they will be written."""
+        return [entry for file in self.files.values() for entry in file.entries]
 
-    def write(self, output: Output, progress: Callable[[int], None]) -> int:
-        """Write everything; `progress` hears each piece's bytes. Returns the weights' bytes."""
-        shards = self._shards()
-        weights = iter(self._weights)
-        size = 0
-        for name, entries in shards.items():
-            some = [(next(weights), entry) for entry in entries]
-            size += model_folder.write_shard(output, name, entries, _pieces(some, progress))
-        model_folder.write_index(output, shards)
+    def write(self, output: Output, told: Callable[[int], None]) -> int:
+        """Write everything; `told` hears each chunk's bytes. Returns the weights' bytes."""
+        size = model_folder.write_weights(output, self.files, told)
         kinds = Counter[str]()
         for entry in self.entries:
             kinds[entry.dtype] += entry.size
@@ -81,28 +73,18 @@ class FullModel:
         model_folder.write_companions(output, self._base, self._config, dtype, changes)
         return size
 
-    def _shards(self) -> dict[str, list[Entry]]:
-        parts: list[list[Entry]] = [[]]
-        filled = 0
-        for entry in self.entries:
-            if parts[-1] and filled + entry.size > _SHARD:
-                parts.append([])
-                filled = 0
-            parts[-1].append(entry)
-            filled += entry.size
-        return {shard_name(number, len(parts)): part for number, part in enumerate(parts)}
 
-
-def _pieces(
-    some: list[tuple[Weight, Entry]], progress: Callable[[int], None]
-) -> Iterator[memoryview]:
-    for piece in in_order(task for weight, entry in some for task in weight.tasks(entry.dtype)):
-        yield piece
-        progress(len(piece))
-
-
-def _goal(entry: Entry, dtype: str | None) -> str:
-    return dtype if dtype and entry.dtype in dtypes.FLOATS else entry.dtype
+def _files(recipes: list[Recipe]) -> dict[str, WeightFile]:
+    """The weight files, none larger than it has to be."""
+    parts: list[list[Recipe]] = [[]]
+    filled = 0
+    for recipe in recipes:
+        if parts[-1] and filled + recipe.entry.size > _SHARD:
+            parts.append([])
+            filled = 0
+        parts[-1].append(recipe)
+        filled += recipe.entry.size
+    return {shard_name(n, len(parts)): WeightFile(part) for n, part in enumerate(parts)}
 
 
 def _renamed(path: Path, weight: Weight) -> Weight:
@@ -113,7 +95,7 @@ def _renamed(path: Path, weight: Weight) -> Weight:
             _("It holds more than a language model: {name}, …").format(name=entry.name),
             _("Use XTuner's own tool: python -m xtuner.tools.model_converters.pth_to_hf."),
         )
-    return Weight(Entry(entry.name.removeprefix(_PREFIX), entry.dtype, entry.shape), weight.read)
+    return Weight(Entry(entry.name.removeprefix(_PREFIX), entry.dtype, entry.shape), weight.into)
 
 
 def _base(path: Path, known: TrainedConfig, given: Path | None) -> Path:

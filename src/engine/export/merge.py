@@ -13,26 +13,22 @@ import resource
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from engine import files
 from engine.errors import Failed, Problem
-from engine.export import artefact, card, dtypes, model_folder
-from engine.export.adapter import Adapter, Change, Delta
+from engine.export import artefact, blas, card, dtypes, model_folder
+from engine.export.adapter import Adapter, Delta
 from engine.export.base_model import BaseModel
 from engine.export.convert import XTUNER_CONFIG, Progress, check_space, convert
 from engine.export.output import Output
-from engine.export.pipeline import in_order, one_blas_thread
+from engine.export.recipe import Recipe, WeightFile
 from engine.export.weights import Entry, Weight
 from engine.i18n import _
-
-_BLOCK = 1 << 20  # elements that one thread computes at a time: they stay in the cache
 
 
 class Merged(msgspec.Struct, frozen=True):
@@ -43,15 +39,6 @@ class Merged(msgspec.Struct, frozen=True):
     bytes: int
     seconds: float
     peak_bytes: int
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One tensor of the result: where it comes from and what is done to it."""
-
-    entry: Entry
-    source: Weight
-    delta: Delta | None
 
 
 def merge(
@@ -81,7 +68,7 @@ def merge(
     base do not belong together.
     """
     started = time.monotonic()
-    one_blas_thread()
+    blas.one_thread()
     _check(base, adapter, out, device, force)
     target = None if dtype == "auto" else dtypes.parse(dtype)
     with ExitStack() as opened:
@@ -91,14 +78,15 @@ def merge(
         given = _as_adapter(adapter, folder / ".adapter")
         change = opened.enter_context(Adapter(given))
         plan = _plan(model, change, target)
-        check_space(out, sum(step.entry.size for steps in plan.values() for step in steps))
+        check_space(out, sum(file.size for file in plan.values()))
         with Output(folder) as output:
-            size = _write(output, plan, progress, cancelled or (lambda: False))
+            told = _told(sum(file.size for file in plan.values()), progress, cancelled)
+            size = model_folder.write_weights(output, plan, told)
             _describe(output, model, given, target, _untied_head(model, change))
         shutil.rmtree(folder / ".adapter", ignore_errors=True)
     kinds = Counter[str]()
-    for step in (step for steps in plan.values() for step in steps):
-        kinds[step.entry.dtype] += step.entry.size
+    for entry in (entry for file in plan.values() for entry in file.entries):
+        kinds[entry.dtype] += entry.size
     return Merged(
         out=out,
         dtype=dtypes.short(kinds.most_common(1)[0][0]),
@@ -132,26 +120,27 @@ def _as_adapter(given: Path, temporary: Path) -> Path:
     return given if given.is_dir() else given.parent
 
 
-def _plan(model: BaseModel, change: Adapter, target: str | None) -> dict[str, list[_Step]]:
-    """The result's shards: file name -> its tensors in order. Every adapter weight has a use."""
+def _plan(model: BaseModel, change: Adapter, target: str | None) -> dict[str, WeightFile]:
+    """The result's weight files by name. Every adapter weight has a use."""
     deltas, replaced = dict(change.deltas), dict(change.replaced)
     head = model.head() if _untied_head(model, change) else None
     places: dict[str | None, list[str]] = {}
     for name in dict.fromkeys((*deltas, *replaced)):
         places.setdefault(head if name == head else model.find(name), []).append(name)
-    plan: dict[str, list[_Step]] = {}
+    plan: dict[str, WeightFile] = {}
     for file, weights in model.shards.items():
-        steps = plan[file] = []
+        recipes: list[Recipe] = []
         for weight in weights:
             entry = weight.entry
             if entry.name == head:
                 continue  # stored, but never used: the embedding stood in for it
             names = places.get(entry.name, [])
-            steps.append(_step(entry, weight, names, deltas, replaced, target))
+            recipes.append(_recipe(entry, weight, names, deltas, replaced, target))
             if head and entry.name == model.embedding():
                 copy = Entry(head, entry.dtype, entry.shape)
                 names = places.get(head, [])
-                steps.append(_step(copy, weight, names, deltas, replaced, target))
+                recipes.append(_recipe(copy, weight, names, deltas, replaced, target))
+        plan[file] = WeightFile(recipes)
     unused = [*deltas, *replaced]
     if unused:
         raise Failed(
@@ -174,14 +163,14 @@ def _untied_head(model: BaseModel, change: Adapter) -> bool:
     )
 
 
-def _step(
+def _recipe(
     entry: Entry,
     source: Weight,
     names: list[str],
     deltas: dict[str, Delta],
     replaced: dict[str, Weight],
     target: str | None,
-) -> _Step:
+) -> Recipe:
     """How `entry` is made; what is used of `deltas` and `replaced` is taken out of them."""
     stored = source.entry
     dtype = target if target and stored.dtype in dtypes.FLOATS else stored.dtype
@@ -205,60 +194,24 @@ def _step(
             _("It is stored as {dtype}, a quantized type.").format(dtype=stored.dtype),
             _("Give the unquantized model."),
         )
-    return _Step(Entry(entry.name, dtype, stored.shape), source, delta)
+    return Recipe(Entry(entry.name, dtype, stored.shape), source, delta)
 
 
-def _write(
-    output: Output,
-    plan: dict[str, list[_Step]],
-    progress: Progress | None,
-    cancelled: Callable[[], bool],
-) -> int:
-    """Write all shards (and their index); returns the bytes of the files."""
-    total = sum(step.entry.size for steps in plan.values() for step in steps)
+def _told(
+    total: int, progress: Progress | None, cancelled: Callable[[], bool] | None
+) -> Callable[[int], None]:
+    """What is called with the bytes of each chunk."""
     done = 0
 
-    def watched(steps: list[_Step]) -> Iterator[memoryview]:
+    def told(count: int) -> None:
         nonlocal done
-        for piece in in_order(task for step in steps for task in _tasks(step)):
-            if cancelled():
-                raise Failed(_("Merging was cancelled"), _("Nothing was written."))
-            yield piece
-            done += len(piece)
-            if progress:
-                progress(done, total)
+        if cancelled and cancelled():
+            raise Failed(_("Merging was cancelled"), _("Nothing was written."))
+        done += count
+        if progress:
+            progress(done, total)
 
-    shards = {name: [step.entry for step in steps] for name, steps in plan.items()}
-    size = sum(
-        model_folder.write_shard(output, name, entries, watched(plan[name]))
-        for name, entries in shards.items()
-    )
-    model_folder.write_index(output, shards)
-    return size
-
-
-def _tasks(step: _Step) -> Iterator[Callable[[], memoryview]]:
-    """What has to be done for one tensor of the result, piece by piece in order."""
-    if step.delta is None:
-        yield from step.source.tasks(step.entry.dtype)
-        return
-    change = step.delta.load()
-    stored = step.source.entry
-    block = stored.size if step.delta.whole else _BLOCK * dtypes.SIZES[stored.dtype]
-    for begin, end in step.source.blocks(block):
-        yield partial(_changed, step, change, begin, end)
-
-
-def _changed(step: _Step, change: Change, begin: int, end: int) -> memoryview:
-    """Some rows of a tensor of the result."""
-    import numpy
-
-    stored = step.source.entry
-    values = numpy.frombuffer(step.source.read(begin, end), dtypes.numpy_dtype(stored.dtype))
-    block = values.reshape(-1, stored.shape[1]).astype(numpy.float32)
-    change.apply(block, begin // stored.row)
-    result = dtypes.cast(block, step.entry.dtype, step.entry.name)
-    return result.reshape(-1).view(numpy.uint8).data
+    return told
 
 
 def _describe(

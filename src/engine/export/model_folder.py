@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from engine.export import dtypes, safetensors_file
+from engine.export import dtypes
 from engine.export.base_model import CONFIG, INDEX, companions
 from engine.export.output import Output
-from engine.export.weights import Entry
+from engine.export.recipe import WeightFile
 
 
-def write_shard(
-    output: Output, name: str, entries: list[Entry], data: Iterable[bytes | memoryview]
+def write_weights(
+    output: Output, files: Mapping[str, WeightFile], told: Callable[[int], None]
 ) -> int:
-    """Write one weight file and return its size; `data` are the bytes of all `entries` in order."""
-    head = safetensors_file.header(entries)
-    size = output.write(name, chain([head], data))
-    expected = len(head) + sum(entry.size for entry in entries)
-    if size != expected:
-        raise ValueError(f"{name}: {size} bytes for {expected}")
+    """Write weight files and, for several, their index; returns the files' bytes.
+
+    `told` hears the bytes of each chunk.
+    """
+    size = output.make(files, told)
+    if len(files) > 1:
+        where = {entry.name: name for name, file in files.items() for entry in file.entries}
+        total = sum(entry.size for file in files.values() for entry in file.entries)
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
+        output.text(INDEX, json.dumps(index, indent=2, ensure_ascii=False) + "\n")
     return size
-
-
-def write_index(output: Output, shards: Mapping[str, list[Entry]]) -> None:
-    """Write the index of several weight files (one alone needs none)."""
-    if len(shards) < 2:
-        return
-    where = {entry.name: name for name, entries in shards.items() for entry in entries}
-    total = sum(entry.size for entries in shards.values() for entry in entries)
-    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
-    output.text(INDEX, json.dumps(index, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_companions(

@@ -9,7 +9,6 @@ an inert `Record`, so a hostile file yields records and nothing else.
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import struct
 import zipfile
@@ -19,7 +18,7 @@ from typing import IO, Any, NamedTuple
 
 from engine.errors import Problem
 from engine.export import dtypes
-from engine.export.weights import Entry, Weight
+from engine.export.weights import Entry, Weight, read_into
 from engine.i18n import _
 
 _LARGEST_PICKLE = 1 << 30
@@ -250,10 +249,17 @@ class TorchFile:
             ) from error
 
     def _bytes(self, start: int, size: int) -> bytes:
-        data = os.pread(self._file.fileno(), size, start)
-        if len(data) != size:
-            raise _problem(self.path, _("The file is torn: its end is missing or damaged."))
-        return data
+        data = bytearray(size)
+        self._fill(start, memoryview(data))
+        return bytes(data)
+
+    def _fill(self, start: int, buffer: memoryview) -> None:
+        try:
+            read_into(self._file.fileno(), start, buffer)
+        except EOFError:
+            raise _problem(
+                self.path, _("The file is torn: its end is missing or damaged.")
+            ) from None
 
     def _storage(self, tensor: Tensor) -> int:
         """Where the tensor's storage begins; raises `Problem` unless the tensor lies inside it."""
@@ -274,24 +280,25 @@ class TorchFile:
 
     def weight(self, name: str, tensor: Tensor) -> Weight:
         """The tensor under a name, as the rest of export takes it."""
-        return Weight(Entry(name, tensor.dtype, tensor.shape), partial(self.read, tensor))
+        return Weight(Entry(name, tensor.dtype, tensor.shape), partial(self.into, tensor))
 
-    def read(self, tensor: Tensor, begin: int, end: int) -> bytes:
-        """Bytes `begin` to `end` of the tensor's elements in row-major order; from any thread.
+    def into(self, tensor: Tensor, begin: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the tensor's bytes from `begin` on, elements in row-major order.
 
-        A tensor that is not contiguous is put in order whole, and stays in
-        memory until another one is.
+        From any thread. A tensor that is not contiguous is put in order whole,
+        and stays in memory until another one is.
         """
         start = self._storage(tensor)
         width = dtypes.SIZES[tensor.dtype]
-        if not 0 <= begin <= end <= tensor.elements * width:
+        if not 0 <= begin <= begin + len(buffer) <= tensor.elements * width:
             raise _problem(self.path, _("The file is damaged: a tensor lies outside its storage."))
         if tensor.contiguous:
-            return self._bytes(start + tensor.offset * width + begin, end - begin)
+            self._fill(start + tensor.offset * width + begin, buffer)
+            return
         ordered = self._ordered
         if ordered is None or ordered[0] != tensor:
             ordered = self._ordered = (tensor, self._gather(tensor, start, width))
-        return ordered[1][begin:end]
+        buffer[:] = ordered[1][begin : begin + len(buffer)]
 
     def _gather(self, tensor: Tensor, start: int, width: int) -> bytes:
         import numpy

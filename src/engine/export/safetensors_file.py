@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from engine.errors import Problem
-from engine.export.weights import Entry, Weight
+from engine.export.weights import Entry, Weight, read_into
 from engine.i18n import _
 
 _LARGEST_HEADER = 100_000_000  # the format's own limit
@@ -76,13 +75,17 @@ class Reader:
 
     def weights(self) -> list[Weight]:
         """All tensors, in the order of the data."""
-        return [Weight(entry, partial(self._read, entry)) for entry in self.entries]
+        return [
+            Weight(entry, partial(self._into, self._begins[entry.name])) for entry in self.entries
+        ]
 
-    def _read(self, entry: Entry, begin: int, end: int) -> bytes:
-        data = os.pread(self._file.fileno(), end - begin, self._begins[entry.name] + begin)
-        if len(data) != end - begin:
-            raise _problem(self.path, _("It is torn: data that its header names are missing."))
-        return data
+    def _into(self, start: int, begin: int, buffer: memoryview) -> None:
+        try:
+            read_into(self._file.fileno(), start + begin, buffer)
+        except EOFError:
+            raise _problem(
+                self.path, _("It is torn: data that its header names are missing.")
+            ) from None
 
 
 def header(entries: Iterable[Entry], metadata: Mapping[str, str] | None = None) -> bytes:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from engine.export import dtypes
 
-CHUNK = 8 << 20
-"""Bytes of a piece, where nothing else decides."""
+Into = Callable[[int, memoryview], None]
+"""``into(begin, buffer)`` fills `buffer` with the bytes from `begin` on.
+
+It may be called from any thread, in any order.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,42 +30,29 @@ class Entry:
         return dtypes.SIZES[self.dtype] * math.prod(self.shape)
 
     @property
-    def row(self) -> int:
-        """Bytes of one row: all dimensions but the first."""
-        return dtypes.SIZES[self.dtype] * math.prod(self.shape[1:])
+    def columns(self) -> int:
+        """Elements of one row: all dimensions but the first."""
+        return math.prod(self.shape[1:])
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A tensor to be read.
-
-    ``read(begin, end)`` gives these of its bytes, row-major; it may be called
-    from any thread, in any order.
-    """
+    """A tensor to be read: `into` gives its bytes, row-major."""
 
     entry: Entry
-    read: Callable[[int, int], bytes]
+    into: Into
 
-    def blocks(self, size: int = CHUNK) -> Iterator[tuple[int, int]]:
-        """(begin, end) of pieces of whole rows, about `size` bytes each, in order."""
-        row = max(self.entry.row, 1)
-        step = max(size // row, 1) * row
-        for begin in range(0, self.entry.size, step):
-            yield begin, min(begin + step, self.entry.size)
+    def read(self, begin: int = 0, end: int | None = None) -> bytearray:
+        """Bytes `begin` to `end` (all by default), in memory of their own."""
+        data = bytearray((self.entry.size if end is None else end) - begin)
+        self.into(begin, memoryview(data))
+        return data
 
-    def chunks(self) -> Iterator[bytes]:
-        """All its bytes, piece by piece."""
-        return (self.read(begin, end) for begin, end in self.blocks())
 
-    def tasks(self, dtype: str) -> Iterator[Callable[[], memoryview]]:
-        """Functions that read it as `dtype`, piece by piece in order, for `pipeline.in_order`."""
-        return (partial(self._cast, dtype, begin, end) for begin, end in self.blocks())
-
-    def _cast(self, dtype: str, begin: int, end: int) -> memoryview:
-        data = self.read(begin, end)
-        if dtype == self.entry.dtype:
-            return memoryview(data)
-        import numpy
-
-        values = numpy.frombuffer(data, dtypes.numpy_dtype(self.entry.dtype))
-        return dtypes.cast(values, dtype, self.entry.name).view(numpy.uint8).data
+def read_into(descriptor: int, begin: int, buffer: memoryview) -> None:
+    """Fill `buffer` with a file's bytes from `begin` on. Raises `EOFError` where it ends before."""
+    while buffer:
+        count = os.preadv(descriptor, [buffer], begin)
+        if not count:
+            raise EOFError
+        buffer, begin = buffer[count:], begin + count

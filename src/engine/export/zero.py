@@ -148,20 +148,19 @@ def _weight(name: str, shape: tuple[int, ...], places: list[_Place]) -> Weight:
     kinds = {place.tensor.dtype for place in places}
     if len(kinds) != 1:
         raise Incomplete(f"{name} is stored in {len(kinds)} types")
-    return Weight(Entry(name, kinds.pop(), shape), partial(_read, places))
+    return Weight(Entry(name, kinds.pop(), shape), partial(_into, places))
 
 
-def _read(places: list[_Place], begin: int, end: int) -> bytes:
-    """Bytes `begin` to `end` of the places laid end to end."""
-    pieces, start = [], 0
+def _into(places: list[_Place], begin: int, buffer: memoryview) -> None:
+    """Fill `buffer` with the bytes from `begin` on, of the places laid end to end."""
+    end, start = begin + len(buffer), 0
     for place in places:
         width = dtypes.SIZES[place.tensor.dtype]
         at, stop = max(begin, start), min(end, start + place.count * width)
         if at < stop:
             shift = place.first * width - start
-            pieces.append(place.file.read(place.tensor, at + shift, stop + shift))
+            place.file.into(place.tensor, at + shift, buffer[at - begin : stop - begin])
         start += place.count * width
-    return b"".join(pieces)
 
 
 def _groups(root: dict[Any, Any]) -> list[dict[str, tuple[int, ...]]]:
