@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -85,6 +86,14 @@ class RunRecord(msgspec.Struct, frozen=True):
     """sha256 of `source`, where the frozen config has other settings; else ""."""
 
 
+def read_record(folder: Path) -> RunRecord | None:
+    """Who started the run in `folder`; None when that is not (legibly) written."""
+    try:
+        return msgspec.json.decode((folder / RECORD).read_bytes(), type=RunRecord)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
 class Wait(msgspec.Struct, frozen=True):
     """What a queued run waits for. With both, first for the run, then for the GPUs."""
 
@@ -161,11 +170,14 @@ class Alarm(msgspec.Struct, frozen=True):
     values: dict[str, str] = {}
 
 
+AlarmEvent = Literal["alarm", "alarm-over"]
+
+
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of ``events.jsonl``."""
 
     time: float
-    event: Literal["state", "start", "checkpoint", "alarm", "alarm-over"]
+    event: Literal["state", "start", "checkpoint"] | AlarmEvent
     state: Word | None = None
     """For "state": what the run became."""
     step: int | None = None

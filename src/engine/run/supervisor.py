@@ -23,7 +23,8 @@ import msgspec
 
 from engine import files
 from engine.machine import gpu
-from engine.run import checkpoints, processes, reasons, state, turn
+from engine.run import checkpoints, life, processes, reasons, state, turn
+from engine.run.alarms.watch import Watch
 from engine.run.claim import Claim
 from engine.run.processes import MARK, Identity
 from engine.run.state import Cause, Event, Facts, Order, RunState, Word
@@ -48,6 +49,7 @@ class Supervisor:
         self._checkpoint = self._last_checkpoint()
         self._terminated = 0
         self._claim = Claim(self.order.gpus)
+        self._watch = Watch(folder, self.order, _note)
 
     def run(self) -> None:
         """Start the trainer and stay until it is gone and the end is written."""
@@ -123,7 +125,7 @@ class Supervisor:
     def _tick(self) -> Word | None:
         """Look around once. Returns the state to end in when the trainer must be ended now."""
         assert self._trainer is not None
-        processes.reap_orphans(but=self._trainer.pid)
+        processes.reap_orphans(but=self._ours())
         self._claim.share()
         if (self.folder / state.KILL).exists():
             return "stopped"
@@ -136,7 +138,13 @@ class Supervisor:
             self._become_once("training")
         self._watch_checkpoints()
         self._sample_gpus()
+        self._watch.look(self.state)
         return None
+
+    def _ours(self) -> set[int]:
+        """The processes that are looked after by themselves: the trainer, the user's command."""
+        trainer = set() if self._trainer is None else {self._trainer.pid}
+        return trainer | self._watch.pids()
 
     def _watch_checkpoints(self) -> None:
         latest = self._last_checkpoint()
@@ -197,8 +205,8 @@ class Supervisor:
     def _end_descendants(self, grace: float) -> None:
         # Twice: one that was just starting another is caught with its child.
         for _round in range(2):
-            left = processes.end(processes.descendants(), grace)
-            processes.reap_orphans(but=self._trainer.pid if self._trainer else 0)
+            left = processes.end(processes.descendants(but=self._watch.pids()), grace)
+            processes.reap_orphans(but=self._ours())
             if left:
                 _note(f"still there after SIGKILL: {[one.pid for one in left]}")
 
@@ -230,6 +238,11 @@ class Supervisor:
             if time.monotonic() > until or not self.folder.is_dir():
                 return
             time.sleep(2)
+        self._watch.ended(self.state)
+
+    def leave(self) -> None:
+        """After the end: wait for what the user's command still has to do."""
+        self._watch.leave()
 
     def _written(self, word: Word, changes: dict[str, Any]) -> bool:
         try:
@@ -261,7 +274,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda _number, _frame: None)
     os.umask(0o077)
     processes.adopt_orphans()
-    Supervisor(folder).run()
+    life.keep_beating(folder)
+    supervisor = Supervisor(folder)
+    supervisor.run()
+    os.close(lock)  # the run may be resumed now
+    supervisor.leave()
 
 
 if __name__ == "__main__":

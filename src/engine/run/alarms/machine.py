@@ -31,24 +31,36 @@ LASTS = 6
 """Looks in a row (a minute) for which a GPU must slow itself down, or be well again."""
 
 
+class Scarce:
+    """Whether there is too little of something: from the second look in a row that says so."""
+
+    def __init__(self) -> None:
+        self._looks = 0
+        self._on = False
+
+    def look(self, free: float, limit: float) -> bool:
+        """Whether `free` is too little, given what was seen before."""
+        self._looks = self._looks + 1 if free < limit else 0
+        self._on = free < limit * RELIEF if self._on else self._looks >= 2
+        return self._on
+
+
 class Disk:
     """Whether the next checkpoint will fit, by the size of the last one."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._raised = False
+        self._scarce = Scarce()
         self._size = 0
         self._newest = 0
 
     def look(self) -> Alarms:
-        """The alarm "disk"; two looks in a row must agree on it."""
+        """The alarm "disk"."""
         disk = os.statvfs(self._folder)
         # While one is being saved, its room is taken already, and comes back with the oldest.
         free = disk.f_bavail * disk.f_frsize + checkpoints.growing(self._folder)
         need = max(LOW, self._checkpoint() * SPARE)
-        low = free < need * (RELIEF if self._raised else 1)
-        certain, self._raised = low and self._raised, low
-        if not certain:
+        if not self._scarce.look(free, need):
             return {"disk": None}
         case = {"case": "low"} if need == LOW else {"need": size(self._size)}
         return {"disk": Alarm("disk", {"free": size(free)} | case)}
@@ -71,16 +83,15 @@ class Memory:
 
     def __init__(self, left: Callable[[], memory.Left] = memory.left) -> None:
         self._left = left
-        self._raised = False
+        self._scarce = Scarce()
 
     def look(self) -> Alarms:
-        """The alarm "memory"; two looks in a row must agree on it."""
+        """The alarm "memory"."""
         free, total = self._left()
         limit = min(SCARCE_MOST, max(SCARCE_LEAST, SCARCE_SHARE * total))
-        low = free < limit * (RELIEF if self._raised else 1)
-        certain, self._raised = low and self._raised, low
+        scarce = self._scarce.look(free, limit)
         values = {"free": size(free), "total": size(total)}
-        return {"memory": Alarm("memory", values) if certain else None}
+        return {"memory": Alarm("memory", values) if scarce else None}
 
 
 class GpuHealth:

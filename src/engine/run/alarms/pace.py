@@ -15,7 +15,7 @@ from statistics import median
 from typing import NamedTuple
 
 from engine.run import state
-from engine.run.alarms.signs import Quiet, Working, phase
+from engine.run.alarms.signs import Quiet, Working, phase, size
 from engine.run.progress import History
 from engine.run.state import Alarm
 from engine.text import duration
@@ -53,29 +53,30 @@ _RECENT = 20
 
 
 class Pace:
-    """Stall and hang of one start of a run.
+    """Stall and hang of one start of a run, from before its trainer starts.
 
     Args:
         folder: the run's.
         gpus: those it uses here.
         nodes: how many machines it runs on.
-        log_start: where this start begins in the log, in bytes.
     """
 
-    def __init__(self, folder: Path, gpus: list[int], nodes: int, log_start: int) -> None:
-        self._folder, self._nodes, self._log_start = folder, nodes, log_start
+    def __init__(self, folder: Path, gpus: list[int], nodes: int) -> None:
+        self._folder, self._nodes = folder, nodes
+        self._log_start = size(folder / state.LOG)
         self._quiet = Quiet(folder)
         self._working = Working(folder, gpus)
         self._alarm: Alarm | None = None
 
-    def look(self, passed: float, history: History) -> Alarm | None:
-        """The alarm that holds ("stall" or "hang"), `passed` seconds after the last look."""
+    def look(self, passed: float, history: History) -> dict[str, Alarm | None]:
+        """Which of the alarms "stall" and "hang" holds, `passed` seconds after the last look."""
         self._quiet.look(passed, history)
         if self._alarm is not None and self._waited(self._alarm) == 0:
             self._alarm = None  # what it waited for has come
         if self._alarm is None:
             self._alarm = self._stall(history) if history else self._hang()
-        return self._alarm
+        holds = {} if self._alarm is None else {self._alarm.code: self._alarm}
+        return {"stall": None, "hang": None} | holds
 
     def _waited(self, alarm: Alarm) -> float:
         step = alarm.code == "stall" and alarm.values.get("case") not in PAUSES

@@ -58,7 +58,7 @@ class Quiet:
     def look(self, passed: float, history: History) -> None:
         """Look for signs of life, `passed` seconds after the last look."""
         at = (len(history), history.step[-1] if history else 0)
-        log = _size(self._folder / state.LOG)
+        log = size(self._folder / state.LOG)
         heard = (at, log, checkpoints.growing(self._folder))
         self.word = self.word + passed if heard == self._heard else 0.0
         self.step = self.step + passed if self._heard and at == self._heard[0] else 0.0
@@ -101,7 +101,8 @@ class Working:
         return any(unknown if util is None else util > BUSY_GPU for util in self._util)
 
 
-def _size(path: Path) -> int:
+def size(path: Path) -> int:
+    """Bytes of a file; 0 when it is not there."""
     try:
         return path.stat().st_size
     except OSError:

@@ -134,6 +134,10 @@ TABLE: dict[str, Row] = {
         N_("GPU {gpus} does not answer any more."),
         N_("Kill the run; the card needs a reset or the machine a restart (see `dmesg`)."),
     ),
+    "hook": Row(
+        N_("Your alarm command failed ({status}): {output}"),
+        N_("`tunedeck doctor --try-hook` runs it once and shows all that it says."),
+    ),
 }
 """By code, or by code and case (``stall.idle``) where the words depend on the circumstances."""
 
