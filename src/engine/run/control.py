@@ -12,6 +12,7 @@ from engine.i18n import _
 from engine.run import launch, processes, queue, reasons, rewind, state
 from engine.run.checkpoints import Checkpoint
 from engine.run.folder import RunFolder
+from engine.run.slurm import orders
 from engine.run.state import Cause, Event, RunRecord, RunState, Wait
 from engine.settings import Settings
 from engine.workspace import Workspace
@@ -20,6 +21,8 @@ TAKEN = 2.0
 """Seconds to wait for a supervisor to take the order to stop."""
 PATIENCE = 20.0
 """Seconds that a supervisor has to carry out a kill before we do it ourselves."""
+PATIENCE_AWAY = 90.0
+"""The same for one on another machine, which may see the order only after a minute."""
 
 
 def stop(run: RunFolder) -> RunState:
@@ -40,6 +43,9 @@ def stop(run: RunFolder) -> RunState:
         )
     if not now.living:
         raise _over(run, now)
+    if run.launcher == "slurm" and now.state == "queued" and orders.withdraw(run.path):
+        _write_end(run, Cause("slurm-withdrawn"))
+        return run.state
     _order(run, state.STOP)
     until = time.monotonic() + TAKEN
     while (now := run.state).living and now.state != "stopping" and time.monotonic() < until:
@@ -59,9 +65,7 @@ def kill(run: RunFolder) -> RunState:
         return queue.leave(run)
     if now.state != "lost":
         _order(run, state.KILL)
-        until = time.monotonic() + PATIENCE
-        while run.state.living and time.monotonic() < until:
-            time.sleep(0.05)
+        _await_end(run)
     left = _end_unsupervised(run)
     if left:
         raise Failed(
@@ -82,13 +86,14 @@ def wait(run: RunFolder, seconds: float) -> RunState:
     return now
 
 
-def checkpoint_for(run: RunFolder, wanted: Path | None = None) -> Checkpoint:
+def checkpoint_for(run: RunFolder, wanted: Path | None = None) -> Checkpoint | None:
     """The checkpoint that `resume` would go on from: `wanted`, or the newest whole one.
 
+    None for a run that never left the queue: it would start from nothing.
     Raises `Problem` when the run cannot go on from there, or not now.
     """
     _at_rest(run)
-    return _chosen(run, wanted)
+    return _chosen(run, wanted) if wanted is not None or queue.began(run) else None
 
 
 def _at_rest(run: RunFolder) -> None:
@@ -99,6 +104,12 @@ def _at_rest(run: RunFolder) -> None:
             _("The run {name} is running already").format(name=run.name),
             _("Its state: {state}.").format(state=state.spoken(now.state)),
             _("Stop it first."),
+        )
+    if now.state == "lost" and now.supervisor is not None and now.supervisor.elsewhere:
+        raise Problem(
+            _("The run {name} cannot be resumed yet").format(name=run.name),
+            reasons.say(now.cause).reason,
+            reasons.say(now.cause).todo,
         )
     if processes.of_run(run.path):
         raise Problem(
@@ -135,9 +146,7 @@ def resume(
         wait: what it is to wait for first; None: what it waited for, if it still waits.
         now: do not wait.
     """
-    _at_rest(run)
-    begun = queue.began(run) or checkpoint is not None
-    chosen = _chosen(run, checkpoint) if begun else None
+    chosen = checkpoint_for(run, checkpoint)
     record, attempt = run.record, run.state.attempt
     assert record is not None
     workspace = Workspace(Path(record.workspace))
@@ -150,6 +159,9 @@ def resume(
         gpus=record.gpus if gpus is None else gpus,
         deepspeed=record.deepspeed,
         processes=record.processes if gpus is None else None,
+        launcher=record.launcher,
+        nodes=record.nodes,
+        slurm=record.slurm,
         resume=None if chosen is None else str(chosen.path),
         wait=None if now else wait or queue.unfulfilled(run),
     )
@@ -158,7 +170,7 @@ def resume(
     if config is not None:
         _refreeze(run, record, attempt, config)
     rewind.record(plan, record)
-    return launch.begin(plan, settings, attempt=attempt + 1 if begun else attempt)
+    return launch.begin(plan, settings, attempt=attempt if chosen is None else attempt + 1)
 
 
 def _ours(run: RunFolder) -> RunState:
@@ -189,6 +201,22 @@ def _order(run: RunFolder, name: str) -> None:
         ) from error
 
 
+def _await_end(run: RunFolder) -> None:
+    """Give whoever is in charge the time to end the run. Raises `Failed` when that is not sure."""
+    written = run.written_state()
+    away = written is not None and written.supervisor is not None and written.supervisor.elsewhere
+    ended = run.launcher == "slurm" and orders.end(run.path)
+    until = time.monotonic() + (PATIENCE_AWAY if away and not ended else PATIENCE)
+    while not ended and (now := run.state).living and time.monotonic() < until:
+        time.sleep(0.05 if not away else 0.5)
+    if not ended and (run.launcher == "slurm" or away) and (now := run.state).living:
+        raise Failed(
+            _("It is not sure that the run {name} has ended").format(name=run.name),
+            _("Its state: {state}.").format(state=state.spoken(now.state)),
+            _("The order stays in its folder: look again in a minute."),
+        )
+
+
 def _end_unsupervised(run: RunFolder) -> list[int]:
     """End what is left when no supervisor does; write the end. Return pids that stay."""
     written = run.written_state()
@@ -196,16 +224,23 @@ def _end_unsupervised(run: RunFolder) -> list[int]:
         if written.supervisor is not None:
             processes.end([written.supervisor], 0.0)
         left = processes.end(processes.of_run(run.path), 2.0)
-        cause = Cause("killed")
-        ended = written.become("stopped", cause=cause, ended=time.time())
-        files.write_json(run.path / state.STATE, ended)
-        files.append_json(
-            run.path / state.EVENTS, Event(time.time(), "state", state="stopped", cause=cause)
-        )
-        (run.path / state.KILL).unlink(missing_ok=True)
+        _write_end(run, Cause("killed"))
     else:
         left = processes.end(processes.of_run(run.path), 0.0)
     return [one.pid for one in left]
+
+
+def _write_end(run: RunFolder, cause: Cause) -> None:
+    """Write down that the run was stopped, where no supervisor did."""
+    written = run.written_state()
+    if written is None or not written.living:
+        return
+    ended = written.become("stopped", cause=cause, ended=time.time())
+    files.write_json(run.path / state.STATE, ended)
+    files.append_json(
+        run.path / state.EVENTS, Event(time.time(), "state", state="stopped", cause=cause)
+    )
+    (run.path / state.KILL).unlink(missing_ok=True)
 
 
 def _chosen(run: RunFolder, wanted: Path | None) -> Checkpoint:
