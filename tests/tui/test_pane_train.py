@@ -346,10 +346,10 @@ async def test_gpus_are_offered_with_what_is_free_on_them(
     async with opened(workspace) as screen:
         await screen.shows("Enter  train with")
         await screen.press("l")
-        await screen.shows("19.0 GB free of 80.0 GB", "[ ] GPU0", "bob: python 60.0 GB", "[x] GPU1")
+        await screen.shows("19.0 GB free of 80.0 GB", "[ ] GPU0", "bob: python 60.0 GB", "[1] GPU1")
         await screen.shows("CUDA_VISIBLE_DEVICES=1")  # the one with the most room
         await screen.press("tab", "space")
-        await screen.shows("[x] GPU0", "CUDA_VISIBLE_DEVICES=0,1", "--nproc-per-node 2")
+        await screen.shows("[2] GPU0", "CUDA_VISIBLE_DEVICES=1,0", "torch.distributed.run")
 
 
 async def test_a_wide_screen_has_room_for_axes(workspace: Workspace) -> None:

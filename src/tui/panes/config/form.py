@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 class Form(Container):
     """Shows a config's settings and takes new values for them; it saves nothing itself."""
+
+    SCOPED_CSS = False  # its rules look at the screen's width
+    DEFAULT_CSS = Path(__file__).with_name("form.tcss").read_text(encoding="utf-8")
 
     class Typed(Message):
         """A new value was typed; answer with `taken` or `wrong`."""

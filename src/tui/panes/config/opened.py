@@ -40,7 +40,7 @@ class OpenConfig:
     Attributes:
         path: the file.
         source: its text and values; treated as immutable.
-        origin: the catalogue's config that it was copied from, if that is known.
+        origin: what it is compared with: the catalogue's config that it was copied from.
         rows: its settings under headings, in the order to show.
         was: the code that changed settings had in `origin` ("" where not set).
         past: edits that can be undone, the newest last.
@@ -58,11 +58,14 @@ class OpenConfig:
     stamp: Stamp
 
     @classmethod
-    def read(cls, path: Path, settings: Settings) -> OpenConfig:
-        """Open a config file. Raises `Problem` when it cannot be read or parsed."""
+    def read(cls, path: Path, settings: Settings, origin: ConfigSource | None = None) -> OpenConfig:
+        """Open a config file. Raises `Problem` when it cannot be read or parsed.
+
+        `origin` is what it is compared with; by default the config it was copied from.
+        """
         stamp = _stamp(path)
         source = ConfigSource.open(path)
-        return cls._of(source, path, origin_of(source, settings), (), (), stamp)
+        return cls._of(source, path, origin or origin_of(source, settings), (), (), stamp)
 
     @classmethod
     def _of(

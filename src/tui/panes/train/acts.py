@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual.message import Message
 
+from engine.errors import Problem
 from engine.i18n import _
 from engine.run import control
 from engine.run.folder import RunFolder
@@ -19,7 +20,7 @@ from tui.panes.train.observer import Run
 from tui.panes.train.step import lost_by_kill
 
 if TYPE_CHECKING:
-    from tui.panes.train.launch import Order
+    from tui.panes.train.asked import Asked
 
 
 class Acts:
@@ -40,23 +41,37 @@ class Acts:
 
     def __init__(self, pane: Pane) -> None:
         self._pane = pane
-        self._order: Order | None = None
+        self._kept: Asked | None = None
 
-    def launch(self) -> None:
-        """Ask how, then start a run."""
-        self._pane.run_worker(self._launch(), group="launch", exit_on_error=False)
+    def launch(self, config: str = "") -> None:
+        """Ask how, then start a run of `config` ("": of the one that is open)."""
+        self._pane.run_worker(self._launch(config), group="launch", exit_on_error=False)
 
-    async def _launch(self) -> None:
-        from tui.panes.train.launch import Launch, Order, default_order
+    async def _launch(self, config: str) -> None:
+        from tui.panes.train.asked import beginning
+        from tui.panes.train.launch import Launch, Launched
+        from tui.panes.train.node_lines import NodeLines
 
         pane = self._pane
-        order = default_order(pane.workspace, self._order)
-        answer = await pane.app.push_screen_wait(Launch(pane.workspace, pane.settings, order))
-        if isinstance(answer, Order):
-            self._order = answer
+        asked = beginning(pane.workspace, self._kept, config)
+        answer = await pane.app.push_screen_wait(Launch(pane.workspace, pane.settings, asked))
+        if not isinstance(answer, Launched):
+            self._kept = answer
             return
-        self._order = None
-        pane.post_message(self.Started(answer))
+        self._kept = None
+        pane.post_message(self.Started(answer.folder))
+        if answer.lines:
+            pane.app.push_screen(NodeLines(answer.lines))
+
+    def again(self, run: Run) -> None:
+        """Launch the config that `run` froze once more: to change something in it."""
+        self._in_thread(lambda: self._again(run), "again")
+
+    def _again(self, run: Run) -> None:
+        config = RunFolder(Path(run.summary.dir)).config
+        if config is None:
+            raise Problem(_("The run {run} has no config").format(run=run.summary.run))
+        self._pane.app.call_from_thread(self.launch, str(config))
 
     def stop(self, run: Run) -> None:
         """Ask the run to save a checkpoint and end."""

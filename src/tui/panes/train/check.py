@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,12 @@ from rich.text import Text
 
 from engine.errors import Problem
 from engine.i18n import _, ngettext
+from engine.machine.gpu import Gpu
 from engine.run.launch import LaunchPlan
 from engine.settings import Settings
 from engine.text import duration, one_line
 from engine.workspace import Workspace
+from tui.panes.train.launch_words import memory_line
 
 if TYPE_CHECKING:
     from engine.config.preflight import Report
@@ -46,7 +49,8 @@ def check(plan: LaunchPlan, settings: Settings) -> Check:
     report = preflight(
         plan.config,
         settings=settings,
-        gpus=plan.gpus,
+        # Slurm's GPUs are elsewhere: nothing can be told of them by number.
+        gpus=None if plan.launcher == "slurm" else plan.gpus,
         deepspeed=plan.deepspeed or None,
         work_dir=plan.dir,
         data=Rows(settings, workspace.cache),
@@ -55,8 +59,8 @@ def check(plan: LaunchPlan, settings: Settings) -> Check:
     return Check(report)
 
 
-def check_words(found: Check) -> Text:
-    """One line of verdict, then the worst findings."""
+def check_words(found: Check, gpus: Sequence[Gpu] = ()) -> Text:
+    """One line of verdict, what it needs of `gpus`, then the worst findings."""
     if found.report is None:
         why = "" if found.trouble is None else " ".join(found.trouble.lines())
         return Text("! " + _("preflight could not look: {why}").format(why=one_line(why)), "yellow")
@@ -77,6 +81,8 @@ def check_words(found: Check) -> Text:
     if report.seconds is not None:
         time, run = duration(report.seconds), one_line(report.seconds_like or "")
         text.append("   " + _("≈ {time}, as {run} went").format(time=time, run=run))
+    if report.estimate is not None and gpus:
+        text.append("\n  ").append_text(memory_line(report.estimate.gpu_bytes, gpus))
     grave = [one for one in report.findings if one.level != "info"]
     for finding in sorted(grave, key=lambda one: one.level != "error")[:_SHOWN]:
         text.append("\n  " + one_line(finding.what, marks=False))

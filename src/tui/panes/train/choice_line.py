@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Static
 
 from engine.i18n import N_
+from engine.text import one_line
 
 
 class ChoiceLine(Static, can_focus=True):
@@ -30,26 +32,46 @@ class ChoiceLine(Static, can_focus=True):
 
     def __init__(self, choices: Sequence[tuple[str, str]], value: str, id: str) -> None:
         super().__init__(id=id, markup=False)
-        self._choices = list(choices)
+        self.note = ""
+        """What stands behind the choices."""
+        self._choices: list[tuple[str, str]] = []
+        self._at = 0
+        self.offer(choices, value)
+
+    def offer(self, choices: Sequence[tuple[str, str]], value: str) -> None:
+        """Let one of `choices` be chosen; `value` is, if it is among them."""
+        self._choices = [(one, one_line(words)) for one, words in choices]
         values = [one for one, _words in choices]
         self._at = values.index(value) if value in values else 0
+        self.refresh()
 
     @property
     def value(self) -> str:
-        """The chosen value."""
-        return self._choices[self._at][0]
+        """The chosen value; "" where there is nothing to choose."""
+        return self._choices[self._at][0] if self._choices else ""
 
     def action_step(self, by: int) -> None:
         """Choose the value beside; round the ends."""
+        if len(self._choices) < 2:
+            return
         self._at = (self._at + by) % len(self._choices)
         self.refresh()
         self.post_message(self.Changed())
 
     def render(self) -> Text:
-        """All words on one line; the chosen in brackets, so that it shows without colour."""
+        """All words on one line; the chosen in brackets, so that it shows without colour.
+
+        Where they do not fit: the chosen alone, and how many there are.
+        """
         line = Text(no_wrap=True, overflow="ellipsis")
+        room = self.content_size.width
+        if sum(cell_len(words) + 3 for _value, words in self._choices) > room + 1:
+            words = self._choices[self._at][1]
+            count = f"{self._at + 1}/{len(self._choices)}"
+            line.append(f"◂ [{words}] ▸", "bold").append(f"  {count}", "dim")
+            return line
         for index, (_value, words) in enumerate(self._choices):
             chosen = index == self._at
             line.append(f"[{words}]" if chosen else f" {words} ", "bold" if chosen else "dim")
             line.append(" ")
-        return line
+        return line.append(self.note, "dim")

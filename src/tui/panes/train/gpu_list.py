@@ -21,10 +21,14 @@ _SHOWN = 4
 
 
 class GpuList(OptionList):
-    """One line a GPU; Space marks it. Enter belongs to the dialog."""
+    """One line a GPU; Space marks it. Enter belongs to the dialog.
+
+    A mark is a number: the GPUs are given to the processes in the order of marking.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", N_("use it, or not"), show=False, id="gpus.mark"),
+        Binding("a", "mark_all", N_("use all, or none"), show=False, id="gpus.mark-all"),
         Binding("enter", "screen.launch", N_("launch"), show=False, id="gpus.launch"),
         Binding("j", "cursor_down", N_("Down"), show=False, id="gpus.down"),
         Binding("k", "cursor_up", N_("Up"), show=False, id="gpus.up"),
@@ -36,13 +40,13 @@ class GpuList(OptionList):
     def __init__(self) -> None:
         super().__init__(id="gpus", markup=False)
         self._gpus: Sequence[Gpu] = ()
-        self._marked: set[int] = set()
+        self._marked: list[int] = []
         self._user = getpass.getuser()
 
     @property
     def marked(self) -> tuple[int, ...]:
         """The numbers of the GPUs to use, in order."""
-        return tuple(sorted(self._marked))
+        return tuple(self._marked)
 
     def show(self, gpus: Sequence[Gpu], marked: Collection[int] | None) -> None:
         """Show `gpus`; None marks the one with the most free memory."""
@@ -50,7 +54,8 @@ class GpuList(OptionList):
         if marked is None:
             best = max(gpus, key=lambda one: one.total - one.used, default=None)
             marked = () if best is None else (best.index,)
-        self._marked = {one.index for one in gpus if one.index in marked}
+        here = {one.index for one in gpus}
+        self._marked = [index for index in marked if index in here]
         self.clear_options()
         self.add_options(Option(self._line(one)) for one in gpus)
         self.highlighted = 0 if gpus else None
@@ -59,14 +64,28 @@ class GpuList(OptionList):
         self.display = bool(gpus)
 
     def _line(self, one: Gpu) -> Text:
-        mark = "[x]" if one.index in self._marked else "[ ]"
-        return Text(f"{mark} {free_gpu(one, self._user)}", no_wrap=True, overflow="ellipsis")
+        at = str(self._marked.index(one.index) + 1) if one.index in self._marked else " "
+        return Text(f"[{at}] {free_gpu(one, self._user)}", no_wrap=True, overflow="ellipsis")
 
     def action_mark(self) -> None:
-        """Use the GPU under the cursor, or leave it out."""
+        """Use the GPU under the cursor behind the others, or leave it out."""
         at = self.highlighted
         if at is None:
             return
-        self._marked ^= {self._gpus[at].index}
-        self.replace_option_prompt_at_index(at, self._line(self._gpus[at]))
+        index = self._gpus[at].index
+        if index in self._marked:
+            self._marked.remove(index)
+        else:
+            self._marked.append(index)
+        self._changed()
+
+    def action_mark_all(self) -> None:
+        """Use every GPU in its order, or none."""
+        every = [one.index for one in self._gpus]
+        self._marked = [] if set(self._marked) == set(every) else every
+        self._changed()
+
+    def _changed(self) -> None:
+        for at, one in enumerate(self._gpus):
+            self.replace_option_prompt_at_index(at, self._line(one))
         self.post_message(self.Changed())

@@ -1,14 +1,16 @@
-"""Launch a run: with which config, under what name, where; the exact command; the preflight."""
+"""Launch a run: with which config, under what name, where and when; the exact command."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from pathlib import Path
 from typing import ClassVar
 
+import msgspec
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, ScrollableContainer, Vertical
+from textual.containers import ScrollableContainer, Vertical
 from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Input, Static
@@ -16,128 +18,107 @@ from textual.worker import Worker, WorkerState, get_current_worker
 
 from engine.errors import Problem
 from engine.i18n import N_, _
-from engine.machine import gpu
-from engine.machine.gpu import Gpus
-from engine.run import launch, program
+from engine.run import launch
 from engine.settings import Settings
 from engine.text import clean
 from engine.workspace import Workspace
 from tui.dialogs.choose import Choice, Choose
 from tui.panes.base import unexpected
+from tui.panes.train.asked import Asked, remember
 from tui.panes.train.check import Check, check, check_words
 from tui.panes.train.choice_line import ChoiceLine
 from tui.panes.train.gpu_list import GpuList
+from tui.panes.train.launch_form import LaunchForm, Seen, look
+from tui.panes.train.launch_words import batch_line
+from tui.panes.train.planning import Planned, planned, with_accumulation
 
 _PAUSE = 0.5
 """Seconds without a change before the command and the check are made anew."""
 
 
-@dataclass(frozen=True)
-class Order:
-    """What is asked for; kept when the dialog is put away, so that nothing typed is lost."""
+class Launched(msgspec.Struct, frozen=True):
+    """A run was started."""
 
-    config: str = ""
-    name: str = ""
-    gpus: tuple[int, ...] | None = None
-    """None: not chosen yet, the one with the most free memory."""
-    deepspeed: str = ""
+    folder: str
+    lines: list[str]
+    """What is typed on each node, for a run on several that are started by hand."""
 
 
-class Launch(ModalScreen["str | Order"]):
-    """Starts a run and returns its folder; when put away, what was typed."""
+class Launch(ModalScreen["Launched | Asked"]):
+    """Starts a run and returns it; when put away, what was typed."""
 
     DEFAULT_CSS = """
     Launch {
-        & .row { height: 1; margin-top: 1; }
-        & .row.-close { margin-top: 0; }
-        & .label { width: 12; color: $text-muted; }
-        & Input, & ChoiceLine { width: 1fr; }
-        & GpuList {
-            border: none; padding: 0 1; width: 1fr; text-wrap: nowrap; text-overflow: ellipsis;
-        }
-        & #no-gpu { padding: 0 1; }
-        & #gpu-row { height: auto; }
-        & #command-box { height: auto; max-height: 6; margin-top: 1; overflow-x: hidden; }
+        & #command-box { height: auto; max-height: 3; margin-top: 1; overflow-x: hidden; }
         &.-high #command-box { max-height: 14; }
         & #command { height: auto; color: $text-muted; }
-        & #check { height: auto; max-height: 4; margin-top: 1; }
+        & #batch { height: auto; max-height: 2; }
+        & #check { height: auto; max-height: 4; }
+        &.-high #check { margin-top: 1; max-height: 8; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "put_away", N_("back"), id="launch.back"),
         Binding("enter", "launch", N_("launch"), id="launch.launch"),
         Binding("ctrl+o", "choose_config", N_("choose a config"), id="launch.choose"),
+        Binding("ctrl+e", "change", N_("change settings for this run"), id="launch.change"),
+        Binding("ctrl+g", "keep_batch", N_("keep the effective batch"), id="launch.batch"),
+        Binding("ctrl+l", "lines", N_("the line for each node"), id="launch.lines"),
         Binding("ctrl+y", "copy", N_("copy the command"), id="launch.copy"),
     ]
 
-    def __init__(self, workspace: Workspace, settings: Settings, order: Order) -> None:
+    def __init__(self, workspace: Workspace, settings: Settings, asked: Asked) -> None:
         super().__init__()
         self._workspace = workspace
         self._settings = settings
-        self._order = order
-        self._looked = False
-        self._plan: launch.LaunchPlan | None = None
+        self._asked = asked
+        self._seen: Seen | None = None
+        self._planned: tuple[Asked, Planned] | None = None
         self._check: Check | None = None
-        self._checked: Order | None = None
+        self._checked: Asked | None = None
         self._warned = False
         self._starting = False
         self._pause: Timer | None = None
+        self._drafts = tempfile.TemporaryDirectory(prefix="tunedeck-")
 
     def compose(self) -> ComposeResult:
-        """Fields, the command, what stands in the way, the keys."""
-        stages = [("", _("none")), *((stage, stage.replace("_", " ")) for stage in program.STAGES)]
+        """Fields, what they come to, what stands in the way, the keys."""
         with Vertical(classes="dialog -wide"):
             yield Static(_("Launch a run"), classes="dialog-title", markup=False)
-            with Horizontal(classes="row -close"):
-                yield Static(_("config"), classes="label", markup=False)
-                yield _field(self._order.config, "config")
-            with Horizontal(classes="row -close"):
-                yield Static(_("name"), classes="label", markup=False)
-                yield _field(self._order.name, "name")
-            with Horizontal(classes="row", id="gpu-row"):
-                yield Static(_("GPUs"), classes="label", markup=False)
-                yield GpuList()
-                yield Static("", id="no-gpu", markup=False)
-            with Horizontal(classes="row -close"):
-                yield Static("ZeRO stage", classes="label", markup=False)
-                yield ChoiceLine(stages, self._order.deepspeed, id="deepspeed")
+            yield LaunchForm(self._asked)
+            yield Static("", id="batch", markup=False)
             with ScrollableContainer(id="command-box"):
                 yield Static("", id="command", markup=False)
             yield Static("", id="check", markup=False)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
             yield Static(
-                _("Enter launch  Tab next field  ^O choose config  ^Y copy command  Esc back"),
+                _("Enter launch  Tab next  ^O config  ^E settings  ^Y copy command  Esc back"),
                 classes="dialog-keys",
                 markup=False,
             )
 
     def on_mount(self) -> None:
-        """Look at the GPUs first: the command depends on them."""
-        self.query_one(GpuList).display = False
-        self.query_one("#config" if not self._order.config else "#name").focus()
-        self._read_gpus()
+        """Look at the machine first: the command depends on it."""
+        self._form.first().focus()
+        self._look()
+
+    def on_unmount(self) -> None:
+        """The configs with changed settings are frozen into their runs, or not wanted."""
+        self._drafts.cleanup()
+
+    @property
+    def _form(self) -> LaunchForm:
+        return self.query_one(LaunchForm)
 
     # -- what is asked for --------------------------------------------------------
 
-    def _asked(self) -> Order:
-        return Order(
-            config=self.query_one("#config", Input).value.strip(),
-            name=self.query_one("#name", Input).value.strip(),
-            gpus=self.query_one(GpuList).marked if self._looked else self._order.gpus,
-            deepspeed=self.query_one(ChoiceLine).value,
-        )
+    @work(thread=True, exclusive=True, group="look", exit_on_error=False)
+    def _look(self) -> None:
+        self.app.call_from_thread(self._show_look, look(self._workspace))
 
-    @work(thread=True, exclusive=True, group="gpus", exit_on_error=False)
-    def _read_gpus(self) -> None:
-        seen = gpu.read()
-        self.app.call_from_thread(self._show_gpus, seen)
-
-    def _show_gpus(self, seen: Gpus) -> None:
-        self._looked = True
-        self.query_one(GpuList).show(seen.gpus, self._order.gpus)
-        words = self.query_one("#no-gpu", Static)
-        words.display = not seen.gpus
-        words.update(_("{reason} It trains on the CPU.").format(reason=clean(seen.reason)))
+    def _show_look(self, seen: Seen) -> None:
+        self._seen = seen
+        self._form.see(seen)
         self._make_plan()
 
     @on(Input.Changed)
@@ -146,9 +127,18 @@ class Launch(ModalScreen["str | Order"]):
     def _changed(self) -> None:
         self._warned = False
         self._say_wrong("")
+        self._form.fold()
         if self._pause is not None:
             self._pause.stop()
         self._pause = self.set_timer(_PAUSE, self._make_plan)
+
+    def _now(self) -> Asked:
+        """What is asked for now; another config has no settings changed yet."""
+        asked = self._form.asked(self._asked)
+        if asked.config != self._asked.config:
+            asked = msgspec.structs.replace(asked, text="")
+        self._asked = asked
+        return asked
 
     @work(exit_on_error=False)
     async def action_choose_config(self) -> None:
@@ -158,50 +148,64 @@ class Launch(ModalScreen["str | Order"]):
         choices = [Choice(name, name) for name in names]
         chosen = await self.app.push_screen_wait(Choose(_("Config"), choices, free=True))
         if chosen:
-            self.query_one("#config", Input).value = chosen
+            self._form.config = chosen
+
+    @work(exit_on_error=False)
+    async def action_change(self) -> None:
+        """Change settings for this run alone."""
+        from tui.panes.train.change import Change
+
+        asked = self._now()
+        if not asked.config:
+            return
+        path = self._workspace.resolve(asked.config)
+        screen = Change(path, asked.text, self._workspace, self._settings)
+        self._take(msgspec.structs.replace(asked, text=await self.app.push_screen_wait(screen)))
+
+    @work(exit_on_error=False)
+    async def action_keep_batch(self) -> None:
+        """Let the effective batch be as it was before, by another accumulation."""
+        if self._planned is None:
+            return
+        asked, made = self._planned
+        if made.batch is None or made.before is None:
+            return
+        wanted = made.batch.like(made.before).accumulation
+        if wanted != made.batch.accumulation:
+            config = self._workspace.resolve(asked.config)
+            self._take(with_accumulation(config, asked, wanted))
+
+    def _take(self, asked: Asked) -> None:
+        """Settings were changed."""
+        self._asked = asked
+        self._make_plan()
 
     # -- the command and the check --------------------------------------------------
 
     def _make_plan(self) -> None:
-        if not self._starting:
-            self._plan_in_thread(self._asked())
+        if not self._starting and self._seen is not None:
+            self._plan_in_thread(self._now())
 
     @work(thread=True, exclusive=True, group="plan", exit_on_error=False)
-    def _plan_in_thread(self, asked: Order) -> None:
-        plan = self._plan_for(asked)
-        self.app.call_from_thread(self._show_plan, asked, plan)
+    def _plan_in_thread(self, asked: Asked) -> None:
+        self.app.call_from_thread(self._show_plan, asked, self._plan_for(asked))
 
-    def _plan_for(self, asked: Order) -> launch.LaunchPlan:
-        if not asked.config:
-            raise Problem(
-                _("No config is given"),
-                _("A run trains what a config says."),
-                _("Type its path, or choose one with Ctrl+O; the Config pane makes them."),
-            )
-        return launch.plan(
-            self._workspace.resolve(asked.config),
-            workspace=self._workspace,
-            settings=self._settings,
-            name=asked.name or None,
-            gpus=list(asked.gpus or ()),
-            deepspeed=asked.deepspeed or None,
-        )
+    def _plan_for(self, asked: Asked) -> Planned:
+        return planned(asked, self._workspace, self._settings, Path(self._drafts.name))
 
-    def _show_plan(self, asked: Order, plan: launch.LaunchPlan) -> None:
-        self._plan = plan
+    def _show_plan(self, asked: Asked, made: Planned) -> None:
+        self._planned = (asked, made)
         self._say_wrong("")
-        self.query_one("#name", Input).placeholder = plan.name
-        self.query_one("#command", Static).update("$ " + clean(plan.shown))
-        known = self._checked
-        # The name changes nothing that the check looks at.
-        if known is None or (known.config, known.gpus, known.deepspeed) != (
-            asked.config,
-            asked.gpus,
-            asked.deepspeed,
-        ):
-            self._checked, self._check = asked, None
+        self._form.show(made)
+        self.query_one("#command", Static).update("$ " + clean(made.plan.shown))
+        batch = self.query_one("#batch", Static)
+        batch.display = made.batch is not None and made.before is not None
+        if made.batch is not None and made.before is not None:
+            batch.update(batch_line(made.batch, made.before, bool(made.plan.gpus)))
+        if self._checked != asked.checked:
+            self._checked, self._check = asked.checked, None
             self.query_one("#check", Static).update(_("preflight: looking at config and data…"))
-            self._check_in_thread(plan)
+            self._check_in_thread(made.plan)
 
     @work(thread=True, exclusive=True, group="check", exit_on_error=False)
     def _check_in_thread(self, plan: launch.LaunchPlan) -> None:
@@ -212,7 +216,10 @@ class Launch(ModalScreen["str | Order"]):
 
     def _show_check(self, found: Check) -> None:
         self._check = found
-        self.query_one("#check", Static).update(check_words(found))
+        chosen = set(self._form.gpus.marked) if self._asked.launcher == "local" else set()
+        here = self._seen.gpus.gpus if self._seen is not None else []
+        words = check_words(found, [one for one in here if one.index in chosen])
+        self.query_one("#check", Static).update(words)
         if self._warned:  # Enter was pressed before the check had ended
             self._warned = False
             self._say_wrong("")
@@ -235,21 +242,33 @@ class Launch(ModalScreen["str | Order"]):
             return
         self._starting = True
         self._say_wrong(_("starting…"))
-        self._start(self._asked())
+        self._start(self._now())
 
     @work(thread=True, exclusive=True, group="start", exit_on_error=False)
-    def _start(self, asked: Order) -> None:
-        run = launch.start(self._plan_for(asked), self._settings)
-        self.app.call_from_thread(self.dismiss, str(run.path))
+    def _start(self, asked: Asked) -> None:
+        # What is shown is what starts: a port that was chosen stands in each node's line.
+        shown = self._planned
+        made = shown[1] if shown is not None and shown[0] == asked else self._plan_for(asked)
+        run = launch.start(made.plan, self._settings)
+        remember(self._workspace, asked)
+        done = Launched(str(run.path), made.plan.lines)
+        self.app.call_from_thread(self.dismiss, done)
 
     def action_put_away(self) -> None:
         """Close without a start. One that has begun is not stopped: it ends in the list."""
-        self.dismiss(self._asked())
+        self.dismiss(self._now())
+
+    def action_lines(self) -> None:
+        """Show the line for each node."""
+        from tui.panes.train.node_lines import NodeLines
+
+        if self._planned is not None and self._planned[1].plan.lines:
+            self.app.push_screen(NodeLines(self._planned[1].plan.lines))
 
     def action_copy(self) -> None:
         """Copy the command to the terminal's clipboard."""
-        if self._plan is not None:
-            self.app.copy_to_clipboard(self._plan.shown)
+        if self._planned is not None:
+            self.app.copy_to_clipboard(self._planned[1].plan.shown)
             self.notify(
                 _("Copied (in tmux it needs: set -s set-clipboard on)"), markup=False, timeout=4
             )
@@ -269,22 +288,7 @@ class Launch(ModalScreen["str | Order"]):
             self._show_check(Check(trouble=problem))
             return
         if event.worker.group == "plan":
-            self._plan = None
-            self.query_one("#command", Static).update("")
-            self.query_one("#check", Static).update("")
+            self._planned, self._checked = None, None
+            for part in ("#batch", "#command", "#check"):
+                self.query_one(part, Static).update("")
         self._say_wrong("\n".join(problem.lines()))
-
-
-def _field(value: str, id: str) -> Input:
-    field = Input(value, id=id, select_on_focus=False)
-    field.cursor_blink = False
-    return field
-
-
-def default_order(workspace: Workspace, kept: Order | None) -> Order:
-    """What the dialog begins with: what was typed last time, with the config that is open now."""
-    config = workspace.last().config
-    shown = workspace.relative(workspace.resolve(config)) if config else ""
-    if kept is None or (config and kept.config != shown):
-        return Order(config=shown)
-    return kept
