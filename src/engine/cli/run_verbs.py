@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import platform
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import text
+from engine.cli import launcher_options
 from engine.cli.output import Output
 from engine.errors import Problem
 from engine.i18n import _
@@ -48,6 +50,7 @@ def add(
     train.add_argument(
         "--deepspeed", metavar="STAGE", help=_("1, 2, 3, 2_offload, 3_offload, or a JSON file")
     )
+    launcher_options.add(train)
     train.add_argument(
         "--attach", action="store_true", help=_("show the log; Ctrl-C leaves, the run goes on")
     )
@@ -98,17 +101,25 @@ def _train(args: argparse.Namespace, out: Output) -> int:
         work_dir=args.work_dir,
         gpus=args.gpus,
         deepspeed=args.deepspeed,
+        launcher=args.launcher,
+        nodes=args.nodes,
+        slurm=launcher_options.slurm(args, out.settings),
     )
     if not args.no_preflight and not _preflight(plan, out):
         return 1
     run = launch.start(plan, out.settings)
     started = {"run": run.name, "dir": str(run.path), "pid": run.state.pid}
+    started |= {"job": run.job} if plan.launcher == "slurm" else {}
+    started |= {"lines": plan.lines} if plan.lines else {}
 
     def lines() -> Iterator[str]:
         yield _("{run} has started in {folder}").format(
             run=run.name, folder=workspace.relative(run.path)
         )
         yield plan.shown
+        if plan.lines:
+            yield _("Start this on the other nodes:")
+            yield from plan.lines[1:]
 
     out.result(started, lines)
     if not args.attach:
@@ -127,6 +138,7 @@ def _preflight(plan: LaunchPlan, out: Output) -> bool:
         plan.config,
         settings=out.settings,
         gpus=plan.gpus,
+        elsewhere=plan.launcher == "slurm",
         deepspeed=plan.deepspeed or None,
         work_dir=plan.dir,
         data=Rows(out.settings, out.workspace().cache),
@@ -196,6 +208,10 @@ def _one(summary: RunSummary) -> Iterator[str]:
     if summary.todo:
         yield "   " + summary.todo
     yield "   " + summary.dir
+    if summary.job:
+        yield "   " + _("job {job} of Slurm").format(job=summary.job)
+    if summary.host and summary.host != platform.node():
+        yield "   " + _("on {host}").format(host=summary.host)
     if summary.started is not None:
         began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(summary.started))
         took = (summary.ended or time.time()) - summary.started

@@ -106,6 +106,7 @@ def preflight(
     *,
     settings: Settings,
     gpus: Sequence[int] | None = None,
+    elsewhere: bool = False,
     deepspeed: str | None = None,
     work_dir: Path | None = None,
     quick: bool = False,
@@ -122,6 +123,8 @@ def preflight(
 
     Args:
         gpus: the GPUs it shall run on; none of them: the CPU; None: one, or the CPU.
+        elsewhere: they are other machines' (of a Slurm cluster, say): all that is known of
+            them is how many they are.
         deepspeed: as ``xtuner train --deepspeed`` takes it.
         work_dir: where it shall write; it must not be in use. Default: not known yet.
         quick: leave out the counting.
@@ -149,7 +152,8 @@ def preflight(
     _content(begin, flight)
     usable = not flight.failed
     for module in _AROUND:
-        flight.add(module.check(begin))
+        if not (elsewhere and module is check_gpu):
+            flight.add(module.check(begin))
     flight.stage()
     if usable and data is not None:
         usable = _every_row(begin, flight, data)
@@ -160,7 +164,8 @@ def preflight(
     flight.sizes = sizing.of(
         begin, steps=flight.steps, longest=flight.longest, runs=past, worker=worker
     )
-    flight.add(check_gpu.fits(begin, flight.sizes.estimate))
+    if not elsewhere:
+        flight.add(check_gpu.fits(begin, flight.sizes.estimate))
     if flight.sizes.disk_bytes is not None:
         flight.add(check_place.disk(flight.sizes.disk_bytes, work_dir or path.parent))
     flight.stage()

@@ -103,6 +103,11 @@ class RunFolder:
         return self.record.launcher if self.record is not None else "local"
 
     @property
+    def job(self) -> str:
+        """Slurm's id for it; "" while it is not known, and for other launchers."""
+        return slurm_view.job(self.path) if self.launcher == "slurm" else ""
+
+    @property
     def log(self) -> Path:
         """The trainer's raw output; XTuner's own newest log in a plain work dir."""
         ours = self.path / state.LOG
@@ -214,7 +219,7 @@ class RunFolder:
             tags=noted.tags,
             archived=noted.archived,
             launcher=self.launcher,
-            job=slurm_view.job(self.path) if self.launcher == "slurm" else "",
+            job=self.job,
             host=self._host(now),
         )
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from engine.errors import Problem
+from engine.i18n import _
 from engine.run import nodes, program
 from engine.run.slurm import script
 from engine.run.state import Launcher
@@ -43,7 +45,13 @@ class Made(NamedTuple):
 
 
 def local(wish: Wish) -> Made:
-    """On this machine."""
+    """On this machine. Raises `Problem` for more than one node."""
+    if wish.nodes != 1:
+        raise Problem(
+            _("{nodes} nodes need another launcher").format(nodes=wish.nodes),
+            _("The local one starts processes on this machine only."),
+            _("Choose 'nodes' (a line to start on each) or 'slurm'."),
+        )
     command = program.trainer(wish.settings.python, wish.arguments, wish.per_node)
     return Made(command, program.env(wish.gpus, wish.per_node, wish.stage))
 
@@ -66,7 +74,7 @@ def slurm(wish: Wish) -> Made:
     shape = script.Shape(wish.nodes, wish.per_node)
     meet = wish.settings.nodes
     command, env = script.trainer(wish.settings.python, wish.arguments, shape, meet.patience)
-    env = env | program.accelerator(wish.stage, on_cpu=not wish.gpus)
+    env = (env if wish.stage else {}) | program.accelerator(wish.stage, on_cpu=not wish.gpus)
     text = script.text(wish.folder, shape, wish.slurm, meet)
     return Made(command, env, script=text)
 

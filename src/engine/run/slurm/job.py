@@ -70,7 +70,9 @@ class JobSupervisor(Supervisor):
 
     def _finish(self, word: Word, status: int | None, cause: Cause | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if (self._warned or self._terminated) and word != "finished":
+        if (self.folder / state.KILL).exists():
+            word, cause = "stopped", Cause("killed")
+        elif (self._warned or self._terminated) and word != "finished":
             word, cause = self._verdict(word, cause)
         if word == "queued":
             self._go_back(cause)
@@ -79,8 +81,6 @@ class JobSupervisor(Supervisor):
 
     def _verdict(self, word: Word, cause: Cause | None) -> tuple[Word, Cause | None]:
         """What an end after a signal of Slurm's means."""
-        if cause is not None and cause.code == "killed":
-            return word, cause
         try:
             facts = client.details(self._job)
         except Problem:

@@ -46,8 +46,10 @@ def judge(written: RunState, job: Job) -> RunState:
         return _with(written, "queued", _why_it_waits(written, job, values))
     if job.state in ("SUSPENDED", "STOPPED"):
         return _with(written, written.state, Cause("slurm-suspended", values))
+    if job.state == "RUNNING" and written.state == "queued":
+        return _with(written, "starting", None)
     if job.state in _RUNNING:
-        return _with(written, "starting" if written.state == "queued" else written.state, None)
+        return written
     ended = job.end or time.time()
     if job.state == "COMPLETED":
         return _with(written, "finished", None, ended)

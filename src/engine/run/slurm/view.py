@@ -68,7 +68,7 @@ def find(folder: Path, *, now: bool = False) -> Job | None:
 
 
 def _find(folder: Path, known: Submission) -> Job | None:
-    mine = [one for one in _queue().jobs() if known.means(one)]
+    mine = [one for one in _queue().jobs(known.asked) if known.means(one)]
     # The newest, should the same name have been submitted by hand as well.
     found = max(mine, key=lambda one: one.submitted or 0, default=None)
     if found is None and known.job:
@@ -94,14 +94,18 @@ class _Queue:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._asked = 0.0
         self._until = 0.0
         self._jobs: list[Job] = []
         self._trouble: Problem | None = None
 
-    def jobs(self) -> list[Job]:
-        """All jobs, at most `HOLD` seconds old. Raises what asking raised."""
+    def jobs(self, since: float) -> list[Job]:
+        """All jobs, as they were after `since` and at most `HOLD` seconds ago.
+
+        Raises what asking raised.
+        """
         with self._lock:
-            if time.monotonic() >= self._until:
+            if time.monotonic() >= self._until or self._asked < since:
                 self._ask()
             if self._trouble is not None:
                 raise self._trouble
@@ -112,6 +116,7 @@ class _Queue:
         self._until = 0.0
 
     def _ask(self) -> None:
+        self._asked = time.time()
         try:
             self._jobs, self._trouble = client.jobs(), None
         except Problem as problem:
