@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
 import pytest
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
+from textual.pilot import Pilot
 
-from tests.support.screen import NASTY, screen_lines, segments_of
-from tui.widgets.levels import level, level_at
+from engine.run.levels import level, level_at
+from engine.run.log_sieve import OfEvaluation, OfLevel, OfRank
+from tests.support.screen import NASTY, screen_lines, segments_of, wait_until
+from tui.widgets import log_reader
 from tui.widgets.log_view import LogView
 
 SIZES = [(80, 24), (140, 45)]
@@ -20,19 +27,105 @@ TRACEBACK = [
 
 
 class Host(App[None]):
-    def __init__(self, limit: int = 20_000) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
-        self.limit = limit
+        self.path = path
+        self.copied = ""
 
     def compose(self) -> ComposeResult:
-        yield LogView(self.limit)
+        yield LogView()
 
     def on_mount(self) -> None:
+        self.log_view.open(lambda: self.path)
         self.log_view.focus()
+
+    def copy_to_clipboard(self, text: str) -> None:
+        self.copied = text
 
     @property
     def log_view(self) -> LogView:
         return self.query_one(LogView)
+
+
+class Log:
+    """A log, and the view of it as a person has it before them."""
+
+    def __init__(self, app: Host, pilot: Pilot[None]) -> None:
+        self.app, self.pilot, self.view = app, pilot, app.log_view
+
+    def add(self, *lines: str, end: str = "\n") -> None:
+        with self.app.path.open("a", encoding="utf-8") as file:
+            file.write("\n".join(lines) + end)
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    def shown(self) -> list[str]:
+        return screen_lines(self.app)
+
+    def beside_the_bar(self) -> list[str]:
+        """The lines without the column where the scrollbar is."""
+        return [line[: self.app.size.width - 1].rstrip() for line in self.shown()]
+
+    async def until(self, holds: Callable[[list[str]], bool]) -> list[str]:
+        for _turn in range(400):
+            if holds(self.shown()):
+                return self.shown()
+            await self.pilot.pause(0.02)
+        raise AssertionError("it never came:\n" + "\n".join(self.shown()))
+
+    async def ends_with(self, line: str) -> list[str]:
+        """Wait until the last line shown begins with `line`."""
+        return await self.until(
+            lambda lines: (
+                [one for one in lines if one][-1:] != []
+                and [one for one in lines if one][-1].startswith(line)
+            )
+        )
+
+    def marked(self) -> list[str]:
+        """What is marked as the current match."""
+        return [
+            piece.text
+            for y in range(self.app.size.height)
+            for piece in segments_of(self.app, y)
+            if piece.style and piece.style.reverse and piece.style.underline
+        ]
+
+    def at_match(self) -> str:
+        """The line with the current match."""
+        for y, line in enumerate(self.shown()):
+            if any(piece.style and piece.style.underline for piece in segments_of(self.app, y)):
+                return line
+        return ""
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New lines are read as soon as they come, so that nothing has to be waited for."""
+    monkeypatch.setattr(log_reader, "_QUIET", 0.02)
+    monkeypatch.setattr(log_reader, "_BUSY", 0.02)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    made = tmp_path / "trainer.log"
+    made.touch()
+    return made
+
+
+@asynccontextmanager
+async def opened(
+    path: Path, lines: list[str], size: tuple[int, int] = (80, 24)
+) -> AsyncIterator[Log]:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    app = Host(path)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        log = Log(app, pilot)
+        if lines:
+            await log.until(lambda shown: any(shown))
+        yield log
 
 
 def lines(start: int, stop: int) -> list[str]:
@@ -68,176 +161,234 @@ def test_a_traceback_is_an_error_as_a_whole() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_end_is_followed_until_the_user_goes_up(size: tuple[int, int]) -> None:
-    app = Host()
-    async with app.run_test(size=size, notifications=True) as pilot:
-        app.log_view.append(lines(0, 100))
-        await pilot.pause()
-        assert screen_lines(app)[size[1] - 1].startswith("line 099")
-        app.log_view.append(lines(100, 103))
-        await pilot.pause()
-        assert screen_lines(app)[size[1] - 1].startswith("line 102")
-        await pilot.press("up")
-        assert not app.log_view.follow
-        app.log_view.append(lines(103, 200))
-        await pilot.pause()
-        assert screen_lines(app)[size[1] - 1].startswith("line 101")
-        await pilot.press("end")
-        assert app.log_view.follow
-        assert screen_lines(app)[size[1] - 1].startswith("line 199")
+async def test_the_end_is_followed_until_the_user_goes_up(
+    path: Path, size: tuple[int, int]
+) -> None:
+    async with opened(path, lines(0, 100), size) as log:
+        await log.ends_with("line 099")
+        log.add(*lines(100, 103))
+        await log.ends_with("line 102")
+        await log.press("up")
+        assert not log.view.follow
+        before = log.beside_the_bar()
+        assert before[-1].startswith("line 101")
+        log.add(*lines(103, 200))
+        await wait_until(log.pilot, lambda: log.view.max_scroll_y == 200 - size[1])
+        assert log.beside_the_bar() == before
+        await log.press("end")
+        assert log.view.follow
+        await log.ends_with("line 199")
 
 
-async def test_going_down_to_the_end_resumes() -> None:
-    app = Host()
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        app.log_view.append(lines(0, 100))
-        await pilot.press("k", "k", "j")
-        assert not app.log_view.follow
-        await pilot.press("j")
-        assert app.log_view.follow
+async def test_going_down_to_the_end_resumes(path: Path) -> None:
+    async with opened(path, lines(0, 100)) as log:
+        await log.press("k", "k", "j")
+        assert not log.view.follow
+        await log.press("j")
+        assert log.view.follow
 
 
-async def test_keys_that_move_nothing_change_nothing() -> None:
-    app = Host()
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        app.log_view.append(lines(0, 5))
-        await pilot.press("up", "home", "pageup", "n", "N")
-        assert app.log_view.follow
+async def test_keys_that_move_nothing_change_nothing(path: Path) -> None:
+    async with opened(path, lines(0, 5)) as log:
+        await log.press("up", "home", "pageup", "n", "N")
+        assert log.view.follow
 
 
-async def test_the_end_stays_in_view_when_the_window_changes() -> None:
-    app = Host()
-    async with app.run_test(size=(140, 45), notifications=True) as pilot:
-        app.log_view.append(lines(0, 100))
-        await pilot.pause()
+async def test_the_end_stays_in_view_when_the_window_changes(path: Path) -> None:
+    async with opened(path, lines(0, 100), (140, 45)) as log:
         for size in [(80, 10), (80, 30)]:
-            await pilot.resize_terminal(*size)
-            await pilot.pause()
-            assert app.log_view.follow
-            assert screen_lines(app)[size[1] - 1].startswith("line 099")
+            await log.pilot.resize_terminal(*size)
+            await log.pilot.pause()
+            assert log.view.follow
+            await log.ends_with("line 099")
 
 
-async def test_what_is_read_keeps_still_while_old_lines_go() -> None:
-    app = Host(limit=120)
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        app.log_view.append(lines(0, 100))
-        await pilot.press("up", "up")
-        before = screen_lines(app)
-        assert before[0].startswith("line 074")
+async def test_a_large_log_is_read_from_its_end(path: Path) -> None:
+    count = 40_000  # 1.3 MB: more than is read at opening, and than is read at once
+    numbered = [f"line {n:05} of a log that is long" for n in range(count)]
+    async with opened(path, numbered) as log:
+        await log.ends_with(f"line {count - 1}")
+        file = log.view._reader.file
+        assert file is not None and not file.whole and file.end - file.first < 10_000
+        before = file.first
+        await log.press("up")
+        held = log.beside_the_bar()
+        log.view._reader.before()
+        await wait_until(log.pilot, lambda: file.first < before)
+        await wait_until(log.pilot, lambda: log.view.max_scroll_y > 30_000)
+        assert log.beside_the_bar() == held, "what is read stays where it is"
+        await log.press("home")
+        await log.until(lambda shown: shown[0].startswith("line 00000"))
+        assert file.whole and log.view.max_scroll_y == count - 24
+        await log.press("pagedown")
+        await log.until(lambda shown: shown[0].startswith("line 00023"))
+        await log.press("end")
+        await log.ends_with(f"line {count - 1}")
+
+
+async def test_what_is_read_is_not_drawn_again(path: Path) -> None:
+    async with opened(path, lines(0, 100)) as log:
+        await log.press("up", "up")
         drawn: list[int] = []
-        draw = app.log_view.render_line
-        app.log_view.render_line = lambda y: drawn.append(y) or draw(y)  # type: ignore[method-assign]
-        app.log_view.append(lines(100, 120))
-        app.log_view.append(lines(120, 160))
-        await pilot.pause()
+        draw = log.view.render_line
+        log.view.render_line = lambda y: drawn.append(y) or draw(y)  # type: ignore[method-assign]
+        log.add(*lines(100, 160))
+        await wait_until(log.pilot, lambda: log.view.max_scroll_y == 160 - 24)
         assert drawn == [], "the same lines were drawn again"
-        app.log_view.refresh()
-        await pilot.pause()
-        assert len(drawn) >= 24
-        assert [line.split()[1] for line in screen_lines(app)] == [
-            line.split()[1] for line in before
-        ]
-        assert app.log_view.vertical_scrollbar.position == 34
-        app.log_view.append(lines(160, 210))
-        await pilot.pause()
-        assert screen_lines(app)[0].startswith("line 090"), "its lines are gone: the oldest shows"
-        await pilot.press("down")
-        assert screen_lines(app)[0].startswith("line 091")
 
 
-async def test_a_batch_larger_than_the_ring_leaves_its_end() -> None:
-    app = Host(limit=50)
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        app.log_view.append(lines(0, 10))
-        app.log_view.append(lines(10, 1000))
-        await pilot.press("home")
-        assert screen_lines(app)[0].startswith("line 950")
-
-
-async def test_search_goes_round_and_marks() -> None:
-    app = Host()
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        app.log_view.append([f"{n} Loss [nan] 损失" if n % 40 == 7 else f"{n}" for n in range(100)])
-        await pilot.pause()
-        assert app.log_view.search("loss [nan]") == 3
-        await pilot.pause()
-        seen = []
-        for key in ["", "n", "n", "n", "N"]:
+async def test_search_goes_round_and_marks(path: Path) -> None:
+    text = [f"{n} Loss [nan] 损失" if n % 40 == 7 else f"{n}" for n in range(100)]
+    async with opened(path, text) as log:
+        await log.ends_with("99")
+        log.view.search("loss [nan]")
+        for key, wanted in [("", "87"), ("n", "7"), ("n", "47"), ("n", "87"), ("N", "47")]:
             if key:
-                await pilot.press(key)
-            marked = [
-                piece.text
-                for y in range(24)
-                for piece in segments_of(app, y)
-                if piece.style and piece.style.reverse and piece.style.underline
-            ]
-            assert marked == ["Loss [nan]"]
-            seen.append(
-                next(
-                    line
-                    for y, line in enumerate(screen_lines(app))
-                    if any(piece.style and piece.style.underline for piece in segments_of(app, y))
-                ).split()[0]
+                await log.press(key)
+            await log.until(
+                lambda _shown, wanted=wanted: (
+                    bool(log.marked())  # type: ignore[misc]
+                    and log.at_match().split()[0] == wanted
+                )
             )
-        assert seen == ["87", "7", "47", "87", "47"]
-        assert not app.log_view.follow
-        assert app.log_view.search("LOSS") == 0
-        assert app.log_view.search("") == 0
+            assert log.marked() == ["Loss [nan]"]
+        assert log.view.found == (2, 3, True)
+        assert not log.view.follow
+        log.view.search("LOSS")
+        await wait_until(log.pilot, lambda: log.view.found == (0, 0, True))
+        log.view.search("")
+        await wait_until(log.pilot, lambda: log.view.found == (0, 0, False))
 
 
-async def test_only_warnings_and_errors() -> None:
-    app = Host()
+async def test_search_reaches_what_was_never_read(path: Path) -> None:
+    text = ["the needle 针"] + ["x" * 99] * 20_000 + ["\x1b[31mnee\x1b[0mdle"] + ["y"] * 100
+    async with opened(path, text) as log:
+        await log.ends_with("y")
+        log.view.search("needle")
+        await wait_until(log.pilot, lambda: log.view.found[1:] == (2, True))
+        assert log.at_match() == "needle"
+        await log.press("N")
+        await log.until(lambda shown: shown[0] == "the needle 针")
+        await log.press("n")
+        await log.until(lambda _shown: bool(log.marked()) and log.at_match() == "needle")
+
+
+async def test_only_warnings_and_errors(path: Path) -> None:
     warning = "11/24 21:25:11 - mmengine - WARNING - odd"
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        app.log_view.append([INFO.format(n=n) for n in range(50)])
-        app.log_view.append([warning, *TRACEBACK])
-        app.log_view.only("warnings")
-        await pilot.pause()
-        assert [line for line in screen_lines(app) if line] == [warning, *TRACEBACK[:4]]
-        app.log_view.only("errors")
-        app.log_view.append([INFO.format(n=51), "ValueError: 错误"])
-        await pilot.pause()
-        assert [line for line in screen_lines(app) if line] == [*TRACEBACK[:4], "ValueError: 错误"]
-        app.log_view.only("all")
-        await pilot.pause()
-        assert screen_lines(app)[22].startswith(
-            "11/24 21:25:11 - mmengine - INFO - Iter(train) [51/"
-        )
+    text = [*(INFO.format(n=n) for n in range(50)), warning, *TRACEBACK]
+    async with opened(path, text) as log:
+        log.view.only([OfLevel(("warning", "error"))])
+        await log.until(lambda shown: list(filter(None, shown)) == [warning, *TRACEBACK[:4]])
+        log.view.only([OfLevel(("error",))])
+        log.add(INFO.format(n=51), "ValueError: 错误")
+        wanted = [*TRACEBACK[:4], "ValueError: 错误"]
+        await log.until(lambda shown: list(filter(None, shown)) == wanted)
+        log.view.only([])
+        await log.until(lambda shown: shown[22].startswith(INFO.format(n=51)))
 
 
-async def test_the_filter_keeps_up_with_the_ring() -> None:
-    app = Host(limit=10)
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        app.log_view.only("errors")
-        for n in range(30):
-            app.log_view.append([f"ValueError: {n}", "calm"])
-        await pilot.pause()
-        shown = [line for line in screen_lines(app) if line]
-        assert shown == [f"ValueError: {n}" for n in range(25, 30)]
+async def test_a_filter_goes_through_the_whole_file(path: Path) -> None:
+    text = ["KeyError: 'first'"] + ["calm" * 20] * 20_000 + ["KeyError: 'last'", "calm"]
+    async with opened(path, text) as log:
+        await log.ends_with("calm")
+        log.view.only([OfLevel(("error",))])
+        wanted = ["KeyError: 'first'", "KeyError: 'last'"]
+        await log.until(lambda shown: list(filter(None, shown)) == wanted)
+        log.view.search("FIRST")
+        await wait_until(log.pilot, lambda: log.view.found[1:] == (0, True))
+        log.view.search("first")
+        await wait_until(log.pilot, lambda: log.view.found == (1, 1, True))
 
 
-async def test_nasty_long_and_wide_lines() -> None:
-    app = Host()
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        app.log_view.append([NASTY, " 10%|#\r 99%|####\r\n", "a\tb", "汉" * 60, "x" * 100_000])
-        await pilot.pause()
-        shown = screen_lines(app)
+async def test_only_the_evaluation(path: Path) -> None:
+    answer = [
+        "11/24 14:18:04 - mmengine - INFO - Sample output:",
+        "<|im_start|>你是谁",
+        "我是小助手",
+    ]
+    text = [INFO.format(n=1), *answer, INFO.format(n=2), "Downloading"]
+    async with opened(path, text) as log:
+        log.view.only([OfEvaluation()])
+        await log.until(lambda shown: list(filter(None, shown)) == answer)
+
+
+async def test_the_lines_of_one_rank(path: Path) -> None:
+    text = ["launcher"]
+    for n in range(5):
+        text += [f"[default0]:step {n}", f"[rank1]: step {n}", f"2: step {n}"]
+    async with opened(path, text) as log:
+        assert log.view.ranks() == [0, 1, 2]
+        for rank in (0, 1, 2):
+            log.view.only([OfRank(rank)])
+            wanted = text[1 + rank :: 3]
+            await log.until(
+                lambda shown, wanted=wanted: list(filter(None, shown)) == wanted  # type: ignore[misc]
+            )
+            assert len(wanted) == 5
+
+
+async def test_a_log_that_is_cut_short_replaced_or_deleted(path: Path) -> None:
+    async with opened(path, lines(0, 100)) as log:
+        await log.ends_with("line 099")
+        path.write_text("begun again\n")
+        await log.ends_with("begun again")
+        assert log.view.begun_anew and not log.view.gone
+        path.with_suffix(".new").write_text("another file, longer than the one before it\n")
+        path.with_suffix(".new").replace(path)
+        await log.ends_with("another file")
+        path.unlink()
+        await wait_until(log.pilot, lambda: log.view.gone)
+        assert log.shown()[0].startswith("another file"), "what was read stays"
+        path.write_text("back\n")
+        await log.ends_with("back")
+        assert not log.view.gone
+
+
+async def test_a_progress_bar_is_one_line_that_moves(path: Path) -> None:
+    async with opened(path, ["start"]) as log:
+        log.add("Map:  10%|#  |", end="")
+        await log.ends_with("Map:  10%")
+        log.add("\rMap:  50%|## |", end="")
+        await log.ends_with("Map:  50%")
+        log.add("\rMap: 100%|###|", "done")
+        shown = await log.ends_with("done")
+        assert [line for line in shown if line] == ["start", "Map: 100%|###|", "done"]
+
+
+async def test_nasty_long_and_wide_lines(path: Path) -> None:
+    text = [NASTY, " 10%|#\r 99%|####\r", "a\tb", "汉" * 60, "x" * 100_000]
+    async with opened(path, text) as log:
+        shown = log.shown()
         assert shown[:3] == ["[/x] [b] 中文 abc", " 99%|####", "a    b"]
         assert shown[3] == "汉" * 40
-        await pilot.press("right")
-        for strip in app.screen._compositor.render_strips(app.size):
+        await log.press("right")
+        for strip in log.app.screen._compositor.render_strips(log.app.size):
             assert cell_len(strip.text) == 80
-        assert screen_lines(app)[3] == "汉" * 40
-        await pilot.press("left", "left")
-        assert screen_lines(app)[0].startswith("[/x]")
+        assert log.shown()[3] == "汉" * 40
+        await log.press("left", "left")
+        assert log.shown()[0].startswith("[/x]")
 
 
-async def test_levels_have_their_colours_and_the_log_can_be_emptied() -> None:
-    app = Host()
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        app.log_view.append(["plain", "W1124 x", "KeyError: 'x'"])
-        await pilot.pause()
-        assert len({segments_of(app, y)[0].style.color for y in range(3)}) == 3
-        app.log_view.clear()
-        await pilot.pause()
-        assert not any(screen_lines(app))
+async def test_lines_and_tracebacks_are_copied(path: Path) -> None:
+    text = [f"[rank1]: {line}" for line in TRACEBACK]
+    text.insert(2, "[rank0]: between")
+    async with opened(path, [*lines(0, 50), *text, *lines(50, 60)]) as log:
+        await log.ends_with("line 059")
+        await log.press("C")
+        assert log.app.copied == lines(59, 60)[0]
+        await log.press("T")
+        assert log.app.copied.splitlines() == [f"[rank1]: {line}" for line in TRACEBACK[:4]]
+        log.view.search("line 007")
+        await log.until(lambda _shown: log.marked() == ["line 007"])
+        await log.press("C")
+        assert log.app.copied == lines(7, 8)[0]
+
+
+async def test_levels_have_their_colours_and_another_log_takes_its_place(
+    path: Path, tmp_path: Path
+) -> None:
+    async with opened(path, ["plain", "W1124 x", "KeyError: 'x'"]) as log:
+        assert len({segments_of(log.app, y)[0].style.color for y in range(3)}) == 3
+        log.view.open(lambda: tmp_path / "none.log")
+        await log.until(lambda shown: not any(shown))
+        await wait_until(log.pilot, lambda: log.view.gone)

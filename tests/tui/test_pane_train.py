@@ -202,7 +202,11 @@ async def test_find_and_filter_in_the_log(workspace: Workspace) -> None:
         text = await screen.shows("warnings and errors only", "ValueError")
         assert "Iter(train)" not in text
         await screen.press("w", "w")
+        await screen.shows("log: evaluation only")
+        await screen.press("w")
         await screen.shows("all lines", "Iter(train)")
+        await screen.press("W")
+        await screen.shows("No line of the log names a rank")
 
 
 async def test_enter_says_why_a_run_failed(workspace: Workspace) -> None:

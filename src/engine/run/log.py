@@ -13,6 +13,8 @@ ERROR = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Failure)(
 """The line that ends a traceback."""
 RANK = re.compile(r"^\[(?:rank)?\d+\]: ?", re.MULTILINE)
 """How torchrun marks the lines of a rank."""
+_LONGEST = 10_000
+"""Characters of a line that are kept; nobody reads further, and drawing it would stall."""
 
 
 class LogFollower:
@@ -48,7 +50,7 @@ class LogFollower:
         if self._skip_first and whole:
             del whole[0]
             self._skip_first = False
-        return [_shown(line) for line in whole]
+        return [shown_line(line) for line in whole]
 
     def all(self) -> Iterator[str]:
         """Whole lines up to the file's present end."""
@@ -60,12 +62,16 @@ class LogFollower:
 
     def rest(self) -> str:
         """The last, unfinished line as it stands."""
-        return _shown(self._rest)
+        return shown_line(self._rest)
 
 
-def _shown(raw: bytes) -> str:
-    text = raw.decode("utf-8", errors="replace").rstrip("\r")
-    return clean(text.rpartition("\r")[2])
+def shown_line(raw: bytes) -> str:
+    """A line as it is read: clean, and of a progress bar, which redraws itself, the last state."""
+    text = raw.decode("utf-8", errors="replace")
+    if text.isascii() and text.isprintable() and len(text) <= _LONGEST:
+        return text
+    text = text.rstrip("\r").rpartition("\r")[2]
+    return clean(text if len(text) <= _LONGEST else text[:_LONGEST] + "…")
 
 
 class ErrorLines:

@@ -1,36 +1,44 @@
-"""The log of a run: keeps its last lines, follows its end, searches and filters.
+"""The log of a run: shows any part of it, follows its end, searches and filters.
 
-Textual's RichLog takes 90 % of a core for 5,000 lines a second; this view
-takes 8 %, for it styles nothing but the lines in view.
+Textual's RichLog takes 90 % of a core for 5,000 lines a second, and keeps them
+all. This view keeps none: it draws those in view out of `LogFile`, which a
+thread of its own reads (`LogReader`).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual import events, on
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
+from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from engine.i18n import N_
+from engine.i18n import N_, _
+from engine.run.levels import HEAD, level_at
+from engine.run.log_sieve import Holding, Test, ranks, traceback
 from engine.text import one_line
+from tui.copying import copy
 from tui.widgets.extent import set_extent
-from tui.widgets.levels import HEAD
-from tui.widgets.log_lines import LogLines, Only
+from tui.widgets.log_reader import LogReader
+from tui.widgets.log_rows import Rows, nearest
+from tui.widgets.marks import marked
 
 _SIDEWAYS = 20  # cells that one press of left or right moves
+_LOOK_BACK = 200  # lines in which the head of a traceback is looked for
 
 
 class LogView(ScrollView, can_focus=True, inherit_bindings=False):
-    """Shows lines as they come; see `append`, `search` and `only`."""
+    """Shows the log at a path; see `open`, `search` and `only`."""
 
     DEFAULT_CSS = """
     LogView {
@@ -65,77 +73,98 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         Binding("end,G", "follow", N_("Follow the end"), show=False, id="log.follow"),
         Binding("n", "match(1)", N_("Next match"), show=False, id="log.next"),
         Binding("N", "match(-1)", N_("Match before"), show=False, id="log.previous"),
+        Binding("C", "copy_line", N_("Copy the line"), show=False, id="log.copy"),
+        Binding("T", "copy_traceback", N_("Copy the traceback"), show=False, id="log.traceback"),
     ]
 
     follow: reactive[bool] = reactive(True, repaint=False)
     """Whether the end stays in view. Going up ends it; reaching the end resumes it."""
 
+    class News(Message):
+        """The reader has got something."""
+
+        def can_replace(self, message: Message) -> bool:
+            """One is as good as several."""
+            return isinstance(message, LogView.News)
+
+    class Changed(Message):
+        """What can be said of the view has changed: see `found`, `sifting`, `gone`."""
+
     def __init__(
         self,
-        limit: int = 20_000,
         *,
         name: str | None = None,
         id: str | None = None,
         classes: str | None = None,
     ) -> None:
-        """`limit`: lines to keep; the oldest go."""
         super().__init__(name=name, id=id, classes=classes)
-        self._lines = LogLines(limit)
-        self._widest = 0
+        self._reader = LogReader(lambda: self.post_message(self.News()))
+        self._rows = Rows()
+        self._shown: tuple[object, int] = (None, 0)
+        self._only: Sequence[Test] = ()
         self._wanted = ""
         self._match: int | None = None  # number of the line that n and N start from
+        self._seek: tuple[int, int] | None = None  # where from and which way a match is awaited
+        self._to_first = False
+        self._shift = 0  # cells that the lines are moved to the left
+        self._drawn: list[tuple[int, str | None]] = []
         self._ours = False  # the view moves, but not by the user
 
     # What the owner calls
 
-    def append(self, lines: Sequence[str]) -> None:
-        """Add lines at the end; four batches a second are kind to a slow terminal line."""
-        if not lines:
-            return
-        kept, dropped = self._lines.append(lines)
-        self._widen(kept)
-        self._resize()
-        if self.follow:
-            self._go_to_end()
-            self.refresh()
-        elif dropped:
-            self._hold_still(dropped)
-        elif len(self._lines) - len(kept) < self.scroll_offset.y + self.size.height:
-            self.refresh()
+    def open(self, locate: Callable[[], Path]) -> None:
+        """Show the log that `locate` finds, from its end; it is called in another thread."""
+        self._only, self._wanted = (), ""
+        self._show_nothing()
+        self._reader.open(locate)
 
-    def clear(self) -> None:
-        """Forget all lines and follow the end again."""
-        self._lines.clear()
-        self._widest, self._match = 0, None
-        self._resize()
-        self.action_follow()
-        self.refresh()
+    def only(self, tests: Sequence[Test]) -> None:
+        """Show the lines that pass all `tests`; () for all."""
+        self._only = tests
+        self._sift()
 
-    def only(self, kind: Only) -> None:
-        """Show "all" lines, "warnings" (and errors), or "errors"."""
-        top = self._lines.number(self.scroll_offset.y) if len(self._lines) else 0
-        self._lines.show_only(kind)
-        self._resize()
-        if self.follow:
-            self._go_to_end()
-        else:
-            self._go_to(self._lines.index(top))
-        self.refresh()
+    def search(self, text: str) -> None:
+        """Highlight `text` and go to the next match; "" ends the search.
 
-    def search(self, text: str) -> int:
-        """Highlight `text` and go to the next match from the top of the view on.
-
-        Capitals count only if `text` has any. "" ends the search.
-
-        Returns:
-            How many of the shown lines hold it.
+        Capitals count only if `text` has any. Where the end is followed the
+        next match is the last one, else the first one from the view's top on.
         """
         self._wanted, self._match = one_line(text), None
+        self._seek = None
+        if self._wanted and len(self._rows):
+            top = self._rows.number(self.scroll_offset.y)
+            last = self._rows.number(len(self._rows) - 1)
+            self._seek = (last, -1) if self.follow else (top, 1)
+        self._sift()
         self.refresh()
-        if not self._wanted:
-            return 0
-        self._go_to_match(self._lines.find(self._wanted, self.scroll_offset.y, 1))
-        return self._lines.count(self._wanted)
+
+    @property
+    def found(self) -> tuple[int, int, bool]:
+        """The current match (from 1; 0: none), of how many, and whether these are all."""
+        sieve = self._reader.search
+        if sieve is None:
+            return 0, 0, False
+        at = 0 if self._match is None else bisect_left(sieve.numbers, self._match) + 1
+        return at, len(sieve.numbers), sieve.done
+
+    @property
+    def sifting(self) -> bool:
+        """Whether the filter has not been through the whole file yet."""
+        return bool(self._only) and (self._reader.filter is None or not self._reader.filter.done)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the file is not there (any more)."""
+        return self._reader.gone
+
+    @property
+    def begun_anew(self) -> bool:
+        """Whether the file was cut short or replaced while it was in view."""
+        return self._reader.file is not None and self._reader.file.epoch > 0
+
+    def ranks(self) -> list[int]:
+        """The ranks that the lines in memory name as theirs."""
+        return ranks(self._reader.file) if self._reader.file is not None else []
 
     # Keys
 
@@ -148,13 +177,22 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         self.action_lines(pages * max(self.size.height - 1, 1))
 
     def action_sideways(self, steps: int) -> None:
-        """Move the view sideways."""
-        x = self.scroll_offset.x + steps * _SIDEWAYS
-        self.scroll_to(x=x, animate=False, immediate=True, force=True)
+        """Move the view sideways, as far as the lines in it reach."""
+        widest = max((cell_len(text or "") for _number, text in self._in_view()), default=0)
+        most = max(widest - self.scrollable_content_region.width, 0)
+        self._shift = min(max(self._shift + steps * _SIDEWAYS, 0), most)
+        self.refresh()
 
     def action_first(self) -> None:
-        """Go to the oldest line kept."""
-        self._go_to(0, ours=False)
+        """Go to the first line of the file."""
+        file = self._reader.file
+        if file is None:
+            return
+        if self._only or file.whole:
+            self._go_to(0, ours=False)
+        else:
+            self.follow, self._to_first = False, True
+            self._reader.before(whole=True)
 
     def action_follow(self) -> None:
         """Go to the end and stay there."""
@@ -163,30 +201,130 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
 
     def action_match(self, step: int) -> None:
         """Go to the next match (1) or the one before (-1)."""
-        if not self._wanted:
+        if not self._wanted or not len(self._rows):
             return
         if self._match is None:
-            start = self.scroll_offset.y
+            self._seek = (self._rows.number(self.scroll_offset.y), step)
         else:
-            # A line that was filtered out or dropped leaves the place where it was.
-            index = self._lines.index(self._match)
-            gone = index >= len(self._lines) or self._lines.number(index) != self._match
-            start = index + step if step < 0 or not gone else index
-        self._go_to_match(self._lines.find(self._wanted, start, step))
+            self._seek = (self._match + step, step)
+        self._find_on()
+
+    def action_copy_line(self) -> None:
+        """Copy the match in view, else the last line in view."""
+        seen = [(number, text) for number, text in self._in_view() if text]
+        if seen:
+            copy(self, next((text for n, text in seen if n == self._match), seen[-1][1]) or "")
+
+    def action_copy_traceback(self) -> None:
+        """Copy the traceback in view, or the last one above it."""
+        seen = self._in_view()
+        lines = traceback(self._rows.text, seen[-1][0]) if seen else []
+        if lines:
+            copy(self, "\n".join(lines))
+        else:
+            self.notify(_("No traceback is near: w shows the errors only."), markup=False)
+
+    # What the reader brings
+
+    def on_show(self) -> None:
+        """In front: read again."""
+        self._reader.rest(False)
+
+    def on_hide(self) -> None:
+        """Nobody looks."""
+        self._reader.rest(True)
+
+    def on_unmount(self) -> None:
+        """Read no more."""
+        self._reader.stop()
+
+    @on(News)
+    def _take_news(self) -> None:
+        file = self._reader.file
+        if file is None:
+            return
+        if self._shown != (file, file.epoch):
+            self._show_nothing()
+            self._shown = (file, file.epoch)
+        top = self._rows.number(self.scroll_offset.y) if len(self._rows) else None
+        self._count_rows()
+        if self._to_first and file.whole:
+            self._to_first = False
+            self._go_to(0, ours=False)
+        elif self.follow:
+            self._go_to_end()
+        elif top is not None:
+            self._hold_still(self._rows.row(top))
+        self._find_on()
+        self._draw_changed()
+        self._ask_for_missing()
+        self.post_message(self.Changed())
+
+    def _show_nothing(self) -> None:
+        self._rows, self._drawn = Rows(), []
+        self._match = self._seek = None
+        self._to_first, self._shift = False, 0
+        self._resize()
+        self.action_follow()
+        self.refresh()
+
+    def _sift(self) -> None:
+        """Another filter, or another search: the rows come as they are found."""
+        self._reader.sift(self._only, [Holding(self._wanted)] if self._wanted else [])
+
+    def _count_rows(self) -> None:
+        if not self._only:
+            self._rows = Rows(self._reader.file)
+        elif self._reader.filter is not None:
+            self._rows = Rows(self._reader.file, self._reader.filter)
+        else:
+            self._rows = Rows()
+        self._resize()
+
+    def _find_on(self) -> None:
+        """Go to the match that is awaited, if it is found by now."""
+        sieve = self._reader.search
+        if sieve is None or self._seek is None:
+            return
+        match = nearest(sieve, *self._seek)
+        if match is None:
+            self._seek = None if sieve.done else self._seek
+            return
+        self._match, self._seek, self.follow = match, None, False
+        self._count_rows()
+        row, top = self._rows.row(match), self.scroll_offset.y
+        if not top <= row < top + self.size.height:
+            self._go_to(row - self.size.height // 2)
+        self.refresh()
+        self._ask_for_missing()
+        self.post_message(self.Changed())
+
+    def _ask_for_missing(self) -> None:
+        for number, text in self._in_view():
+            if text is None:
+                self._reader.load(number)
+        file = self._reader.file
+        near = self.scroll_offset.y < self.size.height
+        if near and file is not None and not self._only and not file.whole:
+            self._reader.before()
 
     # Where the view is
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """A move by the user, with whatever means, decides whether the end is followed."""
         super().watch_scroll_y(old_value, new_value)
-        if self._ours or round(old_value) == round(new_value):
+        if round(old_value) == round(new_value):
             return
-        self.follow = round(new_value) >= self.max_scroll_y
+        if not self._ours:
+            self.follow = round(new_value) >= self.max_scroll_y
+        self._drawn = self._in_view()
+        self._ask_for_missing()
 
-    def on_resize(self) -> None:
+    def on_resize(self, _event: events.Resize) -> None:
         """The end stays in view in a lower window, too."""
         if self.follow:
             self._go_to_end()
+        self._ask_for_missing()
 
     def _go_to_end(self) -> None:
         self._go_to(self.max_scroll_y)
@@ -198,56 +336,64 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         finally:
             self._ours = False
 
-    def _go_to_match(self, index: int | None) -> None:
-        if index is None:
-            return
-        self._match = self._lines.number(index)
-        self.follow = False
-        top = self.scroll_offset.y
-        if not top <= index < top + self.size.height:
-            self._go_to(index - self.size.height // 2)
-        self.refresh()
-
-    def _hold_still(self, dropped: int) -> None:
-        """`dropped` lines went above the view: what is read keeps its place.
+    def _hold_still(self, y: int) -> None:
+        """What is read keeps its place, which is row `y` now, for lines came above it.
 
         The view shows what it showed, so that nothing need be drawn again (a
-        repaint of the same lines four times a second is felt over SSH).
+        repaint of the same lines is felt over SSH).
         """
-        y = self.scroll_offset.y - dropped
-        if y < 0:
-            self._go_to(0)
-            self.refresh()
+        if y == self.scroll_offset.y:
             return
         self.set_reactive(LogView.scroll_y, float(y))
         self.set_reactive(LogView.scroll_target_y, float(y))
         self.vertical_scrollbar.position = y
 
-    def _widen(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            if len(line) * 2 > self._widest:
-                self._widest = max(self._widest, cell_len(line))
-
     def _resize(self) -> None:
         self._ours = True
         try:
-            set_extent(self, Size(self._widest, len(self._lines)))
+            set_extent(self, Size(1, len(self._rows)))  # sideways it moves by `_shift`
         finally:
             self._ours = False
 
     # Drawing
 
+    def _in_view(self) -> list[tuple[int, str | None]]:
+        """Number and text of the lines in view."""
+        top = self.scroll_offset.y
+        rows = range(top, min(top + self.size.height, len(self._rows)))
+        numbers = map(self._rows.number, rows)
+        return [(number, self._rows.text(number)) for number in numbers]
+
+    def _draw_changed(self) -> None:
+        """Draw again the rows whose text is not what it was."""
+        before, self._drawn = self._drawn, self._in_view()
+        if len(before) != len(self._drawn):
+            self.refresh()
+            return
+        width = self.scrollable_content_region.width
+        changed = [
+            Region(0, y, width, 1)
+            for y, (old, new) in enumerate(zip(before, self._drawn, strict=True))
+            if old[1] != new[1]
+        ]
+        if changed:
+            self.refresh(*changed)
+
     def render_line(self, y: int) -> Strip:
         """Line `y` of the view."""
-        x, index = self.scroll_offset.x, self.scroll_offset.y + y
+        row = self.scroll_offset.y + y
         width, base = self.scrollable_content_region.width, self.rich_style
-        if index >= len(self._lines):
+        if row >= len(self._rows):
             return Strip.blank(width, base)
-        line = Strip(self._pieces(index, base))
-        return line.crop_extend(x, x + width, base).simplify()
+        line = Strip(self._pieces(self._rows.number(row), base))
+        return line.crop_extend(self._shift, self._shift + width, base).simplify()
 
-    def _pieces(self, index: int, base: Style) -> list[Segment]:
-        text, level = self._lines.text(index), self._lines.level(index)
+    def _pieces(self, number: int, base: Style) -> list[Segment]:
+        text = self._rows.text(number)
+        muted = base + self.get_component_rich_style("log-view--head", partial=True)
+        if text is None:  # it is being read
+            return [Segment("…", muted)]
+        level = level_at(number, lambda at: self._rows.text(at) or "", number - _LOOK_BACK)
         style = base
         if level in ("warning", "error"):
             style += self.get_component_rich_style(f"log-view--{level}", partial=True)
@@ -255,28 +401,10 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         head = HEAD.match(text)
         end = head.end() if head else 0
         if end:
-            muted = base + self.get_component_rich_style("log-view--head", partial=True)
             pieces.append(Segment(text[:end], muted if style is base else style))
         pieces.append(Segment(text[end:], style))
-        return self._highlight(index, text, pieces) if self._wanted else pieces
-
-    def _highlight(self, index: int, text: str, pieces: list[Segment]) -> list[Segment]:
-        """`pieces`, which make up `text`, with the matches marked."""
-        flags = re.IGNORECASE if self._wanted.islower() else 0
-        found = [m.span() for m in re.finditer(re.escape(self._wanted), text, flags)]
-        if not found:
+        if not self._wanted:
             return pieces
-        current = self._lines.number(index) == self._match
-        name = "log-view--current" if current else "log-view--match"
+        name = "log-view--current" if number == self._match else "log-view--match"
         mark = self.get_component_rich_style(name, partial=True)
-        cuts = sorted({edge for span in found for edge in span})
-        drawn, start = [], 0
-        for piece in pieces:
-            stop = start + len(piece.text)
-            edges = [start, *(cut for cut in cuts if start < cut < stop), stop]
-            for left, right in pairwise(edges):
-                inside = any(a <= left < b for a, b in found)
-                style = (piece.style or Style()) + mark if inside else piece.style
-                drawn.append(Segment(text[left:right], style))
-            start = stop
-        return drawn
+        return marked(text, pieces, self._wanted, mark)

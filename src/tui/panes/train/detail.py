@@ -3,61 +3,36 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Sequence
-from typing import ClassVar, get_args
+from collections.abc import Callable, Sequence
 
-from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import Input
 
-from engine.i18n import N_, _, ngettext
+from engine.i18n import N_, _
 from engine.text import one_line
 from tui.panes.train.curves import METRICS, following, series
 from tui.panes.train.observer import Curve, Look, Run
+from tui.panes.train.run_log import RunLog
 from tui.panes.train.words import figures, gauges, head
 from tui.widgets.chart import Chart
 from tui.widgets.gauge import GaugeLine
-from tui.widgets.log_lines import Only
-from tui.widgets.log_view import LogView
 from tui.widgets.strips import Line
 
-_KEPT = 200_000
-"""Lines of a log that can be scrolled through."""
 _GAUGES = 4
-_ONLY = {
-    "all": N_("all lines"),
-    "warnings": N_("warnings and errors only"),
-    "errors": N_("errors only"),
-}
 
-
-class FindLine(Input):
-    """Where the text to find in the log is typed; Escape ends the search."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "end_search", N_("End the search"), show=False, id="find.end")
-    ]
-
-    def action_end_search(self) -> None:
-        """Give up; the owner knows by the empty text."""
-        self.value = ""
-        self.post_message(self.Submitted(self, ""))
-
-
-class RunLog(LogView, inherit_bindings=False):
-    """The log here: left and right move it, for ``l`` launches a run wherever the focus is."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *(
-            binding
-            for binding in LogView.BINDINGS
-            if isinstance(binding, Binding) and binding.id not in ("log.left", "log.right")
-        ),
-        Binding("left", "sideways(-1)", N_("Left"), show=False, id="log.left"),
-        Binding("right", "sideways(1)", N_("Right"), show=False, id="log.right"),
-    ]
+SEEN_KEYS: list[BindingType] = [
+    Binding("m", "see('metric')", N_("curve"), id="train.metric"),
+    Binding("y", "see('log-scale')", N_("log scale"), show=False, id="train.log-scale"),
+    Binding("e", "see('smooth')", N_("smooth"), show=False, id="train.smooth"),
+    Binding("f", "see('follow')", N_("follow the log"), show=False, id="train.follow"),
+    Binding("slash", "see('find')", N_("find in the log"), show=False, id="train.find"),
+    Binding(
+        "w", "see('filter')", N_("warnings, errors, evaluation"), show=False, id="train.filter"
+    ),
+    Binding("W", "see('rank')", N_("one rank of the log"), show=False, id="train.rank"),
+]
+"""The pane's keys for how the chosen run is shown; see `RunDetail.see_otherwise`."""
 
 
 class RunDetail(Vertical):
@@ -67,28 +42,19 @@ class RunDetail(Vertical):
     RunDetail {
         height: 1fr;
         & > Chart { height: 1fr; min-height: 3; max-height: 14; }
-        & > #log-line { color: $text-muted; }
-        & > FindLine {
-            display: none; height: 1; border: none; padding: 0 1; background: $boost;
-        }
-        & > FindLine:focus { border: none; background: $boost; }
-        & > LogView { height: 2fr; min-height: 6; }
+        & > RunLog { height: 2fr; min-height: 7; }
         & > GaugeLine { display: none; color: $text-muted; }
         & > GaugeLine.-used { display: block; }
-        &.-finding > #log-line { display: none; }
-        &.-finding > FindLine { display: block; }
     }
     RunDetail.-short > Chart { height: 4; }
-    RunDetail.-short > LogView { height: 1fr; }
+    RunDetail.-short > RunLog { height: 1fr; }
     """
 
     def __init__(self) -> None:
         super().__init__(id="run")
         self._user = getpass.getuser()
         self._metric = "loss"
-        self._only: Only = "all"
         self._drawn: tuple[object, ...] = ()
-        self._found = ""
         self._curves: dict[str, Curve] = {}
         self._names: list[tuple[str, str]] = []
 
@@ -99,15 +65,12 @@ class RunDetail(Vertical):
         yield Chart(id="chart")
         for number in range(_GAUGES):
             yield GaugeLine(id=f"gauge-{number}")
-        yield Line(id="log-line")
-        field = FindLine(placeholder=_("find in the log"), select_on_focus=True)
-        field.cursor_blink = False
-        yield field
-        yield RunLog(_KEPT, id="log")
+        yield RunLog()
 
-    def on_mount(self) -> None:
-        """Say from the first frame on what the log shows."""
-        self.watch(self.query_one(LogView), "follow", self._say_log)
+    @property
+    def log_part(self) -> RunLog:
+        """The log, for the keys that act on it."""
+        return self.query_one(RunLog)
 
     # What the pane calls
 
@@ -128,46 +91,32 @@ class RunDetail(Vertical):
         ]
         self._draw_chart()
 
-    def other_run(self) -> None:
-        """Another run was chosen: nothing of the last one stays."""
+    def other_run(self, folder: str) -> None:
+        """The run in `folder` was chosen: nothing of the last one stays."""
         self.query_one("#figures", Line).say("")
-        self.query_one(LogView).clear()
-        self._say_log()
-
-    def add_log(self, lines: Sequence[str], first: bool) -> None:
-        """Add lines to the log; `first` begins it anew."""
-        view = self.query_one(LogView)
-        if first:
-            view.clear()
-        view.append(lines)
+        self.log_part.open(folder)
 
     # What the pane's keys do
+
+    def see_otherwise(self, what: str) -> None:
+        """Do what one of `SEEN_KEYS` says."""
+        chart, log = self.query_one(Chart), self.log_part
+        acts: dict[str, Callable[[], None]] = {
+            "metric": self.next_metric,
+            "log-scale": chart.action_log,
+            "smooth": chart.action_smooth,
+            "follow": log.toggle_follow,
+            "find": log.find,
+            "filter": log.next_filter,
+            "rank": log.next_rank,
+        }
+        acts[what]()
 
     def next_metric(self) -> None:
         """Draw another quantity."""
         shown = self._curves.get(self._names[0][0]) if self._names else None
         self._metric = following(self._metric, shown)
         self._draw_chart()
-
-    def find(self) -> None:
-        """Type what to find, where the line about the log stands."""
-        self.add_class("-finding")
-        self.query_one(FindLine).focus()
-
-    def next_filter(self) -> None:
-        """All lines, then warnings and errors, then errors."""
-        kinds: tuple[Only, ...] = get_args(Only)
-        self._only = kinds[(kinds.index(self._only) + 1) % len(kinds)]
-        self.query_one(LogView).only(self._only)
-        self._say_log()
-
-    def toggle_follow(self) -> None:
-        """Follow the end of the log, or hold it still."""
-        view = self.query_one(LogView)
-        if view.follow:
-            view.follow = False
-        else:
-            view.action_follow()
 
     # Inside
 
@@ -185,27 +134,6 @@ class RunDetail(Vertical):
             if used:
                 more = len(lines) - _GAUGES if number == _GAUGES - 1 else 0
                 line.show(lines[number] + (f"  (+{more})" if more > 0 else ""))
-
-    def _say_log(self) -> None:
-        view = self.query_one(LogView)
-        follow = _("follows its end") if view.follow else _("held still, f follows")
-        said = " · ".join(part for part in (_(_ONLY[self._only]), self._found or follow) if part)
-        self.query_one("#log-line", Line).say(
-            " " + _("log: {what}").format(what=said), _("/ find  w filter ")
-        )
-
-    @on(Input.Submitted)
-    def _find(self, event: Input.Submitted) -> None:
-        event.stop()
-        count = self.query_one(LogView).search(event.value)
-        self._found = ""
-        if event.value:
-            words = ngettext("{count} line with “{text}”", "{count} lines with “{text}”", count)
-            self._found = words.format(count=count, text=one_line(event.value)[:24])
-            self._found += _(" (n next, N before)") if count else ""
-        self.remove_class("-finding")
-        self.query_one(LogView).focus()
-        self._say_log()
 
 
 def _title(run: str, metric: str) -> str:

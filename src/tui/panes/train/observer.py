@@ -1,4 +1,4 @@
-"""The pane's eyes: one thread that reads the runs, the chosen run's curves and its log.
+"""The pane's eyes: one thread that reads the runs and the chosen run's curves.
 
 All of it is read from the run folders, so that two windows may watch one run
 and a window that opens late sees the whole. Reading may block (a network
@@ -13,26 +13,18 @@ import threading
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 
 from engine.errors import Problem
 from engine.machine import gpu
 from engine.machine.gpu import Gpus
 from engine.run.folder import RunFolder, RunSummary, list_runs
-from engine.run.log import LogFollower
 from engine.run.progress import FIELDS, History, Progress
 from engine.run.state import LIVING, STATE, RunRecord
 from engine.workspace import Workspace
 
 EVERY = 0.7
 """Seconds between two looks."""
-LOG_TAIL = 16_000_000
-"""Bytes of a log that are shown; what came before is in the file."""
-_BATCH = 1 << 20
-"""Bytes of log in one message: some 30 ms of the event loop's time, and one repaint."""
-_HANDED_OVER = 16
-"""Batches before the thread takes a breath, so that the screen keeps up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +77,6 @@ class Observer:
     Args:
         workspace: whose runs.
         seen: takes each `Look`.
-        logged: takes (run folder, lines, whether they are its first).
         troubled: takes what could not be read; the same trouble once.
     """
 
@@ -93,20 +84,18 @@ class Observer:
         self,
         workspace: Workspace,
         seen: Callable[[Look], object],
-        logged: Callable[[str, Sequence[str], bool], object],
         troubled: Callable[[Problem], object],
     ) -> None:
         self._workspace = workspace
-        self._seen, self._logged, self._troubled = seen, logged, troubled
+        self._seen, self._troubled = seen, troubled
         self._ended = threading.Event()
         self._now = threading.Event()
         self._awake = True
-        self._wanted = ("", 0)
+        self._wanted = ""
         self._compared: tuple[str, ...] = ()
         self._folders: dict[str, RunFolder] = {}
         self._settled: dict[str, tuple[tuple[int, int], Run]] = {}
         self._curves: dict[str, Curve] = {}
-        self._log: tuple[int, LogFollower] | None = None
         self._config: tuple[str, int, str] = ("", 0, "")
         self._said: set[str] = set()
         self._thread = threading.Thread(target=self._work, daemon=True, name="runs")
@@ -133,10 +122,7 @@ class Observer:
 
     def show(self, folder: str, compared: Sequence[str] = ()) -> None:
         """Read the run in `folder` in full, and the curves of `compared` as well."""
-        shown, choice = self._wanted
-        if folder != shown:
-            # A new number: left and come back in between, its log begins anew all the same.
-            self._wanted = (folder, choice + 1)
+        self._wanted = folder
         self._compared = tuple(compared)
         self.wake()
 
@@ -151,9 +137,7 @@ class Observer:
 
     def _try_look(self) -> None:
         try:
-            shown, choice = self._wanted
-            self._seen(self._look(shown))
-            self._read_log(shown, choice)
+            self._seen(self._look(self._wanted))
         except Exception as error:  # whatever a broken folder does, the next look may go well
             from tui.panes.base import unexpected
 
@@ -232,22 +216,6 @@ class Observer:
             self._config = (name, changed, hashlib.sha256(path.read_bytes()).hexdigest())
         return "" if any(run.config_hash == self._config[2] for run in runs) else str(path)
 
-    def _read_log(self, shown: str, choice: int) -> None:
-        if shown not in self._folders:
-            return
-        first = self._log is None or self._log[0] != choice
-        if self._log is None or first:
-            self._log = (choice, follow_log(self._folders[shown], LOG_TAIL))
-        follower = self._log[1]
-        for number in count(1):
-            lines = follower.lines(_BATCH)
-            if (not lines and not first) or choice != self._wanted[1] or self._ended.is_set():
-                return
-            self._logged(shown, lines, first)
-            first = False
-            if number % _HANDED_OVER == 0:
-                self._ended.wait(0.2)
-
 
 def _changed(path: Path) -> int:
     """When `path` changed last, in ns; 0 when it is not there."""
@@ -255,14 +223,3 @@ def _changed(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def follow_log(run: RunFolder, tail: int) -> LogFollower:
-    """Follows the raw log from its last `tail` bytes on.
-
-    In a work dir of plain XTuner, which has none, it is the log of the newest start.
-    """
-    path = run.log
-    if not path.exists() and run.record is None:
-        path = max(run.path.glob("[0-9]*_[0-9]*/*.log"), default=path)
-    return LogFollower(path, tail=tail)

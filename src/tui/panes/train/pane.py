@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import events, on
@@ -17,11 +16,10 @@ from engine.settings import Settings
 from engine.workspace import Workspace
 from tui.panes.base import Pane
 from tui.panes.train.acts import Acts
-from tui.panes.train.detail import RunDetail
+from tui.panes.train.detail import SEEN_KEYS, RunDetail
 from tui.panes.train.observer import Look, Observer, Run
 from tui.panes.train.run_list import RunList
 from tui.panes.train.step import Step, next_step, no_run, no_runs
-from tui.widgets.chart import Chart
 from tui.widgets.table import VirtualTable
 
 _WIDE = 100
@@ -50,15 +48,10 @@ class TrainPane(Pane):
         Binding("R", "resume", N_("resume"), id="train.resume"),
         Binding("K", "kill", N_("kill"), id="train.kill"),
         Binding("o", "why", N_("why"), id="train.why"),
-        Binding("m", "metric", N_("curve"), id="train.metric"),
         Binding("enter", "next", N_("next step"), show=False, id="train.next"),
         Binding("space", "mark", N_("mark to compare"), show=False, id="train.mark"),
         Binding("c", "compare", N_("compare"), id="train.compare"),
-        Binding("y", "log_scale", N_("log scale"), show=False, id="train.log-scale"),
-        Binding("e", "smooth", N_("smooth"), show=False, id="train.smooth"),
-        Binding("f", "follow", N_("follow the log"), show=False, id="train.follow"),
-        Binding("slash", "find", N_("find in the log"), show=False, id="train.find"),
-        Binding("w", "filter", N_("warnings and errors only"), show=False, id="train.filter"),
+        *SEEN_KEYS,
     ]
 
     class Seen(Message):
@@ -72,13 +65,6 @@ class TrainPane(Pane):
             """A newer look replaces one that still waits."""
             return isinstance(message, TrainPane.Seen)
 
-    class Logged(Message):
-        """Lines of a run's log; `first` ones begin it."""
-
-        def __init__(self, folder: str, lines: Sequence[str], first: bool) -> None:
-            super().__init__()
-            self.folder, self.lines, self.first = folder, lines, first
-
     def __init__(self, workspace: Workspace, settings: Settings) -> None:
         super().__init__(workspace, settings)
         self._acts = Acts(self)
@@ -87,7 +73,6 @@ class TrainPane(Pane):
         self._observer = Observer(
             workspace,
             lambda look: self.post_message(self.Seen(look)),
-            lambda *lines: self.post_message(self.Logged(*lines)),
             self.trouble,
         )
 
@@ -150,14 +135,9 @@ class TrainPane(Pane):
         self._draw_run()
         self._say_next()
 
-    @on(Logged)
-    def _logged(self, event: Logged) -> None:
-        if event.folder == self._list.chosen:
-            self._detail.add_log(event.lines, event.first)
-
     @on(RunList.Chosen)
     def _chosen(self) -> None:
-        self._detail.other_run()
+        self._detail.other_run(self._list.chosen)
         self._draw_anew()
         self._say_next()
 
@@ -266,26 +246,6 @@ class TrainPane(Pane):
         else:
             self.notify(_("Mark the runs to compare with Space first."), markup=False, timeout=4)
 
-    def action_metric(self) -> None:
-        """Draw another quantity."""
-        self._detail.next_metric()
-
-    def action_log_scale(self) -> None:
-        """Switch the chart between a linear and a logarithmic axis."""
-        self.query_one(Chart).action_log()
-
-    def action_smooth(self) -> None:
-        """Switch the chart's smoothing."""
-        self.query_one(Chart).action_smooth()
-
-    def action_follow(self) -> None:
-        """Follow the end of the log, or hold it still."""
-        self._detail.toggle_follow()
-
-    def action_find(self) -> None:
-        """Find in the log."""
-        self._detail.find()
-
-    def action_filter(self) -> None:
-        """Show all lines of the log, or only the bad ones."""
-        self._detail.next_filter()
+    def action_see(self, what: str) -> None:
+        """A key of `SEEN_KEYS`: how the chosen run is shown."""
+        self._detail.see_otherwise(what)

@@ -9,10 +9,11 @@ from rich.text import Text
 
 from engine.i18n import _
 from engine.run.folder import RunFolder
+from engine.run.levels import level_at
+from engine.run.log import LogFollower
 from engine.run.state import spoken
 from engine.text import clean
 from tui.panes.train.words import clock
-from tui.widgets.levels import level_at
 
 TAIL = 64 * 1024
 """Bytes of the log's end that are shown."""
@@ -43,9 +44,7 @@ def why_lines(folder: Path) -> Iterator[str | Text]:
 
 
 def _log_end(run: RunFolder) -> Iterator[Text]:
-    from tui.panes.train.observer import follow_log
-
-    follower = follow_log(run, TAIL)
+    follower = LogFollower(run.log, tail=TAIL)
     lines = [*follower.lines(), follower.rest()]
     for index, line in enumerate(lines):
         yield Text(line, _STYLES.get(level_at(index, lines.__getitem__), ""))

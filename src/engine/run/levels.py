@@ -8,7 +8,9 @@ from typing import Literal
 
 Level = Literal["", "info", "warning", "error"]
 
-_RANK = r"(?:\[(?:rank|default)?\d+\]:\s?)?"  # what torchrun puts before each line
+# What torchrun, and Slurm's srun --label, put before each line.
+_RANK = r"(?:\[[a-z]*\d+\]:(?: |(?! ))| {0,4}\d{1,4}: )?"
+RANK = re.compile(r"\[[a-z]*(\d+)\]: ?| {0,4}(\d{1,4}): ")
 HEAD = re.compile(
     rf"{_RANK}(?:\S+ \S+ - \S+ - (?P<mmengine>[A-Z]+) - "
     r"|\[[^\]]*\] (?:\S+ )?\[(?P<deepspeed>[A-Z]+)\] )"
@@ -31,8 +33,8 @@ _NAMES: dict[str, Level] = {
 }
 # A traceback is a block: what stands in it is indented, and its last line,
 # the exception, is told by its own words.
-_TRACEBACK = re.compile(rf"{_RANK}Traceback \(most recent")
-_INNER = re.compile(rf"{_RANK}(?:\s|$)")
+TRACEBACK = re.compile(rf"{_RANK}Traceback \(most recent")
+INNER = re.compile(rf"{_RANK}(?:\s|$)")
 _LONGEST_BLOCK = 200
 
 
@@ -54,9 +56,9 @@ def level_at(index: int, line: Callable[[int], str], first: int = 0) -> Level:
         line: gives the text of a line.
         first: the earliest line there is.
     """
-    if not _INNER.match(line(index)):
+    if not INNER.match(line(index)):
         return level(line(index))
     for before in range(index - 1, max(first, index - _LONGEST_BLOCK) - 1, -1):
-        if not _INNER.match(line(before)):
-            return "error" if _TRACEBACK.match(line(before)) else ""
+        if not INNER.match(line(before)):
+            return "error" if TRACEBACK.match(line(before)) else ""
     return ""
