@@ -117,6 +117,16 @@ def _check_awaited(wait: Wait, folder: Path) -> None:
         )
 
 
+def moved(workspace: Workspace, old: Path, new: Path) -> None:
+    """Tell the runs that wait for the one in `old` that its folder is `new` now."""
+    with _changing(workspace):
+        for wait, run in turn.line(workspace):
+            order = run.order()
+            if order is not None and wait.after == str(old):
+                wait = msgspec.structs.replace(wait, after=str(new))
+                files.write_json(run.path / state.ORDER, msgspec.structs.replace(order, wait=wait))
+
+
 def leave(run: RunFolder) -> RunState:
     """Take a waiting run that nothing watches out of the queue."""
     written = run.written_state()
