@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.config.known.resuming import GRAVEST, Effect, meaning
+from engine.config.known.resuming import GRAVEST, Effect, Meaning, meaning
 from engine.config.text.source import ConfigSource
 from engine.errors import Problem
 from engine.i18n import _, ngettext
@@ -45,7 +45,8 @@ class Resumption(msgspec.Struct, frozen=True):
     """How a run would go on. Nothing has been touched yet."""
 
     run: str
-    checkpoint: Path
+    checkpoint: Path | None
+    """None: it never left the queue, and starts from nothing."""
     step: int
     """The step after which it goes on."""
     steps: int | None
@@ -85,21 +86,21 @@ def resume_differences(
     if own is None or not own.is_file():
         raise Problem(_("The run {run} has no config").format(run=run.name))
     now = ConfigSource(config, own) if config is not None else ConfigSource.open(own)
-    then = ConfigSource.open(rewind.config_of(run, chosen) or own)
+    then = ConfigSource.open((rewind.config_of(run, chosen) if chosen else None) or own)
     read = {one.text: one for one in inputs.read(run.path)}
     found = [
-        *_settings(now, then, read, Path(record.workspace)),
+        *_settings(now, then, read, Path(record.workspace), fits=chosen is None),
         *_placement(record, chosen, gpus),
         *(_file(one) for one in inputs.moved(run.path) if _still_named(now, one.input)),
     ]
     steps = _steps(run.progress().steps, now, ConfigSource.open(own), found)
     return Resumption(
         run=run.name,
-        checkpoint=chosen.path,
-        step=chosen.step,
+        checkpoint=chosen.path if chosen else None,
+        step=chosen.step if chosen else 0,
         steps=steps,
         differences=sorted(found, key=lambda one: GRAVEST.index(one.effect)),
-        notes=list(_notes(run, chosen, steps)),
+        notes=list(_notes(run, chosen, steps)) if chosen else [],
     )
 
 
@@ -146,11 +147,12 @@ def refuse(resumption: Resumption) -> None:
 
 
 def _settings(
-    now: ConfigSource, then: ConfigSource, read: dict[str, Input], workspace: Path
+    now: ConfigSource, then: ConfigSource, read: dict[str, Input], workspace: Path, fits: bool
 ) -> Iterator[Difference]:
+    """What the configs differ in; where nothing was trained yet all of it `fits`."""
     for change in now.changes(then):
         source = now if now.has(change.name) else then
-        told = meaning(source, change.name)
+        told = Meaning("harmless", "") if fits else meaning(source, change.name)
         effect, text = told.effect, told.text
         before, after = change.before or "", change.after or ""
         if _is_same_file(then, now, change.name, read, workspace):
@@ -171,14 +173,14 @@ def _is_same_file(
 
 
 def _placement(
-    record: RunRecord, chosen: Checkpoint, gpus: list[int] | None
+    record: RunRecord, chosen: Checkpoint | None, gpus: list[int] | None
 ) -> Iterator[Difference]:
     if gpus is None or gpus == record.gpus:
         return
     before, after = _gpus(record.gpus), _gpus(gpus)
     effect: Effect = "harmless"
     text = ""
-    if max(1, len(gpus)) != record.processes:
+    if chosen is not None and max(1, len(gpus)) != record.processes:
         effect, text = "order", _("Each step takes another share of the data.")
         if chosen.kind == "deepspeed":
             effect = "refused"

@@ -83,9 +83,12 @@ def _lines(found: Resumption) -> Iterator[str]:
     from engine.config.known.resuming import spoken
 
     steps = "?" if found.steps is None else found.steps
-    yield _("{run} goes on after step {step} of {steps}, from {checkpoint}").format(
-        run=found.run, step=found.step, steps=steps, checkpoint=found.checkpoint.name
-    )
+    if found.checkpoint is None:
+        yield _("{run} never left the queue: it starts from nothing").format(run=found.run)
+    else:
+        yield _("{run} goes on after step {step} of {steps}, from {checkpoint}").format(
+            run=found.run, step=found.step, steps=steps, checkpoint=found.checkpoint.name
+        )
     for one in found.differences:
         change = f"{one.before or '–'} → {one.after or '–'}" if one.before or one.after else ""
         said = spoken(one.effect) + (f": {one.text}" if one.text else "")

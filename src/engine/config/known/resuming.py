@@ -147,10 +147,14 @@ def meaning(source: ConfigReader, key: str) -> Meaning:
 
     A variable of PART 1 does what the gravest of its uses does.
     """
-    names = {key, *source.readers(key)} if source.has(key) else {key}
-    root = key.partition(".")[0]
-    if root != key and source.has(root):
-        names.update(source.readers(root))
+    names, unread = {key}, [key]
+    while unread:
+        name = unread.pop()
+        # A member does what its block does: alpaca_en.max_length is the dataset's.
+        for one in {name, name.partition(".")[0]}:
+            new = set(source.readers(one)) - names if source.has(one) else set()
+            names |= new
+            unread += new
     return _gravest(map(_of_name, names))
 
 
