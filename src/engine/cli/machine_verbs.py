@@ -25,6 +25,11 @@ def add(
         type=Path,
         help=_("build the training environment in FOLDER (some 7 GB)"),
     )
+    doctor.add_argument(
+        "--try-hook",
+        action="store_true",
+        help=_("call the command for alarms (setting alarms.hook) once, and show what it says"),
+    )
     doctor.set_defaults(run=_doctor)
 
 
@@ -55,7 +60,10 @@ def _gpus(args: argparse.Namespace, out: Output) -> int:
 
 def _doctor(args: argparse.Namespace, out: Output) -> int:
     from engine.machine import doctor
+    from engine.run.alarms import trial
 
+    if args.try_hook:
+        return _try_hook(out)
     if args.install is not None:
         status = doctor.install(args.install)
         if status == 0:
@@ -65,7 +73,7 @@ def _doctor(args: argparse.Namespace, out: Output) -> int:
                 )
             )
         return 1 if status else 0
-    checks = doctor.run(out.settings, Path.cwd())
+    checks = [*doctor.run(out.settings, Path.cwd()), *trial.checks(out.settings.alarms)]
 
     def lines() -> Iterator[str]:
         width = max(len(check.name) for check in checks)
@@ -77,3 +85,20 @@ def _doctor(args: argparse.Namespace, out: Output) -> int:
 
     out.result({"checks": checks}, lines)
     return 1 if any(check.ok is False for check in checks) else 0
+
+
+def _try_hook(out: Output) -> int:
+    """Call the user's command as an alarm would."""
+    from engine.run.alarms import trial
+
+    outcome = trial.attempt(out.settings.alarms, Path.cwd())
+
+    def lines() -> Iterator[str]:
+        if outcome.output:
+            yield outcome.output
+        yield _("exit status {status} after {seconds} s").format(
+            status=outcome.ending, seconds=f"{outcome.seconds:.1f}"
+        )
+
+    out.result(outcome, lines)
+    return 0 if outcome.ok else 1

@@ -108,7 +108,7 @@ def _train(args: argparse.Namespace, out: Output) -> int:
     if not args.no_preflight and not _preflight(plan, out):
         return 1
     run = launch.start(plan, out.settings)
-    started = {"run": run.name, "dir": str(run.path), "pid": run.state.pid}
+    started: dict[str, object] = {"run": run.name, "dir": str(run.path), "pid": run.state.pid}
     started |= {"job": run.job} if plan.launcher == "slurm" else {}
     started |= {"lines": plan.lines} if plan.lines else {}
 
@@ -196,6 +196,7 @@ def _short(summary: RunSummary) -> str:
     parts = [MARKS[summary.state], summary.run, spoken(summary.state), _steps(summary)]
     parts += [f"loss {summary.loss:.4f}"] if summary.loss is not None else []
     parts += [summary.reason] if summary.reason else []
+    parts += [f"! {alarm}" for alarm in summary.alarms]
     return "  ".join(parts)
 
 

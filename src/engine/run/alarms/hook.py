@@ -19,7 +19,6 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from engine.errors import Problem
 from engine.i18n import _
 from engine.run.processes import MARK
 from engine.text import one_line
@@ -169,14 +168,3 @@ class Hook:
     def pids(self) -> set[int]:
         """The processes of the call that runs."""
         return self._call.pids() if self._call is not None else set()
-
-
-def attempt(command: str, message: Message) -> Outcome:
-    """Call `command` once and wait for its end. Raises `Problem` when it cannot be started."""
-    try:
-        call = Call(command, message)
-    except OSError as error:
-        raise Problem(f"/bin/sh: {error.strerror}") from error
-    while (outcome := call.poll()) is None:
-        time.sleep(0.05)
-    return outcome

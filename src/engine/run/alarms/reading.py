@@ -19,7 +19,7 @@ class Reader:
     """Reads what is new in a run's events; cheap enough to ask several times a second."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / state.EVENTS
+        self._folder = folder
         self._offset = 0
         self._raised: dict[str, Alarm] = {}
 
@@ -39,27 +39,42 @@ class Reader:
         return [alarm for alarm in self.raised() if living or table.row(alarm).lasting]
 
     def _new(self) -> list[Event]:
-        try:
-            size = self._path.stat().st_size
-            if size == self._offset:
-                return []
-            if size < self._offset:  # another file: what was read does not count
-                self._offset = 0
-                self._raised.clear()
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read()
-        except OSError:
-            return []
-        end = data.rfind(b"\n") + 1
-        self._offset += end
-        events = (_event(line) for line in data[:end].split(b"\n") if line)
-        return [event for event in events if event is not None]
+        if length(self._folder) < self._offset:  # another file: what was read does not count
+            self._offset = 0
+            self._raised.clear()
+        events, self._offset = read(self._folder, self._offset)
+        return events
 
 
 def current(run: RunFolder) -> list[Alarm]:
     """The alarms of `run`: raised and not over. Of a run that has ended, those about its result."""
     return run.alarms()
+
+
+def length(folder: Path) -> int:
+    """Bytes of the events of the run in `folder`."""
+    try:
+        return (folder / state.EVENTS).stat().st_size
+    except OSError:
+        return 0
+
+
+def read(folder: Path, offset: int) -> tuple[list[Event], int]:
+    """The events from byte `offset` on, and where the next ones will begin.
+
+    A torn last line waits for its end.
+    """
+    if length(folder) <= offset:
+        return [], offset
+    try:
+        with (folder / state.EVENTS).open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except OSError:
+        return [], offset
+    end = data.rfind(b"\n") + 1
+    events = (_event(line) for line in data[:end].split(b"\n") if line)
+    return [event for event in events if event is not None], offset + end
 
 
 def _event(line: bytes) -> Event | None:
