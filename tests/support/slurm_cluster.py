@@ -112,10 +112,10 @@ class Cluster:
         # A slurmd that finds no controller tries again only after a second.
         self.wait_for(self._listening, "the controller")
 
-    def kill(self, name: str) -> None:
-        """Kill the controller ("slurmctld") or a node's daemon ("node2")."""
-        self._daemons[name].kill()
-        self._daemons[name].wait()
+    def stop_controller(self) -> None:
+        """End the controller. Jobs go on, and it knows them when it is started again."""
+        self._daemons["slurmctld"].terminate()
+        self._daemons["slurmctld"].wait(10)
 
     def stop(self) -> None:
         """End the jobs, then the daemons, then what is left of either."""
@@ -145,7 +145,7 @@ class Cluster:
         """Wait until `condition` holds; fail when it does not in time."""
         end = time.monotonic() + seconds
         while not condition():
-            dead = [name for name, one in self._daemons.items() if one.poll() not in (None, -9)]
+            dead = [name for name, one in self._daemons.items() if one.poll() not in (None, 0)]
             assert not dead, f"{dead} died: see {self.folder}"
             assert time.monotonic() < end, f"no {what} in {seconds} seconds: see {self.folder}"
             time.sleep(0.05)

@@ -72,7 +72,7 @@ class JobSupervisor(Supervisor):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if (self.folder / state.KILL).exists():
             word, cause = "stopped", Cause("killed")
-        elif (self._warned or self._terminated) and word != "finished":
+        elif word != "finished":
             word, cause = self._verdict(word, cause)
         if word == "queued":
             self._go_back(cause)
@@ -80,15 +80,20 @@ class JobSupervisor(Supervisor):
             super()._finish(word, status, cause)
 
     def _verdict(self, word: Word, cause: Cause | None) -> tuple[Word, Cause | None]:
-        """What an end after a signal of Slurm's means."""
+        """What an end means: Slurm's own doing, or (unchanged) the trainer's or the user's.
+
+        Before a preemption only the trainer gets a signal, so Slurm is asked each time.
+        """
         try:
             facts = client.details(self._job)
         except Problem:
             facts = {}
         self._preempted = facts.get("PreemptTime", "None") not in ("None", "Unknown")
+        late = self._warned or facts.get("Reason") == "TimeLimit"
         values = {"job": self._job, **(cause.values if cause is not None else {})}
-        if not self._preempted and not self._warned:
-            return "stopped", Cause("slurm-cancelled", values)
+        if not self._preempted and not late:
+            ended = self._terminated or facts.get("JobState") in ("COMPLETING", "CANCELLED")
+            return ("stopped", Cause("slurm-cancelled", values)) if ended else (word, cause)
         if _restarts() < _continues(self.folder):
             return "queued", Cause("slurm-again", values)
         if self._preempted:

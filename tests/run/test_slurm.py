@@ -1,0 +1,193 @@
+"""What is asked of Slurm, and what its answers mean, without a cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine import settings
+from engine.errors import Problem
+from engine.run import elsewhere, launch, life, processes, reasons
+from engine.run.slurm import client, script, states, submission
+from engine.run.slurm.client import Job
+from engine.run.state import RunState
+from engine.settings import Nodes, Settings, Slurm
+from engine.workspace import Workspace
+
+
+def plan(folder: Path, slurm: Slurm, nodes: int = 2, **wishes: object) -> launch.LaunchPlan:
+    (folder / "assistant.py").write_text("lr = 1e-4\n")
+    return launch.plan(
+        folder / "assistant.py",
+        workspace=Workspace(folder),
+        settings=Settings(),
+        launcher="slurm",
+        nodes=nodes,
+        slurm=slurm,
+        **wishes,  # type: ignore[arg-type]
+    )
+
+
+def options(text: str) -> list[str]:
+    return [line[8:] for line in text.splitlines() if line.startswith("#SBATCH ")]
+
+
+def test_the_script_asks_for_what_the_settings_say(tmp_path: Path) -> None:
+    asked = Slurm(
+        partition="gpu", time="08:00:00", gpus=4, gpu_type="a100", memory="200G",
+        extra=("--reservation=the night",),
+    )  # fmt: skip
+    found = options(plan(tmp_path, asked).script)
+    assert {"--nodes=2", "--ntasks-per-node=1", "--partition=gpu", "--time=08:00:00"} <= set(found)
+    assert {"--gpus-per-node=a100:4", "--mem=200G", "--signal=B:USR1@300"} <= set(found)
+    assert "--no-requeue" in found and found[-1] == "'--reservation=the night'"
+    assert not any(one.startswith(("--account", "--qos", "--cpus")) for one in found)
+
+
+def test_gpus_as_gres_and_a_way_back_into_the_queue(tmp_path: Path) -> None:
+    asked = Slurm(gpus=2, gpu_option="gres", continues=3)
+    found = options(plan(tmp_path, asked).script)
+    assert {"--gres=gpu:2", "--requeue"} <= set(found)
+
+
+def test_an_option_cannot_smuggle_in_another_line(tmp_path: Path) -> None:
+    with pytest.raises(Problem, match="Slurm cannot be asked"):
+        plan(tmp_path, Slurm(partition="gpu\nrm -rf ~"))
+
+
+def test_the_script_is_bash_and_never_falls_back_to_localhost(tmp_path: Path) -> None:
+    folder = tmp_path / "空 间's"
+    folder.mkdir()
+    made = plan(folder, Slurm())
+    subprocess.run(["bash", "-n"], input=made.script, text=True, check=True)
+    assert "|| echo" not in made.script and "NodeAddr" in made.script
+    other = script.text(folder, script.Shape(2, 1), Slurm(), Nodes(address="{host}-ib", port=29511))
+    assert "MASTER_ADDR=''\"$head\"'-ib'" in other and "MASTER_PORT=29511" in other
+
+
+def test_the_rank_of_a_node_is_read_on_the_node(tmp_path: Path) -> None:
+    made = plan(tmp_path, Slurm(gpus=2))
+    assert made.processes == 4 and made.command[:2] == ["srun", "--kill-on-bad-exit=1"]
+    task = made.command[4]
+    assert '--node-rank="$SLURM_NODEID"' in task and task.endswith('"$@"')
+    assert "--standalone" not in made.command and "CUDA_VISIBLE_DEVICES" not in made.env
+    assert made.shown == f"sbatch {made.dir}/job.sh"
+
+
+def test_one_process_needs_no_torchrun(tmp_path: Path) -> None:
+    made = plan(tmp_path, Slurm(gpus=1), nodes=1)
+    assert "engine.train.entry" in made.command and "torch.distributed.run" not in made.command
+
+
+def test_settings_of_slurm_come_from_the_file_and_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings.path().parent.mkdir(parents=True, exist_ok=True)
+    settings.path().write_text('[slurm]\npartition = "gpu"\ntime = "1:00:00"\nextra = ["--x"]\n')
+    monkeypatch.setenv("TUNEDECK_SLURM_PARTITION", "big")
+    monkeypatch.setenv("TUNEDECK_SLURM_CONTINUES", "2")
+    monkeypatch.setenv("TUNEDECK_SLURM_EXTRA", "--a=1 '--b=x y'")
+    found = settings.load().slurm
+    assert (found.partition, found.time, found.continues) == ("big", "1:00:00", 2)
+    assert found.extra == ("--a=1", "--b=x y")
+    settings.path().write_text('[slurm]\npartitoin = "gpu"\n')
+    with pytest.raises(Problem, match=r"slurm\.partition"):
+        settings.load()
+
+
+def test_what_another_job_left_in_the_environment_is_dropped() -> None:
+    values = {"SLURM_CONF": "a", "SLURM_JOB_ID": "1", "SBATCH_PARTITION": "x", "HOME": "/root"}
+    assert script.environment(values) == {"SLURM_CONF": "a", "HOME": "/root"}
+
+
+def job(word: str, reason: str = "", nodes: str = "node1", start: float | None = None) -> Job:
+    return Job("7", word, reason, nodes, 1000.0, start, 2000.0, "tunedeck-x")
+
+
+@pytest.mark.parametrize(
+    ("told", "before", "word", "says"),
+    [
+        (job("PENDING", "Resources", ""), "queued", "queued", "until nodes are free"),
+        (job("PENDING", "QOSMaxJobs", ""), "queued", "queued", "queue: QOSMaxJobs"),
+        (job("PENDING", "PartitionConfig", ""), "queued", "queued", "will never start"),
+        (job("CONFIGURING"), "queued", "queued", "waits in Slurm's queue"),
+        (job("RUNNING"), "queued", "starting", ""),
+        (job("RUNNING"), "training", "training", ""),
+        (job("COMPLETING"), "stopping", "stopping", ""),
+        (job("SUSPENDED"), "training", "training", "suspended"),
+        (job("COMPLETED"), "training", "finished", ""),
+        (job("FAILED", "NonZeroExitCode"), "training", "failed", "FAILED NonZeroExitCode"),
+        (job("FAILED", "JobLaunchFailure"), "queued", "failed", "disk that all nodes see"),
+        (job("NODE_FAIL", "NodeDown"), "training", "failed", "node of job 7 was lost"),
+        (job("OUT_OF_MEMORY"), "training", "failed", "more memory"),
+        (job("TIMEOUT", "TimeLimit"), "training", "failed", "time limit"),
+        (job("CANCELLED"), "training", "stopped", "cancelled"),
+        (job("CANCELLED", "Resources", ""), "queued", "stopped", "taken out"),
+        (job("PREEMPTED"), "training", "stopped", "took its nodes away"),
+    ],
+)
+def test_every_state_of_a_job(told: Job, before: str, word: str, says: str) -> None:
+    now = states.judge(RunState(before, 0.0), told)  # type: ignore[arg-type]
+    assert now.state == word
+    assert says in " ".join(reasons.say(now.cause))
+    assert states.over(told) == (not now.living)
+
+
+def test_the_start_that_slurm_expects_is_said() -> None:
+    told = job("PENDING", "Priority", "", start=1795552438.0)
+    assert (
+        "expects to start it at 20"
+        in reasons.say(states.judge(RunState("queued", 0.0), told).cause).todo
+    )
+
+
+def test_a_job_id_that_is_used_again_is_not_believed() -> None:
+    ours = submission.Submission("tunedeck-x", asked=1000.0, job="7")
+    assert ours.means(job("RUNNING"))
+    assert not ours.means(msgspec.structs.replace(job("RUNNING"), name="other"))
+    assert not ours.means(msgspec.structs.replace(job("RUNNING"), submitted=10.0))
+    lost = msgspec.structs.replace(ours, job="")
+    assert lost.means(job("RUNNING")), "found by its name"
+
+
+def test_lines_of_squeue_and_sacct() -> None:
+    waits = client._job("5|PENDING|Nodes required are DOWN, DRAINED||17|0|N/A|tunedeck-a|b")
+    assert waits is not None and (waits.reason, waits.start) == (
+        "Nodes required are DOWN, DRAINED",
+        None,
+    )
+    assert waits.name == "tunedeck-a|b"
+    told = client._job("5|CANCELLED by 1000|0:15|node1|17|18|19|tunedeck-a")
+    assert told is not None and (told.state, told.reason, told.end) == ("CANCELLED", "", 19.0)
+    assert client._job("slurm_load_jobs error") is None
+
+
+def away(folder: Path, **changes: object) -> RunState:
+    me = processes.Identity.of(os.getpid())
+    assert me is not None
+    other = msgspec.structs.replace(me, host="gpu-07", boot="another", pid=1)
+    return RunState("training", time.time(), supervisor=other)
+
+
+def test_a_run_on_another_machine_lives_as_long_as_it_gives_signs(tmp_path: Path) -> None:
+    written = away(tmp_path)
+    for age, word in ((1, "training"), (100, "training"), (600, "lost")):
+        (tmp_path / life.FILE).touch()
+        then = time.time() - age
+        os.utime(tmp_path / life.FILE, (then, then))
+        now = elsewhere.look(tmp_path, written, "local")
+        assert now is not None and now.state == word
+    reason = reasons.say(now.cause).reason
+    assert "gpu-07" in reason and "10 minutes" in reason and "restarted" not in reason
+
+
+def test_a_run_of_this_machine_is_judged_by_its_processes(tmp_path: Path) -> None:
+    me = processes.Identity.of(os.getpid())
+    (tmp_path / life.FILE).touch()
+    gone = RunState("training", time.time(), supervisor=me)
+    assert elsewhere.look(tmp_path, gone, "local") is None
