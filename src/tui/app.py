@@ -29,6 +29,7 @@ from engine.settings import Settings
 from engine.text import clean, one_line
 from engine.workspace import Workspace
 from tui.endings import leave_when_told
+from tui.noticing import Happened, Noticing
 from tui.palette import KeyCommands
 from tui.panes.base import Pane, as_problem
 from tui.safety import NoColours, NoControls
@@ -111,6 +112,7 @@ class Tunedeck(App[int]):
             workspace,
             seen=lambda sight: self.post_message(self.Seen(sight)),
             trouble=lambda problem: self.post_message(Pane.Trouble(problem)),
+            runs=Noticing(workspace, self.post_message).look,
         )
 
     # -- layout ---------------------------------------------------------------
@@ -259,9 +261,17 @@ class Tunedeck(App[int]):
     def _trouble(self, event: Pane.Trouble) -> None:
         self.show_problem(event.problem)
 
-    def show_problem(self, problem: Problem) -> None:
-        """Show what went wrong until it is put away; it stays in the notices."""
+    @on(Happened)
+    def _happened(self, event: Happened) -> None:
+        self.show_problem(event.problem, aside=event.aside)
+        if self.chosen.alarms.bell:
+            self.bell()
+
+    def show_problem(self, problem: Problem, aside: bool = False) -> None:
+        """Show what went wrong until it is put away; it stays in the notices (`aside`: only)."""
         self.notices.append((datetime.now(), problem))
+        if aside:
+            return
         line = self.query_one("#trouble", Static)
         line.update(clean("\n".join(problem.lines())))
         line.add_class("-shown")

@@ -7,7 +7,7 @@ on the event loop. The thread is a daemon: nothing waits for it at the end.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ class Watch:
     """Calls `seen` from its own thread, at once and every `EVERY` seconds.
 
     What cannot be read is told to `trouble`, once, and does not end the looking.
+    `runs` is given each look's folders, in that thread.
     """
 
     def __init__(
@@ -45,9 +46,11 @@ class Watch:
         workspace: Workspace,
         seen: Callable[[Sight], object],
         trouble: Callable[[Problem], object],
+        runs: Callable[[Iterable[RunFolder]], object] = lambda runs: None,
     ) -> None:
         self._workspace = workspace
         self._seen = seen
+        self._runs = runs
         self._trouble = trouble
         self._told: set[str] = set()
         self._stop = threading.Event()
@@ -75,6 +78,7 @@ class Watch:
             try:
                 runs = look_at_runs(self._workspace, known, self._tell)
                 self._seen(Sight(gpu.read(), host.read(self._workspace.root), runs))
+                self._runs(known.values())
             except Exception as error:  # a thread that dies says so nowhere
                 self._tell(as_problem(error))
             self._now.wait(EVERY)

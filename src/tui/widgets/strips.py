@@ -106,6 +106,8 @@ def run_line(run: RunSummary) -> Text:
     """One run in one line: mark, name, where it stands."""
     text = Text.assemble((f" {MARKS[run.state]} ", STYLES.get(run.state, "")))
     text.append(one_line(run.run) + "  ")
+    if run.alarms:
+        text.append("! " + one_line(run.alarms[-1], marks=False) + "  ", style="red")
     if run.step is not None and run.steps:
         text.append(_("step {step}/{steps}").format(step=run.step, steps=run.steps) + "  ")
     if run.loss is not None:

@@ -41,7 +41,8 @@ def columns(wide: bool) -> tuple[Column, ...]:
 def row(run: Run, compared: bool) -> list[str]:
     """Mark (with + when it is compared), name and result, for the list of runs."""
     mark = MARKS[run.summary.state] + ("+" if compared else "")
-    return [mark, one_line(run.summary.run), result(run)]
+    told = f"! {one_line(run.summary.alarms[-1], marks=False)}  " if run.summary.alarms else ""
+    return [mark, one_line(run.summary.run), told + result(run)]
 
 
 def result(run: Run) -> str:
@@ -77,6 +78,8 @@ def head(run: Run) -> tuple[Text, str]:
         text.append(f" {at.step}/{at.steps}  {percent(at)}")
     elif at.step:
         text.append(f" {at.step}")
+    if at.alarms:
+        text.append("  ! " + one_line(at.alarms[-1], marks=False), style="red")
     return text, "  ".join([*_times(run), ""])
 
 
