@@ -1,0 +1,248 @@
+"""The Chat pane: the same question to up to three models, side by side, as the answers come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.widget import Widget
+
+from engine.candidates import Candidate, suggested
+from engine.chat.answer import Answer, Loaded, Sampling
+from engine.chat.conversation import Conversation, Node, Reply
+from engine.chat.transcripts import Transcript
+from engine.errors import Problem
+from engine.i18n import _
+from engine.settings import Settings
+from engine.text import one_line
+from engine.workspace import Workspace
+from tui.panes.base import Pane
+from tui.panes.chat.acts import Acts
+from tui.panes.chat.asking import Asking
+from tui.panes.chat.column import Column, Exchange
+from tui.widgets.question import Question
+
+SLOTS = ("A", "B", "C")
+IDLE_LOOK = 20.0
+"""Seconds between looks at whether the models were idle long enough to leave."""
+
+
+class ChatPane(Acts, Pane):
+    """Talks with the tuned model, and with others beside it."""
+
+    TAB = "chat"
+    can_focus = True  # after Esc, so that plain keys work
+    DEFAULT_CSS = """
+    ChatPane #columns { height: 1fr; }
+    """
+
+    def __init__(self, workspace: Workspace, settings: Settings) -> None:
+        super().__init__(workspace, settings)
+        self.chosen: dict[str, Candidate] = {}
+        self.sampling = Sampling(max_new_tokens=256)
+        self.talk = Conversation()
+        self.transcript = Transcript(workspace.root / "chats")
+        self.asking = Asking(workspace, settings)
+        self.busy = False
+        self.answers: dict[str, Answer] = {}
+        """The last answer of each slot, as it came."""
+        self._loaded: dict[str, Loaded] = {}
+        self._exchanges: dict[str, Exchange] = {}
+        self._suggested: dict[str, Candidate] = {}
+
+    # -- layout ---------------------------------------------------------------
+
+    def compose(self) -> ComposeResult:
+        """A column for each model, the field for the question."""
+        with Horizontal(id="columns"):
+            for slot in SLOTS:
+                yield Column(slot)
+        yield Question(_("ask something"), lambda: self.talk.questions(), id="question")
+
+    def on_mount(self) -> None:
+        """No model is loaded before something is asked."""
+        for column in self.query(Column):
+            column.set_class(column.slot != SLOTS[0], "-later")
+        if self.settings.chat.idle:
+            self.set_interval(IDLE_LOOK, self._unload_when_idle)
+
+    def on_unmount(self) -> None:
+        """The models' process ends with the pane."""
+        self.asking.close()
+
+    def home(self) -> Widget:
+        """The field for the question."""
+        return self.query_one(Question)
+
+    def activate(self) -> None:
+        """Suggest what was made last: the tuned model, and its base beside it."""
+        found = suggested(self.workspace)
+        if found != self._suggested and not self.busy:
+            self._suggested = found
+            if found:
+                self.choose(found)
+        self.draw()
+
+    def column(self, slot: str) -> Column:
+        """The column of a slot."""
+        return self.query_one(f"#column-{slot}", Column)
+
+    def choose(self, chosen: dict[str, Candidate]) -> None:
+        """Other models: what they have in common with the old ones stays in memory."""
+        for slot, candidate in list(self.chosen.items()):
+            if chosen.get(slot) != candidate:
+                self._loaded.pop(slot, None)
+                self.answers.pop(slot, None)
+        gone = [slot for slot in self.chosen if slot not in chosen]
+        self.chosen = dict(chosen)
+        self.talk.models = {slot: one.title for slot, one in chosen.items()}
+        if gone:
+            self._forget(gone)
+        self.draw()
+
+    @work(thread=True, group="forget", exit_on_error=False)
+    def _forget(self, slots: list[str]) -> None:
+        for slot in slots:
+            self.asking.forget(slot)
+
+    def draw(self) -> None:
+        """The models above their columns, and what Enter does."""
+        for slot in SLOTS:
+            candidate = self.chosen.get(slot)
+            # Where nothing is chosen yet, an empty first column stands for all.
+            used = bool(candidate) or (not self.chosen and slot == SLOTS[0])
+            self.column(slot).set_class(used, "-used")
+            title = candidate.title if candidate else _("no model chosen")
+            self.column(slot).show_model(title, self._loaded.get(slot))
+        if self.busy:
+            self.hint = _("Esc  stop")
+        elif self.chosen:
+            self.hint = _("Enter  send to the models above")
+        else:
+            self.hint = _("^O  choose a model")
+
+    # -- talking --------------------------------------------------------------
+
+    @on(Question.Sent)
+    def _sent(self, event: Question.Sent) -> None:
+        if not self.chosen or self.busy:
+            self.query_one(Question).put(event.text)  # nothing typed is lost
+            if not self.chosen:
+                self.trouble(Problem(_("No model is chosen"), "", _("Press ^O to choose one.")))
+            return
+        node = self.talk.ask(event.text)
+        self.note_question(node)
+        self.answer(node)
+
+    def note_question(self, node: Node) -> None:
+        """Write a question down; a full disk must not keep it from being asked."""
+        try:
+            self.transcript.question(self.talk, node)
+        except (OSError, Problem) as error:
+            self.trouble(Problem(_("The conversation is not being written down"), str(error)))
+
+    def answer(self, node: Node) -> None:
+        """Ask all models the question of `node`."""
+        self.busy = True
+        self.draw()
+        self._answer(node)
+
+    @work(exclusive=True, group="answer", exit_on_error=False)
+    async def _answer(self, node: Node) -> None:
+        self._exchanges = {}
+        for slot in sorted(self.chosen):
+            self._exchanges[slot] = await self.column(slot).begin(node.question)
+        hearing = _Hearing(self, node)
+        worker = self.run_worker(
+            lambda: self.asking.ask(self.chosen, self.talk, node, self.sampling, hearing),
+            thread=True,
+            group="asking",
+            exit_on_error=False,
+        )
+        try:
+            await worker.wait()
+        finally:
+            self.busy = False
+            self.draw()
+
+    def loaded(self, slot: str, loaded: Loaded) -> None:
+        """A model is in memory."""
+        self._loaded[slot] = loaded
+        self._exchanges[slot].say("…")
+        self.draw()
+
+    async def answered(self, node: Node, slot: str, answer: Answer) -> None:
+        """A whole answer has come."""
+        reply = Reply.of(answer)
+        self.talk.answered(node, slot, reply)
+        self.answers[slot] = answer
+        await self._exchanges[slot].finish(reply)
+        loaded = self._loaded.get(slot)
+        limit = loaded.context if loaded else None
+        self.column(slot).show_context(answer.prompt_tokens + answer.tokens, limit)
+        try:
+            self.transcript.reply(node, slot, reply)
+        except OSError as error:
+            self.trouble(Problem(_("The conversation is not being written down"), str(error)))
+
+    def failed(self, slot: str, problem: Problem) -> None:
+        """A model could not answer; the others go on."""
+        self._exchanges[slot].say(one_line(problem.what))
+        self.trouble(problem)
+
+    def exchange(self, slot: str) -> Exchange:
+        """Where the answer of `slot` grows."""
+        return self._exchanges[slot]
+
+    async def redraw_branch(self) -> None:
+        """Draw the open branch in every column."""
+        self.answers.clear()
+        for slot in self.chosen:
+            await self.column(slot).show_branch(self.talk.branch)
+        self.draw()
+
+    def parities(self) -> Iterator[tuple[str, Loaded]]:
+        """The models that are in memory."""
+        yield from sorted(self._loaded.items())
+
+    def _unload_when_idle(self) -> None:
+        import time
+
+        idle = time.monotonic() - self.asking.idle_since
+        if self.asking.holds and not self.busy and idle > 60 * self.settings.chat.idle:
+            self._loaded.clear()
+            self.asking.close()
+            self.draw()
+            self.notify(_("The models have left the memory: nobody asked."), markup=False)
+
+
+class _Hearing:
+    """Carries what happens in the asking thread over to the screen."""
+
+    def __init__(self, pane: ChatPane, node: Node) -> None:
+        self._pane = pane
+        self._node = node
+        self._call: Callable[..., object] = pane.app.call_from_thread
+
+    def loading(self, slot: str) -> None:
+        """Below its question."""
+        name = one_line(self._pane.chosen[slot].title)
+        self._call(self._pane.exchange(slot).say, _("loading {name} …").format(name=name))
+
+    def loaded(self, slot: str, loaded: Loaded) -> None:
+        """Above its column."""
+        self._call(self._pane.loaded, slot, loaded)
+
+    def piece(self, slot: str, text: str) -> None:
+        """Into its answer."""
+        self._call(self._pane.exchange(slot).grow, text)
+
+    def answered(self, slot: str, answer: Answer) -> None:
+        """The answer is whole."""
+        self._call(self._pane.answered, self._node, slot, answer)
+
+    def failed(self, slot: str, problem: Problem) -> None:
+        """Say so."""
+        self._call(self._pane.failed, slot, problem)
