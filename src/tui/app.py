@@ -49,7 +49,6 @@ TABS: dict[str, str] = {
 RESTART = 75
 """The app's return code when it wants to be opened again (the language changed)."""
 
-
 KEY_NAMES = {
     "question_mark": "?",
     "slash": "/",
