@@ -91,6 +91,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "rslora": (qwen, {"target_modules": LINEAR, "use_rslora": True}),
     "biases": (qwen, {"target_modules": LINEAR, "bias": "all"}),
+    "lora bias": (qwen, {"target_modules": ["q_proj", "v_proj"], "lora_bias": True}),
     "conv1d": (gpt2, {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}),
     "saved": (
         llama,

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from engine.errors import Failed, Problem
-from engine.export import convert as module
 from engine.export import trained_config
 from engine.export.convert import convert, peft_name
 from tests.export.conftest import load, same, sums_hold
@@ -133,7 +132,7 @@ def test_wrong_inputs_are_named_and_nothing_is_written(torch_files: Path, tmp_pa
 
 def test_a_full_disk_is_seen_before(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")._replace(free=1000)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
     with pytest.raises(Failed, match="room"):
         convert(checkpoint)
     assert [one.name for one in checkpoint.parent.iterdir()] == ["iter_12.pth"]

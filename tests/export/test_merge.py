@@ -19,6 +19,9 @@ import pytest
 
 from engine.errors import Failed, Problem
 from engine.export import artefact
+from engine.export import merge as module
+from engine.export.adapter import Adapter
+from engine.export.base_model import BaseModel
 from engine.export.merge import merge
 from tests.export.conftest import load, same, save, sums_hold
 from tests.export.test_convert import command
@@ -227,7 +230,7 @@ def test_a_broken_adapter_is_not_merged(base: Path, adapter: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     "values",
     [
-        {"lora_bias": True}, {"peft_type": "LOHA"},
+        {"peft_type": "LOHA"},
         {"init_lora_weights": "pissa_niter_4"}, {"trainable_token_indices": [3]},
         {"something_new": 1},
     ],
@@ -273,6 +276,53 @@ def test_bases_that_cannot_be_used(adapter: Path, tmp_path: Path) -> None:
         said.add(tuple(caught.value.lines()))
     assert len(said) == len(bases)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("where", ["config", "adapter", "beside", "cache"])
+def test_a_quantized_base_leads_to_its_original(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    cache = tmp_path / "home" / "hub" / "models--some--model" / "snapshots" / "abc"
+    cache.parent.mkdir(parents=True)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    names = {"beside": tmp_path / "model", "cache": cache}
+    original = make_base(names.get(where, tmp_path / "original"))
+    told = {"config": str(original), "cache": "some/model-GPTQ-Int4"}.get(where, "")
+    quantized = make_base(
+        tmp_path / "model-bnb-4bit", quantization_config={"quant_method": "x"}, _name_or_path=told
+    )
+    change(adapter, base_model_name_or_path=str(original) if where == "adapter" else "")
+    made = merge(quantized, adapter, tmp_path / "out")
+    assert made.base.samefile(original)
+    plain = merge(original, adapter, tmp_path / "plain").out
+    assert (made.out / "config.json").read_bytes() == (plain / "config.json").read_bytes()
+    weights_of = [(one / "model.safetensors").read_bytes() for one in (made.out, plain)]
+    assert weights_of[0] == weights_of[1]
+
+
+def test_too_little_memory_is_seen_before(
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    psutil = pytest.importorskip("psutil")
+    now = psutil.virtual_memory()._replace(available=1 << 20)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: now)
+    with pytest.raises(Failed, match="not enough memory"):
+        merge(base, adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_any_stretch_of_a_file_can_be_made_alone(adapter: Path, tmp_path: Path) -> None:
+    """Chunks end anywhere: within the header, a row, an element."""
+    base = make_base(tmp_path / "base")
+    whole = (merge(base, adapter, tmp_path / "out").out / "model.safetensors").read_bytes()
+    with BaseModel(base) as model, Adapter(adapter) as change_:
+        file = module._plan(model, change_, None)["model.safetensors"]
+        for step in (1, 3, 7, 64, len(whole)):
+            made = bytearray(len(whole))
+            for begin in reversed(range(0, len(whole), step)):
+                file.into(begin, memoryview(made)[begin : begin + step])
+            assert made == whole, step
 
 
 def test_the_result_never_replaces_what_is_merged(base: Path, adapter: Path) -> None:
@@ -355,7 +405,9 @@ def test_the_verb(base: Path, adapter: Path, tmp_path: Path) -> None:
     done = command("merge", base, adapter, tmp_path / "out", "--json", "--dtype", "fp16")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["dtype"] == "fp16"
-    assert set(json.loads(done.stdout)) == {"out", "dtype", "bytes", "seconds", "peak_bytes"}
+    assert set(json.loads(done.stdout)) == {
+        "out", "dtype", "bytes", "seconds", "peak_bytes", "base",
+    }  # fmt: skip
     wrong = command("merge", adapter, base, tmp_path / "out2")
     assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) <= 3
     assert not (tmp_path / "out2").exists()
@@ -373,7 +425,7 @@ def peft_says(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
 
 
 CASES = ["plain", "patterns", "rslora", "pickles", "dora", "dora conv1d", "internlm2",
-         "internlm2 saved", "biases", "conv1d", "saved", "embedding",
+         "internlm2 saved", "biases", "lora bias", "conv1d", "saved", "embedding",
          "tied head", "tied embedding", "tied saved"]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from engine.errors import Failed, Problem
 from engine.export import adapter_config, artefact, dtypes
 from engine.export.pickle_reader import Tensor, TorchFile
 from engine.export.safetensors_file import Reader
-from engine.export.weights import Weight
+from engine.export.weights import Entry, Weight
 from engine.i18n import _
 
 if TYPE_CHECKING:
@@ -28,12 +29,19 @@ _ROWS = 1 << 20  # elements that are looked at together
 _HARMLESS = {
     "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "exclude_modules",
     "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern",
-    "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core", "modules_to_save",
-    "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision",
+    "layers_to_transform", "lora_alpha", "lora_bias", "lora_dropout", "megatron_core",
+    "modules_to_save", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision",
     "target_modules", "task_type", "use_dora", "use_rslora",
 }  # fmt: skip
 # These ways to begin change the base model itself before training starts.
 _CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
+
+
+def _one(begin: int, buffer: memoryview) -> None:
+    buffer[:] = struct.pack("<f", 1)[begin : begin + len(buffer)]
+
+
+_ONE = Weight(Entry("", "F32", (1, 1)), _one)
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,11 @@ class Delta:
         """The shape of the tensor it is added to."""
         out, into = self.b.entry.shape[0], self.a.entry.shape[1]
         return (into, out) if self.turned else (out, into)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes once it is loaded."""
+        return 4 * (math.prod(self.a.entry.shape) + math.prod(self.b.entry.shape))
 
     def load(self, base: Weight) -> Change:
         """Read it into memory. `base` is the tensor it changes (only DoRA may look at it)."""
@@ -165,7 +178,17 @@ class Adapter:
         strange = [name for name, value in config.items() if value and name not in _HARMLESS]
         start = str(config.get("init_lora_weights")).lower()
         if start.startswith(_CHANGES_BASE):
-            strange.append(f"init_lora_weights={start}")
+            raise self._problem(
+                _(
+                    "Training began with {start}, which first took the adapter's own start out of"
+                    " the base's weights. That changed base is in no file of the adapter, and on"
+                    " the original this part would count twice."
+                ).format(start=start),
+                _(
+                    "Convert it with peft in the training environment (save_pretrained with"
+                    " path_initial_model_for_weight_conversion), then merge that."
+                ),
+            )
         if strange:
             raise self._problem(
                 _("It uses {names}, which this merge does not know.").format(
@@ -202,6 +225,8 @@ class Adapter:
                 other = by_name.get(f"{module}.lora_{part.replace('A', 'B')}")
                 length = by_name.get(f"{module}.lora_magnitude_vector")
                 self.deltas[f"{module}.weight"] = self._delta(module, part, weight, other, length)
+            elif part == "B.bias":
+                self.deltas[f"{module}.bias"] = self._bias(module, weight)
             elif part not in ("B.weight", "embedding_B", "magnitude_vector"):
                 raise self._problem(_("This merge does not know {name}.").format(name=name))
         pairs = sum(".lora_B" in name or ".lora_embedding_B" in name for name in by_name)
@@ -223,11 +248,19 @@ class Adapter:
             raise self._problem(
                 _("The DoRA weights of {name} cannot be merged.").format(name=module)
             )
-        rank = a.entry.shape[0]
-        alpha = float(self._pattern("alpha_pattern", module, self._config["lora_alpha"]))
-        scale = alpha / (math.sqrt(rank) if self._config["use_rslora"] else rank)
+        scale = self._scale(module, a.entry.shape[0])
         turned = part == "embedding_A" or bool(self._config["fan_in_fan_out"])
         return Delta(a, b, scale, turned, length if self._config["use_dora"] else None)
+
+    def _scale(self, module: str, rank: int) -> float:
+        alpha = float(self._pattern("alpha_pattern", module, self._config["lora_alpha"]))
+        return alpha / (math.sqrt(rank) if self._config["use_rslora"] else rank)
+
+    def _bias(self, module: str, bias: Weight) -> Delta:
+        """A trained bias of B's: a change of one column to the bias of the layer."""
+        rank = int(self._pattern("rank_pattern", module, self._config["r"]))
+        column = Entry(bias.entry.name, bias.entry.dtype, (*bias.entry.shape, 1))
+        return Delta(_ONE, Weight(column, bias.into), self._scale(module, rank), turned=False)
 
     def _pattern(self, name: str, module: str, default: Any) -> Any:
         """A value that may differ from module to module (peft matches the end of the name)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -77,11 +78,12 @@ class BaseModel:
 
     def _refuse_quantized(self) -> None:
         how = self.config.get("quantization_config")
-        if how:
+        if is_quantized(self.config):
             raise _problem(
                 self.path,
                 _(
                     "It is quantized ({method}): a merge would carry the rounding of its few bits."
+                    " The model that it was made from was not found on this machine."
                 ).format(method=how.get("quant_method", "?") if isinstance(how, dict) else "?"),
                 _("Download the unquantized model that it was made from, and give that one."),
             )
@@ -154,6 +156,11 @@ def companions(folder: Path) -> list[Path]:
         and not file.name.endswith(".index.json")
         and file.name not in _NOT_CARRIED
     )
+
+
+def is_quantized(config: Mapping[str, Any]) -> bool:
+    """Whether a model with this ``config.json`` has weights of a few bits."""
+    return bool(config.get("quantization_config"))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

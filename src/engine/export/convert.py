@@ -8,7 +8,6 @@ A checkpoint of full fine-tuning becomes a whole model's folder the same way.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +15,8 @@ from pathlib import Path
 import msgspec
 
 from engine import files
-from engine.errors import Failed, Problem
-from engine.export import adapter_config, artefact, dtypes, trained_config
+from engine.errors import Problem
+from engine.export import adapter_config, artefact, dtypes, room, trained_config
 from engine.export.checkpoint import Checkpoint
 from engine.export.full_model import FullModel
 from engine.export.output import Output
@@ -92,7 +91,7 @@ def convert(
         out = out or default_out(checkpoint, kind)
         files.refuse_existing(out, force)
         total = sum(file.size for file in result.files.values())
-        check_space(out, total)
+        room.check_disk(out, total)
         with files.replacing_folder(out, force) as folder, Output(folder) as output:
             size = result.write(output, _adding(total, progress))
             output.write(XTUNER_CONFIG, [text])
@@ -112,20 +111,6 @@ def _adding(total: int, progress: Progress | None) -> Callable[[int], None]:
             progress(done, total)
 
     return add
-
-
-def check_space(target: Path, size: int) -> None:
-    """Raise `Failed` unless `size` bytes (and a little) are free where `target` will be."""
-    parent = next(one for one in target.absolute().parents if one.exists())
-    free = shutil.disk_usage(parent).free
-    if free < size + (16 << 20):
-        raise Failed(
-            _("There is not enough room for {path}").format(path=target),
-            _("It needs {need:,} MB; {free:,} MB are free.").format(
-                need=size // 10**6 + 17, free=free // 10**6
-            ),
-            _("Free some space, or choose another disk."),
-        )
 
 
 def _config(opened: Checkpoint, given: Path | None) -> tuple[bytes, TrainedConfig]:

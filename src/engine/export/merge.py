@@ -9,6 +9,7 @@ the merged model has both, untied.
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 import time
@@ -21,10 +22,10 @@ import msgspec
 
 from engine import files
 from engine.errors import Failed, Problem
-from engine.export import artefact, blas, card, dtypes, model_folder
+from engine.export import artefact, blas, card, dtypes, model_folder, room, unquantized
 from engine.export.adapter import Adapter, Delta
 from engine.export.base_model import BaseModel
-from engine.export.convert import XTUNER_CONFIG, Progress, check_space, convert
+from engine.export.convert import XTUNER_CONFIG, Progress, convert
 from engine.export.output import Output
 from engine.export.recipe import Recipe, WeightFile
 from engine.export.weights import Entry, Weight
@@ -32,13 +33,19 @@ from engine.i18n import _
 
 
 class Merged(msgspec.Struct, frozen=True):
-    """What `merge` made. `peak_bytes` is the most memory this process ever held."""
+    """What `merge` made.
+
+    `base` is what was merged into (not always what was asked for: of a
+    quantized model it is the one that was made from), `peak_bytes` the most
+    memory this process ever held.
+    """
 
     out: Path
     dtype: str
     bytes: int
     seconds: float
     peak_bytes: int
+    base: Path
 
 
 def merge(
@@ -55,7 +62,8 @@ def merge(
     """Write `base` with `adapter` merged into it to the new folder `out`.
 
     Args:
-        base: a model's folder with unquantized weights, safetensors or pickles.
+        base: a model's folder, safetensors or pickles. Of a quantized one the
+            unquantized original is looked for on this machine.
         adapter: a LoRA adapter folder, or a checkpoint that holds one.
         out: the folder to make.
         dtype: ``auto`` (each tensor keeps the base's), ``bf16``, ``fp16``, ``fp32``.
@@ -72,13 +80,15 @@ def merge(
     _check(base, adapter, out, device, force)
     target = None if dtype == "auto" else dtypes.parse(dtype)
     with ExitStack() as opened:
+        base = unquantized.find(base, _named(adapter))
         model = opened.enter_context(BaseModel(base))
-        check_space(out, sum(entry.size for entry in model.entries.values()))
+        room.check_disk(out, sum(entry.size for entry in model.entries.values()))
         folder = opened.enter_context(files.replacing_folder(out, force))
         given = _as_adapter(adapter, folder / ".adapter")
         change = opened.enter_context(Adapter(given))
         plan = _plan(model, change, target)
-        check_space(out, sum(file.size for file in plan.values()))
+        room.check_disk(out, sum(file.size for file in plan.values()))
+        room.check_memory(2 * max((one.memory for one in change.deltas.values()), default=0))
         with Output(folder) as output:
             told = _told(sum(file.size for file in plan.values()), progress, cancelled)
             size = model_folder.write_weights(output, plan, told)
@@ -93,6 +103,7 @@ def merge(
         bytes=size,
         seconds=round(time.monotonic() - started, 3),
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        base=base,
     )
 
 
@@ -112,6 +123,15 @@ def _check(base: Path, adapter: Path, out: Path, device: str, force: bool) -> No
             _("Choose another folder."),
         )
     files.refuse_existing(out, force)
+
+
+def _named(adapter: Path) -> str:
+    """The base model that an adapter's folder names, or ""."""
+    try:
+        told = json.loads((adapter / "adapter_config.json").read_bytes())
+        return str(told.get("base_model_name_or_path") or "")
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def _as_adapter(given: Path, temporary: Path) -> Path:
@@ -178,7 +198,9 @@ def _recipe(
     for name in names:
         source = replaced.pop(name, source)
         delta = deltas.pop(name, delta)
-    if source.entry.shape != stored.shape or (delta and delta.shape != stored.shape):
+    if source.entry.shape != stored.shape or (
+        delta and delta.shape not in (stored.shape, (*stored.shape, 1))
+    ):
         raise Failed(
             _("The adapter does not fit the base model"),
             _("{name} has the shape {base} in the base and {adapter} in the adapter.").format(
