@@ -7,7 +7,8 @@ from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
 from tests.support.screen import NASTY, screen_lines, segments_of
-from tui.widgets.chart import Chart, Series
+from tui.widgets.chart import Chart
+from tui.widgets.series import Series
 
 STEPS = list(range(10, 1010, 10))
 FALLING = [2.0 * math.exp(-step / 300) + 0.5 for step in STEPS]
@@ -121,8 +122,46 @@ async def test_log_scale_and_smoothing_say_so() -> None:
     assert logarithmic[0].endswith("log")
     assert smoothed[0].endswith("smoothed")
     assert len({"\n".join(lines[1:]) for lines in (plain, logarithmic, smoothed)}) == 3
-    dots = [sum(has_braille(c) for line in lines for c in line) for lines in (plain, smoothed)]
-    assert dots[1] < dots[0] / 2
+
+
+async def test_smoothing_leaves_the_raw_line_below() -> None:
+    noisy = [y + (index % 2) for index, y in enumerate(FALLING)]
+    app = Host(Series("loss", STEPS, noisy))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("e")
+        drawn = [piece for y in range(1, 22) for piece in segments_of(app, y)]
+        colours = {piece.style.color for piece in drawn if piece.style and has_braille(piece.text)}
+        assert len(colours) == 2
+
+
+async def test_zoom_pan_and_cursor() -> None:
+    app = Host(Series("loss", STEPS, FALLING), Series("two", STEPS, [y + 1 for y in FALLING]))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.pause()
+        whole = screen_lines(app)
+        await pilot.press("plus", "plus")  # the last quarter
+        zoomed = screen_lines(app)
+        assert "zoomed" in zoomed[0] and zoomed[-1].split()[-1] == "1000"
+        assert float(zoomed[-1].split()[0]) > 700
+        app.chart.show([Series("loss", [*STEPS, 1100], [*FALLING, 0.5])])
+        await pilot.pause()
+        assert screen_lines(app)[-1].split()[-1] == "1100", "at the end it goes on with the run"
+        app.chart.show([Series("loss", STEPS, FALLING)])
+        await pilot.press("left_square_bracket")
+        assert float(screen_lines(app)[-1].split()[-1]) < 1000
+        await pilot.press("0", "right", *["shift+left"] * 3, "left")
+        at_cursor = screen_lines(app)
+        step = int(at_cursor[0].split("step ")[1].split()[0])
+        assert 400 < step < 700
+        near = min(STEPS, key=lambda one: abs(one - step))
+        assert f"loss {2.0 * math.exp(-near / 300) + 0.5:.4g}" in at_cursor[0]
+        assert sum("│" in line[8:] for line in at_cursor) > 10
+        await pilot.press("plus", "minus", "0")
+        app.chart.show(
+            [Series("loss", STEPS, FALLING), Series("two", STEPS, [y + 1 for y in FALLING])]
+        )
+        await pilot.pause()
+        assert screen_lines(app) == whole
 
 
 async def test_lines_differ_in_colour_and_in_mark() -> None:

@@ -38,6 +38,8 @@ class Canvas:
     def dot(self, x: int, y: int, owner: int) -> None:
         """Set one dot; (0, 0) is at the top left. What lies outside is not drawn."""
         if 0 <= x < self.columns and 0 <= y < self.rows:
+            if owner >= 0 > self._owners[y // 4][x // 2]:
+                self._bits[y // 4][x // 2] = 0  # what lies below others gives way to them
             self._bits[y // 4][x // 2] |= _BITS[y % 4][x % 2]
             self._owners[y // 4][x // 2] = owner
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import ClassVar
@@ -22,29 +21,18 @@ from engine.text import one_line
 from tui.widgets import plot
 from tui.widgets.braille import DASHES, Canvas
 from tui.widgets.cells import fit
+from tui.widgets.chart_part import Part
+from tui.widgets.series import Series, at, part, smoothed
 
 _COLOURS = 5
 _LEGEND_MARKS = ("──", "╌╌", "··")
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_WEIGHT = 0.8  # of what came before, when smoothing
 _HUGE = 1e300
 _BAD = -2  # owner of the marks of what is not finite
+_CURSOR = -3
+_RAW = -4  # owner of the line that is not smoothed, below the one that is
 _SHORT_OF_WORDS = 60  # cells below which the legend counts without words
 _NARROW = 24  # cells below which the y axis goes without labels
-
-
-@dataclass(frozen=True)
-class Series:
-    """A named line. `ys` may hold NaN and infinities: they show as gaps with a mark."""
-
-    name: str
-    xs: Sequence[float]
-    ys: Sequence[float]
-
-    @property
-    def last(self) -> float | None:
-        """The newest value, finite or not."""
-        return self.ys[-1] if self.ys else None
 
 
 class Chart(Widget, can_focus=True):
@@ -72,6 +60,19 @@ class Chart(Widget, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "log", N_("Log scale"), id="chart.log"),
         Binding("e", "smooth", N_("Smooth"), id="chart.smooth"),
+        Binding("left", "cursor(-1)", N_("Cursor left"), show=False, id="chart.left"),
+        Binding("right", "cursor(1)", N_("Cursor right"), show=False, id="chart.right"),
+        Binding(
+            "shift+left", "cursor(-10)", N_("Cursor far left"), show=False, id="chart.far-left"
+        ),
+        Binding(
+            "shift+right", "cursor(10)", N_("Cursor far right"), show=False, id="chart.far-right"
+        ),
+        Binding("plus,equals_sign", "zoom(0.5)", N_("Zoom in"), id="chart.in"),
+        Binding("minus", "zoom(2)", N_("Zoom out"), id="chart.out"),
+        Binding("left_square_bracket", "pan(-1)", N_("Earlier"), show=False, id="chart.earlier"),
+        Binding("right_square_bracket", "pan(1)", N_("Later"), show=False, id="chart.later"),
+        Binding("0", "whole", N_("Whole"), show=False, id="chart.whole"),
     ]
 
     log_y: reactive[bool] = reactive(False)
@@ -91,11 +92,42 @@ class Chart(Widget, can_focus=True):
         self._series = list(series)
         self._drawn: list[Strip] = []
         self._drawn_for: object = None
+        self._part = Part()
         self._styles: dict[str, Style] = {}
 
     def show(self, series: Sequence[Series]) -> None:
         """Draw these lines instead. The first is drawn on top of the others, unbroken."""
         self._series = list(series)
+        self._drawn_for = None
+        self.refresh()
+
+    def action_cursor(self, columns: int) -> None:
+        """Move the cursor, which shows the values at its step; it comes in at the right."""
+        self._part.move_cursor(self._whole(), columns / max(self.size.width - _NARROW // 2, 1))
+        self._draw_anew()
+
+    def action_zoom(self, factor: float) -> None:
+        """Show a shorter or longer part, around the cursor if there is one, else at the end."""
+        self._part.zoom(self._whole(), factor)
+        self._draw_anew()
+
+    def action_pan(self, direction: int) -> None:
+        """Show what is before or after, by half of what is shown."""
+        self._part.pan(self._whole(), direction / 2)
+        self._draw_anew()
+
+    def action_whole(self) -> None:
+        """Show all of it, without the cursor."""
+        self._part = Part()
+        self._draw_anew()
+
+    def _whole(self) -> tuple[float, float] | None:
+        """The first and the last step there is."""
+        ends = [plot.extent(series.xs) for series in self._series if series.xs]
+        known = [end for end in ends if end is not None]
+        return (min(low for low, _ in known), max(high for _, high in known)) if known else None
+
+    def _draw_anew(self) -> None:
         self._drawn_for = None
         self.refresh()
 
@@ -152,30 +184,42 @@ class Chart(Widget, can_focus=True):
     # The chart with axes
 
     def _chart_rows(self, width: int, height: int) -> list[list[Segment]]:
-        steps = plot.extent(x for series in self._series for x in series.xs)
+        steps = self._part.window(self._whole())
         if steps is None:
             return self._empty(width, height)
         legend_rows, axis_rows = int(height >= 4), 2 if height >= 6 else 0
         plot_height = height - legend_rows - axis_rows
-        values = [self._values(series) for series in self._series]
-        low, high = _range(y for ys in values for y in ys)
+        shown = [part(series, *steps) for series in self._series]
+        values = [self._values(series) for series in shown]
+        raw = [self._values(shown[0], smooth=False)] if self.smooth and len(shown) == 1 else []
+        low, high = _range(*values, *raw)
         labels = self._y_labels(low, high, plot_height)
         room = max((len(label) for label in labels.values()), default=0) if width >= _NARROW else 0
         canvas = Canvas(max(width - room - 1, 1), plot_height)
         lines = [
             plot.reduce(series.xs, ys, *steps, canvas.columns)
-            for series, ys in zip(self._series, values, strict=True)
+            for series, ys in zip(shown, values, strict=True)
         ]
-        bad = _trace(canvas, lines, low, high)
+        below = [plot.reduce(shown[0].xs, ys, *steps, canvas.columns) for ys in raw]
+        bad = _trace(canvas, lines, below, low, high)
         rows = [self._legend(sum(line.bad_count for line in lines), width)] if legend_rows else []
+        column = self._cursor_column(steps, canvas.width)
         rows += [
-            self._plot_row(canvas, y, labels.get(y, ""), room, bad) for y in range(plot_height)
+            self._plot_row(canvas, y, labels.get(y, ""), room, bad, column)
+            for y in range(plot_height)
         ]
         return rows + (self._x_axis(*steps, room, canvas.width) if axis_rows else [])
 
-    def _values(self, series: Series) -> Sequence[float]:
+    def _cursor_column(self, steps: tuple[float, float], width: int) -> int:
+        """The cell of the cursor; -1 where it is not in view."""
+        (start, stop), cursor = steps, self._part.cursor
+        if cursor is None or not start <= cursor <= stop or stop <= start:
+            return -1
+        return round((cursor - start) / (stop - start) * (width - 1))
+
+    def _values(self, series: Series, smooth: bool = True) -> Sequence[float]:
         """The values as they are drawn: smoothed, and logarithms on a logarithmic axis."""
-        ys = plot.smooth(series.ys, _WEIGHT) if self.smooth else series.ys
+        ys = smoothed(series.ys) if self.smooth and smooth else series.ys
         return plot.logs(ys) if self.log_y else ys
 
     def _y_labels(self, low: float, high: float, height: int) -> dict[int, str]:
@@ -190,16 +234,26 @@ class Chart(Widget, can_focus=True):
         return {row(place) // 4: plot.number(value, 6) for place, value in reversed(pairs)}
 
     def _plot_row(
-        self, canvas: Canvas, y: int, label: str, room: int, bad: dict[tuple[int, int], str]
+        self,
+        canvas: Canvas,
+        y: int,
+        label: str,
+        room: int,
+        bad: dict[tuple[int, int], str],
+        cursor: int,
     ) -> list[Segment]:
         axis = (label.rjust(room) if room else "") + ("┤" if label else "│")
         row = [Segment(axis, self._style("axis"))]
         cells = [
             (bad[x, y], _BAD) if (x, y) in bad else canvas.cell(x, y) for x in range(canvas.width)
         ]
+        if cursor >= 0 and cells[cursor][1] < 0 and cells[cursor][1] != _BAD:
+            cells[cursor] = ("│", _CURSOR)
         for owner, run in groupby(cells, key=itemgetter(1)):
             if owner == _BAD:
                 style = self._style("bad")
+            elif owner in (_CURSOR, _RAW):
+                style = self._style("axis")
             else:
                 style = self._style() if owner < 0 else self._line_style(owner)
             row.append(Segment("".join(character for character, _owner in run), style))
@@ -223,8 +277,15 @@ class Chart(Widget, can_focus=True):
         ]
 
     def _legend(self, bad_count: int, width: int) -> list[Segment]:
-        """One line: the mark, name and newest value of each series, and what is special."""
-        notes = [_("log")] if self.log_y else []
+        """One line: the mark, name and value of each series, and what is special.
+
+        The value is the newest, or the one at the cursor.
+        """
+        notes = []
+        if self._part.cursor is not None:
+            notes.append(_("step {step}").format(step=round(self._part.cursor)))
+        notes += [_("zoomed")] if self._part.length else []
+        notes += [_("log")] if self.log_y else []
         notes += [_("smoothed")] if self.smooth else []
         tail = [Segment(" " + " · ".join(notes), self._style("axis"))] if notes else []
         if bad_count:
@@ -232,7 +293,7 @@ class Chart(Widget, can_focus=True):
             tail.insert(0, Segment(" " + words.format(count=bad_count), self._style("bad")))
         room = max(width - sum(segment.cell_length for segment in tail), 0)
         entries = [
-            f"{_LEGEND_MARKS[index % len(_LEGEND_MARKS)]} {_label(series)}  "
+            f"{_LEGEND_MARKS[index % len(_LEGEND_MARKS)]} {self._label(series)}  "
             for index, series in enumerate(self._series)
         ]
         if sum(map(cell_len, entries)) > room:
@@ -244,6 +305,14 @@ class Chart(Widget, can_focus=True):
         head = [Segment(entry, self._line_style(index)) for index, entry in enumerate(entries)]
         gap = max(room - sum(segment.cell_length for segment in head), 0)
         return [*head, Segment(" " * gap, self._style()), *tail]
+
+    def _label(self, series: Series) -> str:
+        value = series.last if self._part.cursor is None else at(series, self._part.cursor)
+        said = "" if value is None else f" {plot.number(value)}"
+        if self._part.cursor is not None and self.smooth and value is not None:
+            smooth = at(Series("", series.xs, smoothed(series.ys)), self._part.cursor)
+            said += f" ({plot.number(smooth)})" if smooth is not None else ""
+        return one_line(series.name) + said
 
     # One or two lines
 
@@ -284,9 +353,11 @@ class Chart(Widget, can_focus=True):
         return drawn
 
 
-def _range(values: Iterable[float]) -> tuple[float, float]:
+def _range(*lines: Sequence[float]) -> tuple[float, float]:
     """The least and the greatest of the values; a little apart if they are one."""
-    low, high = plot.extent(values) or (0.0, 1.0)
+    ends = [end for end in map(plot.extent, lines) if end is not None]
+    low = min((low for low, _high in ends), default=0.0)
+    high = max((high for _low, high in ends), default=1.0)
     # Neither the span nor its inverse may overflow.
     low, high = max(low, -_HUGE), min(high, _HUGE)
     if high - low > max(abs(high) * 1e-9, 1 / _HUGE):
@@ -296,7 +367,11 @@ def _range(values: Iterable[float]) -> tuple[float, float]:
 
 
 def _trace(
-    canvas: Canvas, lines: Sequence[plot.Reduced], low: float, high: float
+    canvas: Canvas,
+    lines: Sequence[plot.Reduced],
+    below: Sequence[plot.Reduced],
+    low: float,
+    high: float,
 ) -> dict[tuple[int, int], str]:
     """Draw the lines, the first last so that it lies on top.
 
@@ -305,6 +380,9 @@ def _trace(
     """
     row = _rows(low, high, canvas.rows)
     bad: dict[tuple[int, int], str] = {}
+    for line in below:
+        for stroke in line.strokes:
+            canvas.stroke(stroke, row, _RAW)
     for index in reversed(range(len(lines))):
         for stroke in lines[index].strokes:
             canvas.stroke(stroke, row, index, index % len(DASHES))
@@ -325,8 +403,3 @@ def _rows(low: float, high: float, rows: int) -> Callable[[float], int]:
 
 def _bad_mark(value: float) -> str:
     return "×" if math.isnan(value) else "↑" if value > 0 else "↓"
-
-
-def _label(series: Series) -> str:
-    value = "" if series.last is None else f" {plot.number(series.last)}"
-    return one_line(series.name) + value

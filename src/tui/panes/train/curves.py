@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from engine.i18n import N_
 from tui.panes.train.observer import Curve
-from tui.widgets.chart import Series
+from tui.widgets.series import Series
 
 METRICS = {
     "loss": N_("loss"),

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
+from rich.text import Text
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
 from engine.i18n import N_, _
 from engine.text import one_line
+from tui.dialogs.reading import Reading
+from tui.panes.base import Reporting
 from tui.panes.train.curves import METRICS, following, series
 from tui.panes.train.observer import Curve, Look, Run
+from tui.panes.train.over_time import answer_lines, checkpoint_lines
 from tui.panes.train.run_log import RunLog
 from tui.panes.train.words import figures, gauges, head
 from tui.widgets.chart import Chart
@@ -23,6 +29,8 @@ _GAUGES = 4
 
 SEEN_KEYS: list[BindingType] = [
     Binding("m", "see('metric')", N_("curve"), id="train.metric"),
+    Binding("a", "see('answers')", N_("answers over time"), show=False, id="train.answers"),
+    Binding("p", "see('checkpoints')", N_("checkpoints"), show=False, id="train.checkpoints"),
     Binding("y", "see('log-scale')", N_("log scale"), show=False, id="train.log-scale"),
     Binding("e", "see('smooth')", N_("smooth"), show=False, id="train.smooth"),
     Binding("f", "see('follow')", N_("follow the log"), show=False, id="train.follow"),
@@ -35,7 +43,7 @@ SEEN_KEYS: list[BindingType] = [
 """The pane's keys for how the chosen run is shown; see `RunDetail.see_otherwise`."""
 
 
-class RunDetail(Vertical):
+class RunDetail(Reporting, Vertical):
     """Draws what `see` and `log` bring, and only what has changed in it."""
 
     DEFAULT_CSS = """
@@ -53,6 +61,7 @@ class RunDetail(Vertical):
     def __init__(self) -> None:
         super().__init__(id="run")
         self._user = getpass.getuser()
+        self._folder = ""
         self._metric = "loss"
         self._drawn: tuple[object, ...] = ()
         self._curves: dict[str, Curve] = {}
@@ -93,6 +102,7 @@ class RunDetail(Vertical):
 
     def other_run(self, folder: str) -> None:
         """The run in `folder` was chosen: nothing of the last one stays."""
+        self._folder = folder
         self.query_one("#figures", Line).say("")
         self.log_part.open(folder)
 
@@ -101,7 +111,7 @@ class RunDetail(Vertical):
     def see_otherwise(self, what: str) -> None:
         """Do what one of `SEEN_KEYS` says."""
         chart, log = self.query_one(Chart), self.log_part
-        acts: dict[str, Callable[[], None]] = {
+        acts: dict[str, Callable[[], object]] = {
             "metric": self.next_metric,
             "log-scale": chart.action_log,
             "smooth": chart.action_smooth,
@@ -109,6 +119,8 @@ class RunDetail(Vertical):
             "find": log.find,
             "filter": log.next_filter,
             "rank": log.next_rank,
+            "answers": lambda: self._read(_("Answers over time"), answer_lines),
+            "checkpoints": lambda: self._read(_("Checkpoints"), checkpoint_lines),
         }
         acts[what]()
 
@@ -119,6 +131,13 @@ class RunDetail(Vertical):
         self._draw_chart()
 
     # Inside
+
+    @work(thread=True, exclusive=True, group="read", exit_on_error=False)
+    def _read(self, title: str, lines: Callable[[Path], Iterable[str | Text]]) -> None:
+        """Show what `lines` reads of the run's folder."""
+        if self._folder:
+            screen = Reading(title, lines(Path(self._folder)))
+            self.app.call_from_thread(self.app.push_screen, screen)
 
     def _draw_chart(self) -> None:
         lines = [(_title(name, self._metric), self._curves[folder]) for folder, name in self._names]
