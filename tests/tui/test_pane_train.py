@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -187,6 +188,39 @@ async def test_m_leaves_out_what_the_run_has_no_values_of(workspace: Workspace) 
             await screen.shows(f"── {shown} with-zero2")
         await screen.press("y", "e")
         await screen.shows("log · smoothed")
+
+
+async def test_the_chart_in_full_has_its_own_keys_and_is_saved(workspace: Workspace) -> None:
+    write_run(workspace, "小助手-01", "finished", step=50)
+    async with opened(workspace) as screen:
+        await screen.shows("── loss 小助手-01")
+        await screen.press("x")
+        await screen.until(lambda text: "log:" not in text and "┬" in text)
+        await screen.press("plus", "right", "left")
+        await screen.shows("step 50 · zoomed")
+        await screen.press("v")
+        await screen.shows("Saved:")
+        await screen.press("x")
+        await screen.shows("log: all lines")
+    [table] = (workspace.root / "charts").glob("*.csv")
+    lines = table.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "step,loss 小助手-01" and len(lines) == 51
+    picture = ElementTree.parse(table.with_suffix(".svg")).getroot()
+    assert any("小助手" in (text or "") for text in picture.itertext())
+
+
+async def test_answers_and_checkpoints_over_time(workspace: Workspace) -> None:
+    run = write_run(workspace, "assistant-01", "finished", step=100, saved=(50, 100))
+    for number, answer in ((49, "尖米"), (99, "小助手 [/b]")):
+        text = f"Eval output 1:\n<|User|>:你是谁<eoh>\n<|Bot|>:{answer}<eoa>\n\n\n"
+        file = run / "20261124_210407" / "vis_data" / f"eval_outputs_iter_{number}.txt"
+        file.write_text(text, encoding="utf-8")
+    async with opened(workspace) as screen:
+        await screen.shows("finished 100/100")
+        await screen.press("a")
+        await screen.shows("Answers over time", "你是谁", "50  尖米", "100  小助手 [/b]")
+        await screen.press("escape", "p")
+        await screen.shows("iter_50.pth", "iter_100.pth", "lowest loss")
 
 
 async def test_find_and_filter_in_the_log(workspace: Workspace) -> None:

@@ -11,6 +11,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.message import Message
 
 from engine.i18n import N_, _
 from engine.text import one_line
@@ -29,6 +30,8 @@ _GAUGES = 4
 
 SEEN_KEYS: list[BindingType] = [
     Binding("m", "see('metric')", N_("curve"), id="train.metric"),
+    Binding("x", "see('big')", N_("chart in full"), show=False, id="train.big"),
+    Binding("v", "see('save')", N_("save the chart"), show=False, id="train.save"),
     Binding("a", "see('answers')", N_("answers over time"), show=False, id="train.answers"),
     Binding("p", "see('checkpoints')", N_("checkpoints"), show=False, id="train.checkpoints"),
     Binding("y", "see('log-scale')", N_("log scale"), show=False, id="train.log-scale"),
@@ -56,10 +59,21 @@ class RunDetail(Reporting, Vertical):
     }
     RunDetail.-short > Chart { height: 4; }
     RunDetail.-short > RunLog { height: 1fr; }
+    RunDetail.-big > Chart { height: 1fr; max-height: 100%; }
+    RunDetail.-big > RunLog { display: none; }
     """
 
-    def __init__(self) -> None:
+    class Big(Message):
+        """The chart wants all the room there is, or gives it back."""
+
+        def __init__(self, on: bool) -> None:
+            super().__init__()
+            self.on = on
+
+    def __init__(self, charts: Path) -> None:
+        """`charts`: the folder that a chart is saved into."""
         super().__init__(id="run")
+        self._charts = charts
         self._user = getpass.getuser()
         self._folder = ""
         self._metric = "loss"
@@ -119,10 +133,33 @@ class RunDetail(Reporting, Vertical):
             "find": log.find,
             "filter": log.next_filter,
             "rank": log.next_rank,
+            "big": self.toggle_big,
+            "save": self.save_chart,
             "answers": lambda: self._read(_("Answers over time"), answer_lines),
             "checkpoints": lambda: self._read(_("Checkpoints"), checkpoint_lines),
         }
         acts[what]()
+
+    def toggle_big(self) -> None:
+        """The chart alone, with its own keys, or all parts again."""
+        big = not self.has_class("-big")
+        self.set_class(big, "-big")
+        if big:
+            self.query_one(Chart).focus()
+        self.post_message(self.Big(big))
+
+    @work(thread=True, exclusive=True, group="save", exit_on_error=False)
+    def save_chart(self) -> None:
+        """Write what is drawn as CSV and SVG into the workspace, and say where."""
+        from tui.panes.train.chart_files import save
+
+        lines = series(self._lines(), self._metric)
+        if not any(len(line.xs) for line in lines):
+            said = _("There is no value to save yet.")
+        else:
+            paths = save(self._charts, lines, self.query_one(Chart).log_y)
+            said = _("Saved:") + "".join(f"\n{path}" for path in paths)
+        self.app.call_from_thread(self.notify, said, markup=False, timeout=8)
 
     def next_metric(self) -> None:
         """Draw another quantity."""
@@ -139,8 +176,11 @@ class RunDetail(Reporting, Vertical):
             screen = Reading(title, lines(Path(self._folder)))
             self.app.call_from_thread(self.app.push_screen, screen)
 
+    def _lines(self) -> list[tuple[str, Curve]]:
+        return [(_title(name, self._metric), self._curves[folder]) for folder, name in self._names]
+
     def _draw_chart(self) -> None:
-        lines = [(_title(name, self._metric), self._curves[folder]) for folder, name in self._names]
+        lines = self._lines()
         drawn = (self._metric, *((name, id(curve)) for name, curve in lines))
         if drawn != self._drawn:
             self._drawn = drawn

@@ -17,6 +17,7 @@ from engine.workspace import Workspace
 from tui.panes.base import Pane
 from tui.panes.train.acts import Acts
 from tui.panes.train.detail import SEEN_KEYS, RunDetail
+from tui.panes.train.history import History
 from tui.panes.train.observer import Look, Observer, Run
 from tui.panes.train.run_list import RunList
 from tui.panes.train.step import Step, next_step, no_run, no_runs
@@ -37,6 +38,7 @@ class TrainPane(Pane):
         layout: vertical;
         & > #empty { display: none; padding: 1 2; height: 1fr; }
         &.-wide { layout: horizontal; }
+        &.-chart > RunList { display: none; }
         &.-wide > RunList { width: 42; height: 1fr; margin: 0 1 0 0; }
         &.-empty > #empty { display: block; }
         &.-empty > RunList, &.-empty > #run { display: none; }
@@ -48,6 +50,11 @@ class TrainPane(Pane):
         Binding("R", "resume", N_("resume"), id="train.resume"),
         Binding("K", "kill", N_("kill"), id="train.kill"),
         Binding("o", "why", N_("why"), id="train.why"),
+        Binding("a", "more", N_("more…"), id="train.more"),
+        Binding("L", "again", N_("again, with a change"), show=False, id="train.again"),
+        Binding("s", "search", N_("search the runs"), show=False, id="train.search"),
+        Binding("ctrl+up", "move(-1)", N_("earlier in the queue"), show=False, id="train.earlier"),
+        Binding("ctrl+down", "move(1)", N_("later in the queue"), show=False, id="train.later"),
         Binding("enter", "next", N_("next step"), show=False, id="train.next"),
         Binding("space", "mark", N_("mark to compare"), show=False, id="train.mark"),
         Binding("c", "compare", N_("compare"), id="train.compare"),
@@ -68,6 +75,7 @@ class TrainPane(Pane):
     def __init__(self, workspace: Workspace, settings: Settings) -> None:
         super().__init__(workspace, settings)
         self._acts = Acts(self)
+        self._history = History(self)
         self._look = Look(())
         self._step = Step("wait", "")
         self._observer = Observer(
@@ -81,7 +89,7 @@ class TrainPane(Pane):
     def compose(self) -> ComposeResult:
         """The list, the chosen run, and words for when there is none."""
         yield RunList()
-        yield RunDetail()
+        yield RunDetail(self.workspace.root / "charts")
         yield Static("", id="empty", markup=False)
 
     def on_mount(self) -> None:
@@ -208,7 +216,7 @@ class TrainPane(Pane):
             self._acts.stop(run)
 
     def action_resume(self) -> None:
-        """Go on from the newest checkpoint."""
+        """Go on from a checkpoint."""
         if run := self._needed():
             self._acts.resume(run)
 
@@ -216,6 +224,24 @@ class TrainPane(Pane):
         """End the run now, after asking."""
         if run := self._needed():
             self._acts.kill(run)
+
+    def action_again(self) -> None:
+        """Launch the run's own config once more, to change something in it."""
+        if run := self._needed():
+            self._acts.again(run)
+
+    def action_move(self, by: int) -> None:
+        """Move a waiting run in the queue."""
+        if run := self._needed():
+            self._acts.move(run, by)
+
+    def action_more(self) -> None:
+        """The rarer acts: what is noted about the run, the list, the trash."""
+        self._history.menu(self._list.current)
+
+    def action_search(self) -> None:
+        """Search the list of runs."""
+        self._history.search()
 
     def action_why(self) -> None:
         """Why the run ended as it did, with the end of its log."""
@@ -245,6 +271,12 @@ class TrainPane(Pane):
             self._draw_anew()
         else:
             self.notify(_("Mark the runs to compare with Space first."), markup=False, timeout=4)
+
+    @on(RunDetail.Big)
+    def _chart_alone(self, event: RunDetail.Big) -> None:
+        self.set_class(event.on, "-chart")
+        if not event.on and not self.has_class("-empty"):
+            self._list.table.focus()
 
     def action_see(self, what: str) -> None:
         """A key of `SEEN_KEYS`: how the chosen run is shown."""
