@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_a_hang_before_the_first_step_says_where(
 def test_the_phases_of_a_real_log(tmp_path: Path) -> None:
     whole = next(LOGS.glob("*.log")).read_bytes()
     log = tmp_path / "log"
-    seen = []
+    seen: list[str] = []
     for end in range(0, len(whole), 500):
         log.write_bytes(whole[:end])
         at = signs.phase(log, 0)
@@ -145,8 +146,6 @@ def test_the_phases_of_a_real_log(tmp_path: Path) -> None:
 
 
 def test_a_node_that_falls_silent(tmp_path: Path) -> None:
-    import os
-
     pulses = tmp_path / state.PULSES
     pulses.mkdir(parents=True)
     now = time.time()
@@ -156,6 +155,22 @@ def test_a_node_that_falls_silent(tmp_path: Path) -> None:
     found = pace.silent_nodes(tmp_path, 3)
     assert found is not None and found.values["nodes"] == "2"
     assert pace.silent_nodes(tmp_path, 2) is None
+
+
+def test_each_node_gives_a_pulse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.run.processes import MARK
+    from engine.train import pulse
+
+    assert (pulse.FOLDER, pulse.RUN) == (state.PULSES, MARK)
+    monkeypatch.setenv(MARK, str(tmp_path))
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("GROUP_RANK", "1")
+    monkeypatch.delenv("GROUP_WORLD_SIZE", raising=False)
+    pulse.start()
+    assert not (tmp_path / state.PULSES).exists(), "one machine needs none"
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    pulse.start()
+    until(lambda: list(pace.pulses(tmp_path)) == [1])
 
 
 def test_the_next_checkpoint_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +183,7 @@ def test_the_next_checkpoint_must_fit(tmp_path: Path, monkeypatch: pytest.Monkey
         def f_bavail(self) -> float:
             return free["bytes"]
 
-    monkeypatch.setattr(machine.os, "statvfs", lambda path: Disk())
+    monkeypatch.setattr(os, "statvfs", lambda path: Disk())
     disk = machine.Disk(tmp_path)
     monkeypatch.setattr(disk, "_checkpoint", lambda: 6e9)
     assert disk.look()["disk"] is None

@@ -95,20 +95,18 @@ def as_problem(notices: list[Notice], away: bool) -> Problem:
     """Several at once in words; `away`: they happened while no window was open."""
     if len(notices) == 1 and not away:
         return notices[0].problem()
-    lines = [
-        f"{time.strftime('%m-%d %H:%M', time.localtime(one.time))}  {part}"
-        for one in notices
-        for part in (" ".join(filter(None, one.problem().lines())),)
+    problems = [
+        (time.strftime("%m-%d %H:%M", time.localtime(one.time)), one.problem()) for one in notices
     ]
+    short = [f"{when}  {one.what} {one.why}".rstrip() for when, one in problems]
+    whole = [f"{when}  {' '.join(one.lines())}" for when, one in problems]
     title = ngettext(
         "Since you were last here, {count} thing happened",
         "Since you were last here, {count} things happened",
         len(notices),
     )
-    more = _("F7 shows all of them.") if len(lines) > 2 else ""
-    return Problem(
-        title.format(count=len(notices)), "\n".join(lines[-2:]), more, details="\n".join(lines)
-    )
+    more = _("F7 shows what to do.")
+    return Problem(title.format(count=len(short)), "\n".join(short[-3:]), more, "\n".join(whole))
 
 
 def _news(run: RunFolder, told: Told) -> list[Notice]:

@@ -41,8 +41,8 @@ def columns(wide: bool) -> tuple[Column, ...]:
 def row(run: Run, compared: bool) -> list[str]:
     """Mark (with + when it is compared), name and result, for the list of runs."""
     mark = MARKS[run.summary.state] + ("+" if compared else "")
-    told = f"! {one_line(run.summary.alarms[-1], marks=False)}  " if run.summary.alarms else ""
-    return [mark, one_line(run.summary.run), told + result(run)]
+    alarms = [f"  ! {one_line(alarm, marks=False)}" for alarm in run.summary.alarms[-1:]]
+    return [mark, one_line(run.summary.run), "".join([result(run), *alarms])]
 
 
 def result(run: Run) -> str:
@@ -54,6 +54,8 @@ def result(run: Run) -> str:
         parts += [_("{time} left").format(time=duration(at.eta))] if at.eta is not None else []
         parts += [f"loss {at.loss:.3f}"] if at.loss is not None else []
         return "  ".join(parts)
+    if at.waits and at.state in ("queued", "lost"):
+        return f"{word}: {one_line(at.waits)}"
     if at.state == "finished":
         return word if at.loss is None else f"loss {at.loss:.3f}"
     if at.state in ("failed", "lost"):
@@ -80,6 +82,10 @@ def head(run: Run) -> tuple[Text, str]:
         text.append(f" {at.step}")
     if at.alarms:
         text.append("  ! " + one_line(at.alarms[-1], marks=False), style="red")
+    if at.reason and at.state in ("failed", "lost"):
+        text.append("  " + one_line(at.reason, marks=False), STYLES.get(at.state, ""))
+    noted = [*(f"#{one_line(tag)}" for tag in at.tags), one_line(at.note)]
+    text.append("  " + " ".join(noted) if any(noted) else "", "dim")
     return text, "  ".join([*_times(run), ""])
 
 
