@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 
 from engine.errors import Failed, Problem
-from engine.export import artefact
+from engine.export import artefact, gpu_merge
 from engine.export import merge as module
 from engine.export.adapter import Adapter
 from engine.export.base_model import BaseModel
+from engine.export.gpu_merge import GpuMerge
 from engine.export.merge import merge
+from engine.settings import Settings
 from tests.export.conftest import load, same, save, sums_hold
 from tests.export.test_convert import command
 
@@ -278,6 +280,28 @@ def test_bases_that_cannot_be_used(adapter: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
+def test_the_gpu_worker_computes_the_same(
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch on the CPU does what it would do on a card."""
+    one = load(merge(base, adapter, tmp_path / "one").out / "model.safetensors")
+
+    def on_cpu(settings: Settings, _device: str, changed: int) -> GpuMerge:
+        assert changed == 8 * 6 + 6 * 5
+        return GpuMerge(settings, "cpu")
+
+    monkeypatch.setattr(gpu_merge, "start", on_cpu)
+    other = load(merge(base, adapter, tmp_path / "other").out / "model.safetensors")
+    for name, value in one.items():
+        near = np.abs(value.astype("f4") - other[name].astype("f4"))
+        assert np.all(near <= np.abs(value.astype("f4")) * 2.0**-7), name
+    with pytest.raises(Failed, match="does not fit into fp16"):
+        change(adapter, lora_alpha=1e7)
+        merge(base, adapter, tmp_path / "large", dtype="fp16")
+    assert not (tmp_path / "large").exists()
+
+
 @pytest.mark.parametrize("where", ["config", "adapter", "beside", "cache"])
 def test_a_quantized_base_leads_to_its_original(
     adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
@@ -406,7 +430,7 @@ def test_the_verb(base: Path, adapter: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["dtype"] == "fp16"
     assert set(json.loads(done.stdout)) == {
-        "out", "dtype", "bytes", "seconds", "peak_bytes", "base",
+        "out", "dtype", "bytes", "seconds", "peak_bytes", "base", "device",
     }  # fmt: skip
     wrong = command("merge", adapter, base, tmp_path / "out2")
     assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) <= 3

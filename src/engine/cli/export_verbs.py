@@ -102,6 +102,7 @@ def _merge(args: argparse.Namespace, out: Output) -> int:
         args.out,
         dtype=args.dtype,
         device=args.device,
+        settings=out.settings,
         force=args.force,
         progress=out.progress(_("Merging")),
     )

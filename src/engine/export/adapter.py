@@ -30,8 +30,8 @@ _HARMLESS = {
     "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "exclude_modules",
     "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern",
     "layers_to_transform", "lora_alpha", "lora_bias", "lora_dropout", "megatron_core",
-    "modules_to_save", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision",
-    "target_modules", "task_type", "use_dora", "use_rslora",
+    "modules_to_save", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern",
+    "revision", "target_modules", "task_type", "use_dora", "use_rslora",
 }  # fmt: skip
 # These ways to begin change the base model itself before training starts.
 _CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")

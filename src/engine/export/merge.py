@@ -10,6 +10,7 @@ the merged model has both, untied.
 from __future__ import annotations
 
 import json
+import math
 import resource
 import shutil
 import time
@@ -22,21 +23,25 @@ import msgspec
 
 from engine import files
 from engine.errors import Failed, Problem
-from engine.export import artefact, blas, card, dtypes, model_folder, room, unquantized
+from engine.export import artefact, blas, dtypes, gpu_merge, model_folder, room, unquantized
 from engine.export.adapter import Adapter, Delta
 from engine.export.base_model import BaseModel
+from engine.export.card import text as card_text
 from engine.export.convert import XTUNER_CONFIG, Progress, convert
+from engine.export.gpu_merge import GpuMerge
 from engine.export.output import Output
 from engine.export.recipe import Recipe, WeightFile
 from engine.export.weights import Entry, Weight
 from engine.i18n import _
+from engine.settings import Settings
 
 
 class Merged(msgspec.Struct, frozen=True):
     """What `merge` made.
 
     `base` is what was merged into (not always what was asked for: of a
-    quantized model it is the one that was made from), `peak_bytes` the most
+    quantized model it is the one that it was made from), `device` the
+    GPU's name or ``cpu``, `peak_bytes` the most
     memory this process ever held.
     """
 
@@ -46,6 +51,7 @@ class Merged(msgspec.Struct, frozen=True):
     seconds: float
     peak_bytes: int
     base: Path
+    device: str = "cpu"
 
 
 def merge(
@@ -55,6 +61,7 @@ def merge(
     *,
     dtype: str = "auto",
     device: str = "auto",
+    settings: Settings | None = None,
     force: bool = False,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -67,7 +74,9 @@ def merge(
         adapter: a LoRA adapter folder, or a checkpoint that holds one.
         out: the folder to make.
         dtype: ``auto`` (each tensor keeps the base's), ``bf16``, ``fp16``, ``fp32``.
-        device: ``auto`` or ``cpu``; reading and writing take most of the time.
+        device: ``auto``, ``cpu`` or ``cuda:N``. On a GPU the last bit of a weight
+            may differ: sums are taken in another order.
+        settings: say which interpreter has torch, for a GPU.
         force: replace `out` when it exists.
         progress: told the bytes written so far.
         cancelled: asked often; once true, merging stops with nothing written.
@@ -77,7 +86,7 @@ def merge(
     """
     started = time.monotonic()
     blas.one_thread()
-    _check(base, adapter, out, device, force)
+    _check(base, adapter, out, force)
     target = None if dtype == "auto" else dtypes.parse(dtype)
     with ExitStack() as opened:
         base = unquantized.find(base, _named(adapter))
@@ -89,6 +98,8 @@ def merge(
         plan = _plan(model, change, target)
         room.check_disk(out, sum(file.size for file in plan.values()))
         room.check_memory(2 * max((one.memory for one in change.deltas.values()), default=0))
+        card = _use_gpu(plan, settings or Settings(), device)
+        where = "cpu" if card is None else opened.enter_context(card).name
         with Output(folder) as output:
             told = _told(sum(file.size for file in plan.values()), progress, cancelled)
             size = model_folder.write_weights(output, plan, told)
@@ -104,16 +115,11 @@ def merge(
         seconds=round(time.monotonic() - started, 3),
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         base=base,
+        device=where,
     )
 
 
-def _check(base: Path, adapter: Path, out: Path, device: str, force: bool) -> None:
-    if device not in ("auto", "cpu"):
-        raise Problem(
-            _("Merging on {device} is not possible").format(device=device),
-            _("It runs on the CPU, where it is about as fast as the disk."),
-            _("Leave out --device."),
-        )
+def _check(base: Path, adapter: Path, out: Path, force: bool) -> None:
     artefact.expect(adapter, (artefact.ADAPTER, *artefact.CHECKPOINTS), _("an adapter"))
     inputs = (base.resolve(), adapter.resolve())
     if any(one == out.resolve() or out.resolve() in one.parents for one in inputs):
@@ -219,6 +225,15 @@ def _recipe(
     return Recipe(Entry(entry.name, dtype, stored.shape), source, delta)
 
 
+def _use_gpu(plan: dict[str, WeightFile], settings: Settings, device: str) -> GpuMerge | None:
+    """Hand the arithmetic to a GPU, if one is asked for or worth it."""
+    changed = [one for file in plan.values() for one in file.recipes if one.delta]
+    card = gpu_merge.start(settings, device, sum(math.prod(one.entry.shape) for one in changed))
+    for one in changed:
+        one.gpu = card
+    return card
+
+
 def _told(
     total: int, progress: Progress | None, cancelled: Callable[[], bool] | None
 ) -> Callable[[int], None]:
@@ -247,5 +262,5 @@ def _describe(
     if trained.is_file():
         output.copy(trained)
         config = trained.read_text(encoding="utf-8", errors="replace")
-    output.text("README.md", card.text(model, adapter, config))
+    output.text("README.md", card_text(model, adapter, config))
     output.manifest()

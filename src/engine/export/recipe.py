@@ -19,6 +19,8 @@ from engine.export.weights import Entry, Weight
 if TYPE_CHECKING:
     import numpy as np
 
+    from engine.export.gpu_merge import GpuMerge
+
 _BLOCK = 1 << 19
 """Elements that are computed at a time: three float32 arrays of them stay in the cache."""
 
@@ -30,14 +32,17 @@ class Recipe:
         entry: what it is to be.
         source: the tensor that it is made of.
         delta: what is added to that, or None.
+        gpu: what computes the change, None for this process itself.
     """
 
     def __init__(self, entry: Entry, source: Weight, delta: Delta | None = None) -> None:
         self.entry = entry
+        self.gpu: GpuMerge | None = None
         self.source = source
         self.delta = delta
         self._lock = threading.Lock()
         self._change: Change | None = None
+        self._key: int | None = None  # of the change on the GPU
         self._left = entry.size
 
     def into(self, begin: int, buffer: memoryview) -> None:
@@ -58,6 +63,9 @@ class Recipe:
 
     def _make(self, first: int, last: int, out: memoryview) -> None:
         """Write elements `first` to `last` to `out`, computing whole rows where rows matter."""
+        if self.gpu and self.delta:
+            self.gpu.into(self, self._on_gpu(self.gpu, self.delta), first, last, out)
+            return
         width = dtypes.SIZES[self.entry.dtype]
         row = self.source.entry.columns if self.delta else 1
         step = max(_BLOCK // row, 1) * row
@@ -89,12 +97,20 @@ class Recipe:
                 self._change = delta.load(self.source)
             return self._change
 
+    def _on_gpu(self, gpu: GpuMerge, delta: Delta) -> int:
+        with self._lock:
+            if self._key is None:
+                self._key = gpu.give(delta.load(self.source))
+            return self._key
+
     def _free(self, made: int) -> None:
         """Let go of the change when the last byte is made."""
         with self._lock:
             self._left -= made
             if not self._left:
                 self._change = None
+                if self.gpu and self._key is not None:
+                    self.gpu.forget(self._key)
 
 
 class WeightFile:
