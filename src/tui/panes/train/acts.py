@@ -10,13 +10,14 @@ from textual.message import Message
 
 from engine.errors import Problem
 from engine.i18n import _
-from engine.run import control
+from engine.run import control, queue
 from engine.run.folder import RunFolder
 from engine.text import one_line
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.reading import Reading
 from tui.panes.base import Pane
 from tui.panes.train.observer import Run
+from tui.panes.train.resume import Resume
 from tui.panes.train.step import lost_by_kill
 
 if TYPE_CHECKING:
@@ -78,9 +79,27 @@ class Acts:
         self._act(run, control.stop, _("{run} saves a checkpoint after this step, then it ends."))
 
     def resume(self, run: Run) -> None:
-        """Go on from the newest checkpoint."""
-        settings = self._pane.settings
-        self._act(run, lambda folder: control.resume(folder, settings), _("{run} goes on."))
+        """Ask from where and how, then go on; a run that never left the queue goes back into it."""
+        self._in_thread(lambda: self._resume(run), "resume")
+
+    def _resume(self, run: Run) -> None:
+        folder, pane = RunFolder(Path(run.summary.dir)), self._pane
+        if control.checkpoint_for(folder) is None:
+            settings = pane.settings
+            self._act(run, lambda waits: control.resume(waits, settings), _("{run} waits again."))
+            return
+        screen = Resume(folder, pane.workspace, pane.settings)
+        pane.app.call_from_thread(pane.app.push_screen, screen, self._resumed)
+
+    def _resumed(self, goes_on: bool | None) -> None:
+        if goes_on:
+            self._pane.post_message(self.Done())
+
+    def move(self, run: Run, by: int) -> None:
+        """Move a waiting run in the queue (-1: to an earlier place)."""
+        workspace = self._pane.workspace
+        done = _("{run} starts earlier.") if by < 0 else _("{run} starts later.")
+        self._act(run, lambda folder: queue.move(workspace, folder, by), done)
 
     def kill(self, run: Run) -> None:
         """End the run now, after asking."""

@@ -90,7 +90,7 @@ class LaunchForm(VerticalScroll, can_focus=False):
         yield _row(_("where"), ChoiceLine([("local", "")], asked.launcher, id="launcher"))
         yield _row(_("nodes"), _field(asked.nodes, "nodes"), id="nodes-row")
         yield _row(_("Slurm"), _field(asked.slurm, "slurm"), id="slurm-row")
-        yield _row(_("start"), ChoiceLine([("now", "")], asked.start, id="start"))
+        yield _row(_("start"), ChoiceLine([("now", "")], asked.start, id="start"), id="start-row")
         yield _row(_("after"), ChoiceLine([], asked.after, id="after"), id="after-row")
         yield _row(_("starts"), ChoiceLine(needs, asked.needs, id="needs"), id="needs-row")
 
@@ -154,8 +154,9 @@ class LaunchForm(VerticalScroll, can_focus=False):
             "nodes-row": where != "local",
             "slurm-row": where == "slurm",
             "gpu-row": where != "slurm",
-            "after-row": start == "after",
-            "needs-row": start == "after",
+            "start-row": where != "slurm",  # which has a queue of its own
+            "after-row": start == "after" and where != "slurm",
+            "needs-row": start == "after" and where != "slurm",
         }
         for row, on in shown.items():
             self.query_one(f"#{row}").set_class(not on, "-closed")

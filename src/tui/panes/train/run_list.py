@@ -8,7 +8,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
+from textual.widgets import Static
 
+from engine.i18n import _
+from engine.run import history
+from engine.text import one_line
 from tui.panes.train import words
 from tui.panes.train.observer import Run
 from tui.panes.train.step import first_choice
@@ -20,6 +24,9 @@ class RunList(Vertical):
 
     DEFAULT_CSS = """
     RunList { height: 4; }
+    RunList > #narrowed { display: none; height: 1; color: $text-muted; }
+    RunList.-narrowed { height: 5; }
+    RunList.-narrowed > #narrowed { display: block; }
     RunList > VirtualTable { height: 1fr; }
     """
 
@@ -32,14 +39,22 @@ class RunList(Vertical):
         """The folder of the run that is chosen; "" when there is none."""
         self.moved = False
         """Whether the user chose it since `moved` was last set to False."""
+        self.sought = ""
+        """What is searched for; "" for nothing."""
+        self.archived = False
+        """Whether archived runs are shown too."""
+        self._order = "created"
+        self._every: Sequence[Run] = ()
         self._runs: Sequence[Run] = ()
         self._marked: list[str] = []
         self._comparing = True
         self._rows: list[list[str]] = []
         self._awaited = ""
+        self._last = ""
 
     def compose(self) -> ComposeResult:
         """A table; its columns depend on the room there is."""
+        yield Static("", id="narrowed", markup=False)
         yield VirtualTable(words.columns(False), id="runs")
 
     @property
@@ -52,16 +67,26 @@ class RunList(Vertical):
     def show(self, runs: Sequence[Run], last: str) -> None:
         """Show `runs`; `last` is the folder of the one to begin with, when none is in progress."""
         self._catch_up()
-        self._runs = runs
+        self._every, self._last = runs, last
+        self._runs = self._narrowed()
         new = self.run(self._awaited)
         if new is not None:
             self._choose(self._awaited)
             self._awaited = ""
         elif self.run(self.chosen) is None:
-            self._choose(first_choice(runs, last))
+            self._choose(first_choice(self._runs, last))
         self._draw()
         if new is not None:
-            self.table.move_to(runs.index(new))
+            self.table.move_to(self._runs.index(new))
+
+    def narrow(
+        self, sought: str | None = None, order: str | None = None, archived: bool | None = None
+    ) -> None:
+        """Search the list, order it, show archived runs or not; None leaves it as it is."""
+        self.sought = self.sought if sought is None else sought
+        self._order = self._order if order is None else order
+        self.archived = self.archived if archived is None else archived
+        self.show(self._every, self._last)
 
     def wide(self, wide: bool) -> None:
         """Whether the list has a column of its own beside the run."""
@@ -108,6 +133,19 @@ class RunList(Vertical):
         return True
 
     # Inside
+
+    def _narrowed(self) -> list[Run]:
+        """The runs to show, in order; a line above says how they were narrowed."""
+        by_folder = {run.summary.dir: run for run in self._every}
+        kept = [run.summary for run in self._every if self.archived or not run.summary.archived]
+        found = history.ordered(history.search(kept, self.sought), self._order)
+        said = [_("search: {words}").format(words=one_line(self.sought))] if self.sought else []
+        said += [_(history.ORDERS[self._order])] if self._order != "created" else []
+        said += [_("with archived")] if self.archived else []
+        self.set_class(bool(said), "-narrowed")
+        count = f"{len(found)}/{len(self._every)}"
+        self.query_one("#narrowed", Static).update(" " + "  ·  ".join([count, *said]))
+        return [by_folder[one.dir] for one in found]
 
     def _choose(self, folder: str) -> None:
         if folder != self.chosen:

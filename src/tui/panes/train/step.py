@@ -51,6 +51,11 @@ def _of_run(run: Run) -> Step:
     name = saved.path.stem if saved is not None else ""
     resume = _("R  go on from {checkpoint}").format(checkpoint=name) if saved and run.ours else ""
     state = run.summary.state
+    if run.summary.waits and state == "queued":
+        keys = (_("Enter  what it waits for"), _("^↑ ^↓  move"), _("S  take it out"))
+        return Step("why", _join(*keys))
+    if run.summary.waits and state == "lost":
+        return Step("why", _join(_("R  let it wait again"), _("Enter  why"), _("S  take it out")))
     if state in ("failed", "lost"):
         return Step("why", _join(_("Enter  why it failed, and what to do"), resume))
     if run.living:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.text import Text
 
 from engine.i18n import _
+from engine.run import queue
 from engine.run.folder import RunFolder
 from engine.run.levels import level_at
 from engine.run.log import LogFollower
@@ -25,6 +26,8 @@ def why_lines(folder: Path) -> Iterator[str | Text]:
     run = RunFolder(folder)
     at, record = run.summary(), run.record
     yield Text(spoken(at.state) + (f": {clean(at.reason)}" if at.reason else ""), "bold")
+    if at.waits:
+        yield clean(queue.say(run))
     if at.todo:
         yield clean(at.todo)
     yield ""
