@@ -103,7 +103,7 @@ def test_bad_input_is_one_message_and_status_2(
 
 
 @pytest.mark.parametrize(
-    "option", [["--after", "x"], ["--launcher", "slurm"], ["--nodes", "2"], ["--gpus", "one"]]
+    "option", [["--launcher", "pbs"], ["--nodes", "two"], ["--gpus", "one"]]
 )
 def test_what_it_cannot_do_is_refused(workspace: Path, option: list[str]) -> None:
     with pytest.raises(SystemExit) as end:

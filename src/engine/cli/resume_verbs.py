@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.cli import queue_options
 from engine.cli.output import Output
 from engine.cli.run_verbs import attend, gpu_numbers
 from engine.errors import Problem
@@ -46,6 +47,10 @@ def add(
     resume.add_argument(
         "--attach", action="store_true", help=_("show the log; Ctrl-C leaves, the run goes on")
     )
+    resume.add_argument(
+        "--now", action="store_true", help=_("start a queued run without waiting any more")
+    )
+    queue_options.add(resume)
     resume.set_defaults(run=_resume)
 
 
@@ -66,7 +71,13 @@ def _resume(args: argparse.Namespace, out: Output) -> int:
         out.say(line)
     resuming.refuse(found)
     run = control.resume(
-        run, out.settings, checkpoint=found.checkpoint, config=config, gpus=args.gpus
+        run,
+        out.settings,
+        checkpoint=found.checkpoint,
+        config=config,
+        gpus=args.gpus,
+        wait=queue_options.wait(args, workspace),
+        now=args.now,
     )
     now = run.state
     word = _("{run} goes on.") if now.living else _("{run} has ended.")

@@ -1,34 +1,22 @@
-"""``tunedeck train | runs | logs | stop | kill``."""
+"""``tunedeck train | logs | stop | kill``."""
 
 from __future__ import annotations
 
 import argparse
-import platform
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import text
-from engine.cli import launcher_options
+from engine.cli import launcher_options, queue_options, run_lines
 from engine.cli.output import Output
 from engine.errors import Problem
 from engine.i18n import _
 
 if TYPE_CHECKING:
-    from engine.run.folder import RunFolder, RunSummary
+    from engine.run.folder import RunFolder
     from engine.run.launch import LaunchPlan
-
-MARKS = {
-    "queued": "⏸",
-    "starting": "◌",
-    "training": "◐",
-    "stopping": "◑",
-    "finished": "✓",
-    "failed": "✗",
-    "stopped": "■",
-    "lost": "?",
-}
 
 
 def add(
@@ -36,7 +24,18 @@ def add(
 ) -> None:
     """Add the verbs' parsers."""
     train = verbs.add_parser("train", parents=[common], help=_("start a run"))
-    train.add_argument("config", type=Path, metavar="FILE", help=_("the config"))
+    train.add_argument("config", type=Path, nargs="?", metavar="FILE", help=_("the config"))
+    train.add_argument(
+        "--like", metavar="RUN", help=_("in place of FILE: that run's config, GPUs and DeepSpeed")
+    )
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="values",
+        metavar="KEY=VALUE",
+        help=_("with --like: another value for a setting (may be repeated)"),
+    )
     train.add_argument(
         "--work-dir", type=Path, metavar="DIR", help=_("the run's folder (default: runs/NAME)")
     )
@@ -51,6 +50,7 @@ def add(
         "--deepspeed", metavar="STAGE", help=_("1, 2, 3, 2_offload, 3_offload, or a JSON file")
     )
     launcher_options.add(train)
+    queue_options.add(train)
     train.add_argument(
         "--attach", action="store_true", help=_("show the log; Ctrl-C leaves, the run goes on")
     )
@@ -58,10 +58,6 @@ def add(
         "--no-preflight", action="store_true", help=_("start without checking config and data")
     )
     train.set_defaults(run=_train)
-
-    runs = verbs.add_parser("runs", parents=[common], help=_("list runs, or show one"))
-    runs.add_argument("name", nargs="?", metavar="RUN", help=_("a run's name or folder"))
-    runs.set_defaults(run=_runs)
 
     logs = verbs.add_parser("logs", parents=[common], help=_("a run's raw log"))
     logs.add_argument("name", metavar="RUN", help=_("a run's name or folder"))
@@ -90,32 +86,61 @@ def gpu_numbers(text: str) -> list[int]:
 
 
 def _train(args: argparse.Namespace, out: Output) -> int:
+    if (args.config is None) == (args.like is None) or (args.values and args.like is None):
+        raise Problem(
+            _("Give either a config or a run like which to train"),
+            _("--set changes settings of the run given with --like."),
+            _("`tunedeck config set FILE KEY=VALUE` changes a config file."),
+        )
+    if args.like is None:
+        return _start(args, out, args.config)
+    from engine import run_configs
+    from engine.run.folder import open_run
+
+    run = open_run(out.workspace(), args.like)
+    with tempfile.TemporaryDirectory(prefix="tunedeck-") as folder:
+        config, changes = run_configs.like(run, args.values, Path(folder))
+        for one in changes:
+            out.say(f"{one.name}: {one.before or '–'} → {one.after or '–'}")
+        return _start(args, out, config, like=run)
+
+
+def _start(
+    args: argparse.Namespace, out: Output, config: Path, like: RunFolder | None = None
+) -> int:
+    """Check and start; `like`: the run whose devices are taken where none are named."""
     from engine.run import launch
 
     workspace = out.workspace()
+    known = like.record if like is not None else None
     plan = launch.plan(
-        args.config,
+        config,
+        source=like.config if like is not None else None,
         workspace=workspace,
         settings=out.settings,
         name=args.name,
         work_dir=args.work_dir,
-        gpus=args.gpus,
-        deepspeed=args.deepspeed,
+        gpus=known.gpus if args.gpus is None and known is not None else args.gpus,
+        deepspeed=known.deepspeed if args.deepspeed is None and known else args.deepspeed,
         launcher=args.launcher,
         nodes=args.nodes,
         slurm=launcher_options.slurm(args, out.settings),
+        wait=queue_options.wait(args, workspace),
     )
     if not args.no_preflight and not _preflight(plan, out):
         return 1
     run = launch.start(plan, out.settings)
+    waits = run.summary().waits
     started: dict[str, object] = {"run": run.name, "dir": str(run.path), "pid": run.state.pid}
+    started |= {"waits": waits} if waits else {}
     started |= {"job": run.job} if plan.launcher == "slurm" else {}
     started |= {"lines": plan.lines} if plan.lines else {}
 
     def lines() -> Iterator[str]:
-        yield _("{run} has started in {folder}").format(
-            run=run.name, folder=workspace.relative(run.path)
+        said = (
+            _("{run} waits ({waits}) in {folder}") if waits else _("{run} has started in {folder}")
         )
+        yield said.format(run=run.name, folder=workspace.relative(run.path), waits=waits)
         yield plan.shown
         if plan.lines:
             yield _("Start this on the other nodes:")
@@ -164,64 +189,8 @@ def attend(run: RunFolder, out: Output) -> int:
         )
         return 130
     summary = run.summary()
-    out.result([summary], lambda: _one(summary))
+    out.result([summary], lambda: run_lines.whole(summary))
     return 0 if summary.state in ("finished", "stopped") else 1
-
-
-def _runs(args: argparse.Namespace, out: Output) -> int:
-    from engine.run.folder import list_runs, open_run
-
-    if args.name is not None:
-        summary = open_run(out.workspace(), args.name).summary()
-        out.result([summary], lambda: _one(summary))
-        return 1 if summary.state in ("failed", "lost") else 0
-    found = [_summary(run, out) for run in list_runs(out.workspace())]
-    summaries = [one for one in found if one is not None]
-    out.result(summaries, lambda: map(_short, summaries))
-    return 0
-
-
-def _summary(run: RunFolder, out: Output) -> RunSummary | None:
-    """The run in short; a broken folder is told of, and must not hide the others."""
-    try:
-        return run.summary()
-    except Problem as problem:
-        out.say(str(problem))
-        return None
-
-
-def _short(summary: RunSummary) -> str:
-    from engine.run.state import spoken
-
-    parts = [MARKS[summary.state], summary.run, spoken(summary.state), _steps(summary)]
-    parts += [f"loss {summary.loss:.4f}"] if summary.loss is not None else []
-    parts += [summary.reason] if summary.reason else []
-    parts += [f"! {alarm}" for alarm in summary.alarms]
-    return "  ".join(parts)
-
-
-def _steps(summary: RunSummary) -> str:
-    return f"{summary.step}/{summary.steps if summary.steps is not None else '?'}"
-
-
-def _one(summary: RunSummary) -> Iterator[str]:
-    yield _short(summary)
-    if summary.todo:
-        yield "   " + summary.todo
-    yield "   " + summary.dir
-    if summary.job:
-        yield "   " + _("job {job} of Slurm").format(job=summary.job)
-    if summary.host and summary.host != platform.node():
-        yield "   " + _("on {host}").format(host=summary.host)
-    if summary.started is not None:
-        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(summary.started))
-        took = (summary.ended or time.time()) - summary.started
-        yield "   " + _("since {time}, {took}").format(time=began, took=text.duration(took))
-    for one in summary.checkpoints:
-        loss = "" if one.loss is None else f"loss {one.loss:.4f}"
-        half = "" if one.complete else _("half written")
-        parts = (one.path.name, text.size(one.bytes), loss, half)
-        yield "   " + "  ".join(part for part in parts if part)
 
 
 def _logs(args: argparse.Namespace, out: Output) -> int:

@@ -1,0 +1,72 @@
+"""The configs of runs: one more like that one, and in what several differ.
+
+Above run and config, so that they need not know each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from engine.config.known import fields
+from engine.config.text.reader import Change, ConfigReader
+from engine.config.text.source import ConfigSource
+from engine.errors import Problem
+from engine.i18n import _
+from engine.run import beside
+from engine.run.folder import RunFolder
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A setting that not all runs have alike."""
+
+    name: str
+    """Its whole key."""
+    values: list[str | None]
+    """As it is written, run by run; None where a run does not set it."""
+
+
+def differences(runs: Sequence[RunFolder]) -> list[Difference]:
+    """The settings in which the frozen configs of `runs` differ, in the order of the first.
+
+    A run whose config is missing or no Python raises `Problem`.
+    """
+    leaves = [{name: code for name, (code, _line) in _config(run).leaves().items()} for run in runs]
+    names = dict.fromkeys(name for one in leaves for name in one)
+    rows = [Difference(name, [one.get(name) for one in leaves]) for name in names]
+    return [row for row in rows if len(set(row.values)) > 1]
+
+
+def like(run: RunFolder, values: Sequence[str], folder: Path) -> tuple[Path, list[Change]]:
+    """The config of `run` with other settings, written into `folder`; and what differs.
+
+    The modules that it imports go along. `values` are ``KEY=VALUE``, as a person
+    types them. Give the run's own config to `launch.plan` as its source.
+    """
+    before = _config(run)
+    source = ConfigSource(before.text)
+    for value in values:
+        key, equals, written = value.partition("=")
+        if not equals or not key.strip():
+            raise Problem(
+                _("{value} sets nothing").format(value=value),
+                _("It has no '=' between a key and its value."),
+                _("Write it as in --set lr=1e-4"),
+            )
+        fields.assign(source, key.strip(), written)
+    path = run.config
+    assert path is not None
+    return beside.lay(path, source.text.encode(), folder), source.changes(before)
+
+
+def _config(run: RunFolder) -> ConfigReader:
+    path = run.config
+    if path is None:
+        raise Problem(
+            _("The run {run} has no config").format(run=run.name),
+            _("Its folder holds none."),
+            _("Only a run that keeps its config can be compared or repeated."),
+        )
+    return ConfigSource.open(path)
