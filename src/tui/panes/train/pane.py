@@ -50,7 +50,7 @@ class TrainPane(Pane):
         Binding("R", "resume", N_("resume"), id="train.resume"),
         Binding("K", "kill", N_("kill"), id="train.kill"),
         Binding("o", "why", N_("why"), id="train.why"),
-        Binding("a", "more", N_("more…"), id="train.more"),
+        Binding("h", "more", N_("history"), id="train.more"),
         Binding("L", "again", N_("again, with a change"), show=False, id="train.again"),
         Binding("s", "search", N_("search the runs"), show=False, id="train.search"),
         Binding("ctrl+up", "move(-1)", N_("earlier in the queue"), show=False, id="train.earlier"),
