@@ -8,7 +8,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
-from textual.widgets import Static
 
 from engine.i18n import _
 from engine.run import history
@@ -16,6 +15,7 @@ from engine.text import one_line
 from tui.panes.train import words
 from tui.panes.train.observer import Run
 from tui.panes.train.step import first_choice
+from tui.widgets.strips import Line
 from tui.widgets.table import VirtualTable
 
 
@@ -54,7 +54,7 @@ class RunList(Vertical):
 
     def compose(self) -> ComposeResult:
         """A table; its columns depend on the room there is."""
-        yield Static("", id="narrowed", markup=False)
+        yield Line(id="narrowed")
         yield VirtualTable(words.columns(False), id="runs")
 
     @property
@@ -144,7 +144,7 @@ class RunList(Vertical):
         said += [_("with archived")] if self.archived else []
         self.set_class(bool(said), "-narrowed")
         count = f"{len(found)}/{len(self._every)}"
-        self.query_one("#narrowed", Static).update(" " + "  ·  ".join([count, *said]))
+        self.query_one("#narrowed", Line).say(" " + "  ·  ".join([count, *said]))
         return [by_folder[one.dir] for one in found]
 
     def _choose(self, folder: str) -> None:
