@@ -365,3 +365,8 @@ def test_a_code_to_switch_off_that_does_not_exist(monkeypatch: pytest.MonkeyPatc
     assert check.ok is False and "loss-spike" in check.fix
     with pytest.raises(Problem):
         trial.attempt(Alarms(), Path("/"))
+
+
+def test_a_real_run_raises_no_alarm(trained_run: RunFolder) -> None:
+    assert [event.alarm for event in trained_run.events() if event.alarm is not None] == []
+    assert "watch:" not in (trained_run.path / state.SUPERVISOR_LOG).read_text()

@@ -55,8 +55,10 @@ def read(run: str) -> History:
     return follower.history
 
 
-def test_a_healthy_real_run_raises_nothing() -> None:
-    assert raised(read("lora-zero2")) == {}
+@pytest.mark.parametrize("run", ["lora-zero2", "qlora", "qlora-zero2", "tiny-zero2", "demo"])
+def test_a_healthy_real_run_raises_nothing(run: str) -> None:
+    assert len(read(run)) >= 72
+    assert raised(read(run)) == {}
 
 
 def test_gradients_that_were_no_numbers_in_a_real_run() -> None:
