@@ -61,7 +61,7 @@ class Launch(ModalScreen["Launched | Asked"]):
         Binding("escape", "put_away", N_("back"), id="launch.back"),
         Binding("enter", "launch", N_("launch"), id="launch.launch"),
         Binding("ctrl+o", "choose_config", N_("choose a config"), id="launch.choose"),
-        Binding("ctrl+e", "change", N_("change settings for this run"), id="launch.change"),
+        Binding("ctrl+s", "change", N_("change settings for this run"), id="launch.change"),
         Binding("ctrl+g", "keep_batch", N_("keep the effective batch"), id="launch.batch"),
         Binding("ctrl+l", "lines", N_("the line for each node"), id="launch.lines"),
         Binding("ctrl+y", "copy", N_("copy the command"), id="launch.copy"),
@@ -92,7 +92,7 @@ class Launch(ModalScreen["Launched | Asked"]):
             yield Static("", id="check", markup=False)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
             yield Static(
-                _("Enter launch  Tab next  ^O config  ^E settings  ^Y copy command  Esc back"),
+                _("Enter launch  Tab next  ^O config  ^S settings  ^Y copy command  Esc back"),
                 classes="dialog-keys",
                 markup=False,
             )

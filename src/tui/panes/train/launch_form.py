@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 from textual.app import ComposeResult
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal, ScrollableContainer
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -50,12 +50,12 @@ def _lives(run: RunFolder) -> bool:
         return False
 
 
-class LaunchForm(VerticalScroll, can_focus=False):
+class LaunchForm(ScrollableContainer, can_focus=False):
     """Rows of a label and a field."""
 
     DEFAULT_CSS = """
     LaunchForm {
-        height: auto; max-height: 10;
+        height: auto; max-height: 10; overflow-x: hidden;
         & .row { height: 1; }
         & .row.-closed { display: none; }
         & .label { width: 12; color: $text-muted; }
@@ -67,7 +67,6 @@ class LaunchForm(VerticalScroll, can_focus=False):
         & #gpu-row { height: auto; }
     }
     .-high LaunchForm { max-height: 20; }
-    .-high LaunchForm > .row.-apart { margin-top: 1; }
     """
     SCOPED_CSS = False
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import ScrollableContainer, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
@@ -48,8 +48,8 @@ class Resume(ModalScreen[bool]):
     DEFAULT_CSS = """
     Resume {
         & OptionList { height: auto; max-height: 5; }
-        & VerticalScroll { height: auto; max-height: 8; margin-top: 1; }
-        &.-high VerticalScroll { max-height: 20; }
+        & #differences-box { height: auto; max-height: 9; margin-top: 1; overflow-x: hidden; }
+        &.-high #differences-box { max-height: 20; }
         & #differences { height: auto; }
     }
     """
@@ -73,7 +73,7 @@ class Resume(ModalScreen[bool]):
         with Vertical(classes="dialog -wide"):
             yield Static(title, classes="dialog-title", markup=False)
             yield Checkpoints(id="checkpoints", markup=False)
-            with VerticalScroll(can_focus=False):
+            with ScrollableContainer(id="differences-box", can_focus=False):
                 yield Static("", id="differences", markup=False)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
             keys = _("Enter go on      ↑↓ checkpoint      e change settings      Esc back")
@@ -155,10 +155,11 @@ class Resume(ModalScreen[bool]):
 
 
 def _line(one: Checkpoint) -> Text:
-    parts = [_("step {step}").format(step=one.step), one.path.name]
+    parts = [_("step {step}").format(step=one.step)]
+    parts += [] if one.complete else [_("half written: cannot be used")]
+    parts += [one.path.name]
     parts += [f"loss {one.loss:.4g}"] if one.loss is not None else []
     parts += [size(one.bytes)]
-    parts += [] if one.complete else [_("half written: cannot be used")]
     return Text("   ".join(parts), no_wrap=True, overflow="ellipsis")
 
 

@@ -1,0 +1,217 @@
+"""What becomes of runs in the Train pane: launched with changes, queued, resumed, noted, thrown."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine import effective_batch, files
+from engine.config.text.source import ConfigSource
+from engine.effective_batch import Batch
+from engine.machine import gpu
+from engine.machine.gpu import Gpu, Gpus
+from engine.run import control, history, notes, state
+from engine.run.folder import RunFolder
+from engine.run.state import Order, Wait
+from engine.workspace import Workspace
+from tests.support.run_files import write_run
+from tests.support.train_pane import Screen, config, opened
+from tui.panes.train.asked import remembered
+from tui.panes.train.node_lines import folded
+
+CONFIG = """\
+batch_size = 2
+accumulative_counts = 16
+lr = 2e-4
+max_epochs = 3
+train_dataloader = dict(batch_size=batch_size)
+optim_wrapper = dict(accumulative_counts=accumulative_counts, optimizer=dict(lr=lr))
+train_cfg = dict(max_epochs=max_epochs)
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    made = Workspace(tmp_path)
+    made.remember(tab="train")
+    config(made)
+    (made.configs / "assistant.py").write_text(CONFIG)
+    return made
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = [Gpu(index, "H100", 0, 80_000_000_000, 0, 30, 70.0, []) for index in range(2)]
+    monkeypatch.setattr(gpu, "read", lambda visible=None: Gpus(cards))
+
+
+def frozen(workspace: Workspace, run: Path) -> None:
+    """A run of `write_run` gets the config that it froze."""
+    files.private_folder(run / "config")
+    (run / "config" / "assistant.py").write_text(CONFIG)
+
+
+async def test_the_effective_batch_is_kept_on_a_key(workspace: Workspace, two_gpus: None) -> None:
+    async with opened(workspace, (140, 45)) as screen:
+        await screen.press("l")
+        await screen.shows("1 GPU × batch 2 × accumulation 16 = 32")
+        await screen.press("tab", "a")  # all GPUs
+        await screen.shows("2 GPUs × batch 2 × accumulation 16 = 64, before it was 32.", "^G")
+        await screen.press("ctrl+g")
+        await screen.shows(
+            "2 GPUs × batch 2 × accumulation 8 = 32, as before with 32 on one",
+            "accumulative_counts 16 → 8",
+        )
+    assert (workspace.configs / "assistant.py").read_text() == CONFIG, "the file stays as it is"
+
+
+async def test_the_line_of_each_node_is_shown_and_copied(
+    workspace: Workspace, two_gpus: None
+) -> None:
+    async with opened(workspace, (140, 45)) as screen:
+        await screen.press("l")
+        await screen.shows("several, by hand")
+        await screen.press("tab", "tab", "tab", "tab", "right")
+        await screen.shows("[several, by hand]", "nodes        2", "--nnodes 2")
+        await screen.press("ctrl+l")
+        await screen.shows("node 1", "node 2", "--node-rank 0", "--node-rank 1")
+        await screen.press("2")
+        await screen.shows("The line of node 2 is copied.")
+        assert "--node-rank 1" in screen.pilot.app.clipboard
+
+
+def test_a_folded_line_is_the_same_to_a_shell() -> None:
+    line = "cd '/a b' && A='x  y' python -m x --text 'it'\"'\"'s' " + "word " * 30
+    lines = list(folded(line.strip(), 40))
+    assert len(lines) > 4 and all(one.endswith(" \\") for one in lines[:-1])
+    assert " ".join(one.removesuffix(" \\") for one in lines) == line.strip()
+
+
+async def test_a_setting_is_changed_for_one_run_and_the_launch_remembered(
+    workspace: Workspace,
+) -> None:
+    async with opened(workspace, (140, 45)) as screen:
+        await screen.press("l")
+        await screen.shows("engine.train.entry")
+        await screen.press("ctrl+s")
+        await screen.shows("Settings for this run", "max_epochs")
+        await change(screen, "max_epochs", "5")
+        await screen.press("escape")
+        await screen.shows("max_epochs 3 → 5")
+        await screen.until(lambda text: "preflight:" not in text)
+        await screen.press("enter", "enter")
+        await screen.until(lambda text: "assistant-01" in text and "Launch a run" not in text)
+        run = RunFolder(workspace.runs / "assistant-01")
+        if run.state.living:
+            control.kill(run)
+    record = run.record
+    assert record is not None and record.source == str(workspace.configs / "assistant.py")
+    assert run.config is not None and "max_epochs = 5" in run.config.read_text()
+    assert record.source_hash and record.source_hash != record.config_hash
+    assert remembered(workspace).launcher == "local" and remembered(workspace).text == ""
+
+
+async def change(screen: Screen, name: str, value: str) -> None:
+    """Change a setting in the form."""
+    from tui.panes.config.form import Form
+
+    form = screen.pilot.app.screen.query_one(Form)
+    await screen.until(lambda _text: form.fields.go_to(name))
+    await screen.press("enter", "ctrl+u", *value, "enter")
+    await screen.until(lambda _text: not form.editing)
+
+
+async def test_resume_chooses_a_checkpoint_and_tells_the_differences(workspace: Workspace) -> None:
+    run = write_run(workspace, "assistant-01", "stopped", step=60, saved=(20, 40))
+    frozen(workspace, run)
+    (run / "iter_60.pth").write_bytes(b"PK half of it")
+    async with opened(workspace) as screen:
+        await screen.shows("stopped 60/100")
+        await screen.press("R")
+        await screen.shows("half written: cannot be used", "after step 40", "20 steps are trained")
+        await screen.press("down")
+        await screen.shows("after step 20 of 100", "iter_40.pth")
+        await screen.press("e")
+        await screen.shows("Settings for this run", "max_epochs")
+        await change(screen, "lr", "1e-4")
+        await screen.press("escape")
+        await screen.shows("! ", "2e-4 → 1e-4", "From the next step on")
+        await screen.press("escape")
+        await screen.hides("Go on with")
+    assert RunFolder(run).state.state == "stopped"
+
+
+async def test_the_queue_is_shown_and_moved(workspace: Workspace) -> None:
+    now = time.time()
+    first = write_run(workspace, "first", "training", step=3, created=now - 30)
+    for at, name in enumerate(("second", "third")):
+        run = write_run(workspace, name, "queued", created=now - 20 + at)
+        wait = Wait(after=str(first), place=float(at))
+        order = Order([], {}, [], str(workspace.root), [], wait=wait)
+        files.write_json(run / state.ORDER, order)
+    async with opened(workspace) as screen:
+        await screen.shows("third", "queued: after first")
+        await screen.press("j", "k")
+        await screen.shows("^↑ ^↓  move")
+        await screen.press("ctrl+up")
+        await screen.shows("third starts earlier.")
+        await screen.press("enter")
+        await screen.shows("It waits: after first.")
+    order = msgspec.json.decode((workspace.runs / "third" / state.ORDER).read_bytes(), type=Order)
+    assert order.wait is not None and order.wait.place < 0
+
+
+async def test_a_run_is_renamed_noted_thrown_and_taken_back(workspace: Workspace) -> None:
+    now = time.time()
+    run = write_run(workspace, "old", "finished", step=5, created=now)
+    write_run(workspace, "other", "finished", step=5, created=now - 10)
+    async with opened(workspace) as screen:
+        await screen.shows("✓ old  finished")
+        await screen.press("h", *"tags", "enter")
+        await screen.shows("In a search")
+        await screen.press(*"best", "enter")
+        await screen.shows("#best")
+        assert notes.read(run).tags == ["best"]
+        await screen.press("s", *"#best", "enter")
+        text = await screen.shows("1/2  ·  search: #best")
+        assert "other" not in text
+        await screen.press("s", "ctrl+u", "enter")
+        await screen.shows("other")
+        await screen.press("h", *"trash", "enter")
+        await screen.shows("Put old into the trash?", "checkpoints and all")
+        await screen.press("y")
+        await screen.shows("✓ other  finished")
+        assert [one.name for one in history.trashed(workspace)] == ["old"]
+        await screen.press("h", *"take a run back", "enter")
+        await screen.shows("Enter takes a run back.", "empty the trash")
+        await screen.press("enter")
+        await screen.shows("✓ old  finished")
+    assert RunFolder(run).state.state == "finished"
+
+
+async def test_a_run_is_launched_again_with_its_own_config(workspace: Workspace) -> None:
+    run = write_run(workspace, "assistant-01", "finished", step=5)
+    frozen(workspace, run)
+    async with opened(workspace, (140, 45)) as screen:
+        await screen.shows("✓ assistant-01  finished")
+        await screen.press("L")
+        await screen.shows("runs/assistant-01/config/assistant.py", "assistant-02")
+
+
+def test_accumulation_makes_up_for_processes() -> None:
+    one = Batch(2, 16, 1)
+    assert Batch(2, 16, 4).like(one).accumulation == 4
+    assert Batch(2, 16, 3).like(one).effective == 30  # the nearest there is
+    assert Batch(64, 1, 2).like(one).accumulation == 1  # cannot be kept
+    shared = ConfigSource(
+        "sequence_parallel_size = 2\nb = 1\n"
+        + CONFIG.replace("lr = 2e-4", "accumulative_counts *= sequence_parallel_size\nlr = 2e-4")
+    )
+    before = effective_batch.read(shared, 2)
+    assert before == Batch(2, 32, 2, 2) and before.effective == 64
+    effective_batch.accumulate(shared, 8)
+    assert "accumulative_counts = 4\n" in shared.text
+    assert effective_batch.read(ConfigSource("x = 1\n"), 1) is None
