@@ -1,4 +1,4 @@
-"""Write a LoRA adapter with random weights for a model. Run as a program: MODEL OUT."""
+"""Write a LoRA adapter with random weights for a model. Run as a program: MODEL OUT [SEED]."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def main() -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
-    torch.manual_seed(1)
+    torch.manual_seed(int(sys.argv[3]) if len(sys.argv) > 3 else 1)
     config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(model, config)
     with torch.no_grad():

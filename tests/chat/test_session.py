@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,24 +10,9 @@ import pytest
 from engine.chat.session import Answer, ChatSession, ModelSpec, Sampling, Token
 from engine.errors import Failed, Problem
 from engine.settings import Settings
-from tests.chat.conftest import HERE
+from tests.chat.asking import ask, chatml, transformers_says
 
 QUESTIONS = ["Who are you?", "你是谁？", "Write {a} poem about the sea."]
-
-
-def ask(
-    session: ChatSession, slot: str, question: str | list[dict[str, str]], **sampling: float
-) -> tuple[list[str], Answer]:
-    """The pieces as they came, and the answer."""
-    messages = question if isinstance(question, list) else [{"role": "user", "content": question}]
-    *tokens, answer = session.generate(slot, messages, Sampling(**sampling))  # type: ignore[arg-type]
-    assert isinstance(answer, Answer) and all(isinstance(one, Token) for one in tokens)
-    return [one.text for one in tokens if isinstance(one, Token)], answer
-
-
-def chatml(question: str, system: str = "") -> str:
-    head = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
-    return f"{head}<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
 
 @pytest.mark.parametrize("slot", ["A", "B"])
@@ -43,13 +26,8 @@ def test_greedy_answers_equal_those_of_transformers(
         "texts": [chatml(question, system) for question in QUESTIONS],
         "tokens": 40,
     }
-    said = subprocess.run(
-        [sys.executable, HERE / "transformers_says.py", json.dumps(order)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    expected = json.loads(said.stdout)
+    [said] = transformers_says([order])
+    expected = [one["answer"] for one in said]
     for question, wanted in zip(QUESTIONS, expected, strict=True):
         pieces, answer = ask(session, slot, question, max_new_tokens=40)
         assert answer.text == wanted

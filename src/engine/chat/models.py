@@ -11,6 +11,7 @@ from typing import Any
 from engine.chat.prompt import Prompter
 from engine.errors import Failed
 from engine.i18n import _
+from engine.worker.model_code import cache_max_length
 
 
 class Base:
@@ -215,6 +216,8 @@ def _load(folder: Path, device: str, dtype: Any, bits: int, trust: bool) -> Any:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=compute,
         )
+    if trust:
+        cache_max_length()
     model: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
     return model.eval()
 

@@ -15,6 +15,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from engine.worker.model_code import cache_max_length
 from engine.worker.serve import Cancelled, Emit, serve
 
 
@@ -69,6 +70,8 @@ def _load(path: str, trust: bool) -> tuple[Any, torch.dtype]:
     in another order, differed by 1.2 in a logit of a model that merged right.)
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if trust:
+        cache_max_length()
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype="auto", trust_remote_code=trust, low_cpu_mem_usage=True
     )

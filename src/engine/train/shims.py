@@ -10,6 +10,8 @@ import functools
 import importlib
 from typing import Any
 
+from engine.worker.model_code import cache_max_length
+
 
 def apply() -> None:
     """Apply every shim; call it once, before xtuner is imported."""
@@ -69,25 +71,6 @@ def load_own_checkpoints() -> None:
         return original(*args, weights_only=bool(weights_only), **options)
 
     torch.load = load
-
-
-def cache_max_length() -> None:
-    """Give caches the method that InternLM2's own modelling code asks for.
-
-    transformers renamed ``Cache.get_max_length``; without it the first
-    generation during training ends the run.
-    """
-    from transformers.cache_utils import Cache
-
-    if hasattr(Cache, "get_max_length"):
-        return
-
-    def get_max_length(cache: Any) -> int | None:
-        length = cache.get_max_cache_shape()
-        # -1 is today's word for "no limit", None was the old one.
-        return length if length is not None and length > 0 else None
-
-    Cache.get_max_length = get_max_length
 
 
 def deepspeed_without_onebit() -> None:

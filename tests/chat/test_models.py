@@ -1,0 +1,183 @@
+"""Kinds of models, weights that are shared, prompts that are cut, chances: against transformers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.chat.session import ChatSession, ModelSpec
+from engine.errors import Problem
+from engine.settings import Settings
+from tests.chat.asking import HERE, ask, chatml, transformers_says
+
+QUESTIONS = ["Who are you?", "你是谁？"]
+TOKENS = 24
+
+
+@pytest.fixture(scope="module")
+def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny model of each kind."""
+    tiny = HERE.parent / "support/tiny.py"
+    found = {"llama": tiny_model}
+    for kind in ("qwen2", "internlm2"):
+        found[kind] = tmp_path_factory.mktemp("models") / kind
+        subprocess.run([sys.executable, tiny, found[kind], kind], check=True)
+    return found
+
+
+@pytest.fixture(scope="module")
+def second(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another adapter of the tiny model."""
+    folder = tmp_path_factory.mktemp("adapters") / "second"
+    program = HERE / "make_adapter.py"
+    subprocess.run([sys.executable, program, tiny_model, folder, "2"], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def said(models: dict[str, Path], adapter: Path, second: Path) -> dict[str, list[dict[str, Any]]]:
+    """What transformers answers: each kind of model, and the adapters on the first."""
+    texts = [chatml(question) for question in QUESTIONS]
+    orders: dict[str, dict[str, Any]] = {
+        kind: {"model": str(path), "texts": texts, "tokens": TOKENS, "trust": kind == "internlm2"}
+        for kind, path in models.items()
+    }
+    for name, folder in (("adapter", adapter), ("second", second)):
+        orders[name] = {**orders["llama"], "adapter": str(folder)}
+    return dict(zip(orders, transformers_says(list(orders.values())), strict=True))
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[ChatSession]:
+    with ChatSession(Settings(threads=1)) as opened:
+        yield opened
+
+
+def answers(session: ChatSession, slot: str) -> list[str]:
+    return [ask(session, slot, question, max_new_tokens=TOKENS)[1].text for question in QUESTIONS]
+
+
+def wanted(said: dict[str, list[dict[str, Any]]], name: str) -> list[str]:
+    return [one["answer"] for one in said[name]]
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "internlm2"])
+def test_each_kind_answers_as_in_transformers(
+    session: ChatSession,
+    models: dict[str, Path],
+    said: dict[str, list[dict[str, Any]]],
+    kind: str,
+) -> None:
+    spec = ModelSpec(str(models[kind]), trust=True)
+    assert session.load("A", spec).template == "tokenizer"
+    assert answers(session, "A") == wanted(said, kind)
+    session.unload("A")
+
+
+def test_slots_on_one_base_share_it_and_answer_as_alone(
+    session: ChatSession,
+    models: dict[str, Path],
+    adapter: Path,
+    second: Path,
+    said: dict[str, list[dict[str, Any]]],
+) -> None:
+    base = str(models["llama"])
+    session.load("A", ModelSpec(base))
+    first = session.load("B", ModelSpec(base, adapter=str(adapter), system=""))
+    other = session.load("C", ModelSpec(base, adapter=str(second)))
+    assert (first.shared, other.shared) == (["A"], ["A", "B"])
+    for _round in range(2):  # switching back and forth leaves nothing behind
+        assert answers(session, "A") == wanted(said, "llama")
+        assert answers(session, "B") == wanted(said, "adapter")
+        assert answers(session, "C") == wanted(said, "second")
+    for slot in "ABC":
+        session.unload(slot)
+
+
+def test_an_adapter_alone_goes_into_the_weights_and_comes_out_without_a_trace(
+    session: ChatSession,
+    models: dict[str, Path],
+    adapter: Path,
+    said: dict[str, list[dict[str, Any]]],
+) -> None:
+    base = str(models["llama"])
+    alone = session.load("A", ModelSpec(base, adapter=str(adapter), system=""))
+    assert alone.shared == []
+    assert answers(session, "A") == wanted(said, "adapter")
+    assert session.load("B", ModelSpec(base)).shared == ["A"]
+    assert answers(session, "B") == wanted(said, "llama")
+    assert answers(session, "A") == wanted(said, "adapter")
+    session.unload("A")
+    session.unload("B")
+
+
+def test_chances_are_those_of_the_logits(
+    session: ChatSession, models: dict[str, Path], said: dict[str, list[dict[str, Any]]]
+) -> None:
+    session.load("A", ModelSpec(str(models["llama"])))
+    _pieces, answer = ask(session, "A", QUESTIONS[0], max_new_tokens=TOKENS, chances=4)
+    likely = said["llama"][0]["likely"]
+    assert [one.p for one in answer.chances] == pytest.approx(likely, abs=1e-5)
+    for one in answer.chances:
+        assert len(one.others) == 4
+        assert one.others[0][0] == one.token, "greedy takes the best"
+        assert [p for _token, p in one.others] == sorted((p for _t, p in one.others), reverse=True)
+    assert len(answer.chances) == answer.tokens
+
+
+def test_the_oldest_questions_go_first_and_the_system_text_stays(
+    session: ChatSession, models: dict[str, Path]
+) -> None:
+    context = session.load("A", ModelSpec(str(models["llama"]))).context
+    assert context == 1024
+    talk = [{"role": "system", "content": "Be kind."}]
+    for number in range(12):
+        talk += [
+            {"role": "user", "content": f"{number}: " + "e" * 60},
+            {"role": "assistant", "content": "a" * 60},
+        ]
+    talk.append({"role": "user", "content": "last"})
+    _pieces, answer = ask(session, "A", talk, max_new_tokens=200)
+    prompt = session.prompt("A", talk, max_new_tokens=200)
+    assert prompt is not None
+    assert prompt.dropped == answer.dropped > 0 and prompt.dropped % 2 == 0
+    assert (prompt.text, len(prompt.ids)) == (answer.prompt, answer.prompt_tokens)
+    assert len(prompt.ids) == len(prompt.tokens) <= context - 200
+    assert prompt.text.startswith("<|im_start|>system\nBe kind.")
+    kept = prompt.dropped // 2
+    assert f"{kept}: eee" in prompt.text and f"{kept - 1}: eee" not in prompt.text
+    assert prompt.text.endswith(chatml("last"))
+    _pieces, short = ask(session, "A", talk[-3:], max_new_tokens=8)
+    assert short.dropped == 0
+
+
+def test_templates_that_agree_and_that_do_not(
+    session: ChatSession, models: dict[str, Path]
+) -> None:
+    base = str(models["llama"])
+    agreeing = session.load("A", ModelSpec(base, template="qwen_chat")).parity
+    assert agreeing is not None and agreeing.agree
+    assert agreeing.trained == agreeing.tokenizer
+    other = session.load("A", ModelSpec(base, template="zephyr")).parity
+    assert other is not None and not other.agree
+    assert "<|user|>" in other.trained and "<|im_start|>" in other.tokenizer
+    assert session.load("A", ModelSpec(base)).parity is None, "there is only the tokenizer's"
+
+
+def test_quantized_in_four_bits(session: ChatSession, models: dict[str, Path]) -> None:
+    loaded = session.load("D", ModelSpec(str(models["llama"]), bits=4))
+    assert loaded.dtype == "4-bit" and loaded.shared == []
+    assert ask(session, "D", QUESTIONS[0], max_new_tokens=5)[1].tokens == 5
+    session.unload("D")
+
+
+def test_code_that_a_model_brings_needs_a_word(
+    session: ChatSession, models: dict[str, Path]
+) -> None:
+    with pytest.raises(Problem, match="--trust-remote-code"):
+        session.load("A", ModelSpec(str(models["internlm2"])))
