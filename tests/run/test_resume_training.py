@@ -44,11 +44,19 @@ def begin(folder: Path, model: Path, deepspeed: str) -> RunFolder:
 
 
 def wait_for_step(run: RunFolder, step: int) -> None:
+    """Wait for a step of the present start; those of an earlier one may be further."""
     end = time.monotonic() + 240
-    while run.progress().step < step:
+    while not _made(run, step):
         assert run.state.living, run.log.read_text(errors="replace")[-3000:]
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def _made(run: RunFolder, step: int) -> bool:
+    started = run.state.started or time.time()
+    scalars = run.path.glob("*/vis_data/scalars.json")
+    fresh = [file for file in scalars if file.stat().st_mtime > started]
+    return any(f'"step": {step}}}' in file.read_text() for file in fresh)
 
 
 def finish(run: RunFolder) -> None:

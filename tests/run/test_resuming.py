@@ -87,9 +87,6 @@ def test_each_setting_has_its_effect(run: RunFolder, key: str, value: str, effec
     [one] = found.differences
     name = key.replace("lora__", "model.lora.").replace("__", ".")
     assert one.name.startswith(name) and one.effect == effect
-        key.replace("lora__", "model.lora.").replace("__", "."),
-        effect,
-    )
     assert bool(found.refused) == (effect == "refused")
     if effect == "refused":
         with pytest.raises(Problem, match="cannot go on like this"):
