@@ -16,7 +16,7 @@ from engine.run.log_sieve import Sieve, Test
 
 _QUIET = 0.5
 """Seconds between two looks at a log to which nothing is added."""
-_BUSY = 2.0
+_BUSY = 3.0
 """Seconds from new lines to the next look: each redraws the view, over a slow line at times."""
 _TURN = 0.03
 """Seconds that are worked at a stretch."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 from textual import events
+from textual.geometry import Region
 from textual.widgets import Static
 
 from engine.i18n import _
@@ -17,6 +18,8 @@ from engine.text import duration, one_line, size
 from tui.widgets.gauge import bar
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from engine.machine.gpu import Gpu
     from engine.run.folder import RunSummary
     from tui.watch import Sight
@@ -42,10 +45,13 @@ class Line(Static):
 
     DEFAULT_CSS = "Line { height: 1; width: 1fr; }"
 
+    _changed: Region | None = None
+
     def __init__(self, id: str | None = None, classes: str | None = None) -> None:
         super().__init__("", id=id, classes=classes, markup=False)
         self._said: tuple[str, str] = ("", "")
         self._parts = (Text(), Text())
+        self._drawn = Text()
 
     def say(self, left: Text | str, right: Text | str = "") -> None:
         """Show `left`, and `right` at the far end; what does not fit is cut from `left`."""
@@ -61,11 +67,43 @@ class Line(Static):
         gap = 1 if right else 0
         room = max(self.size.width - right.cell_len - gap, 0)
         left.truncate(room, overflow="ellipsis", pad=True)
-        self.update(Text.assemble(left, " " * gap, right), layout=False)
+        new, old = Text.assemble(left, " " * gap, right), self._drawn
+        self._drawn = new
+        # A figure has changed, as a rule: what is beside it need not cross the line again.
+        self._changed = _difference(old, new) if old.spans == new.spans else None
+        self.update(new, layout=False)
+        self._changed = None
+
+    def refresh(
+        self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False
+    ) -> Self:
+        """Draw again; while the text is changed, only where it differs."""
+        if self._changed is not None and not regions and not layout:
+            regions = (self._changed,)
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def on_resize(self, _event: events.Resize) -> None:
         """The far end has moved."""
         self._draw()
+
+
+def _difference(old: Text, new: Text) -> Region | None:
+    """The cells in which two lines of one width differ; None when they are of different width."""
+    before, after = old.plain, new.plain
+    if cell_len(before) != cell_len(after) or before == after:
+        return None
+    start = _shared(before, after)
+    old_rest, new_rest = before[start:], after[start:]
+    same = _shared(old_rest[::-1], new_rest[::-1])
+    width = cell_len(new_rest[: len(new_rest) - same])
+    # A wide character's half may have changed: one cell more.
+    return Region(cell_len(after[:start]), 0, width + 1, 1)
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters they begin with in common."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def machine_line(sight: Sight, width: int) -> Text:
@@ -74,7 +112,7 @@ def machine_line(sight: Sight, width: int) -> Text:
         host = sight.host
         return Text.assemble(
             (_("no GPU"), "dim"),
-            f"  CPU {host.cpu:3.0f}%  ",
+            f"  CPU {5 * round(host.cpu / 5):3d}%  ",  # in steps: no host stands still
             _("memory"),
             f" {bar(host.memory_used, host.memory_total, 6)} ",
             f"{size(host.memory_used)}/{size(host.memory_total)} ",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from tui.widgets.gauge import GaugeLine
 from tui.widgets.strips import Line
 
 _GAUGES = 4
+_REDRAWN = 4.0
+"""Seconds from one drawing of a growing curve to the next."""
 
 SEEN_KEYS: list[BindingType] = [
     Binding("m", "see('metric')", N_("curve"), id="train.metric"),
@@ -77,7 +80,9 @@ class RunDetail(Reporting, Vertical):
         self._user = getpass.getuser()
         self._folder = ""
         self._metric = "loss"
-        self._drawn: tuple[object, ...] = ()
+        self._what: tuple[str, list[str]] = ("", [])
+        self._seen: list[Curve] = []
+        self._drawn_at = 0.0
         self._curves: dict[str, Curve] = {}
         self._names: list[tuple[str, str]] = []
 
@@ -181,10 +186,17 @@ class RunDetail(Reporting, Vertical):
 
     def _draw_chart(self) -> None:
         lines = self._lines()
-        drawn = (self._metric, *((name, id(curve)) for name, curve in lines))
-        if drawn != self._drawn:
-            self._drawn = drawn
-            self.query_one(Chart).show(series(lines, self._metric))
+        what, curves = (
+            (self._metric, [name for name, _curve in lines]),
+            [one for _name, one in lines],
+        )
+        now = time.monotonic()
+        # Another run or quantity at once; a step more once the last drawing is a while ago,
+        # for each costs a kilobyte.
+        if what == self._what and (curves == self._seen or now - self._drawn_at < _REDRAWN):
+            return
+        self._what, self._seen, self._drawn_at = what, curves, now
+        self.query_one(Chart).show(series(lines, self._metric))
 
     def _gauge(self, lines: Sequence[str]) -> None:
         for number, line in enumerate(self.query(GaugeLine)):
