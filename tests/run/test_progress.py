@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.run import checkpoints, progress
+from engine.run import checkpoints, history_cache, progress
 from engine.run.folder import RunFolder, is_run, list_runs
 from engine.run.log import LogFollower
 from engine.workspace import Workspace
@@ -153,3 +153,26 @@ def test_half_written_checkpoints_are_told_apart(tmp_path: Path) -> None:
         (10, "deepspeed", False),
         (12, "deepspeed", True),
     ]
+
+
+def test_a_long_history_is_kept_and_believed_only_while_it_is_true(tmp_path: Path) -> None:
+    file = scalars(tmp_path, "20260101_000000")
+    text = "".join(line(n, grad_norm=math.nan if n == 7 else 1.0) + "\n" for n in range(1, 6001))
+    file.write_text(text)
+    progress.read(tmp_path)
+    assert not (tmp_path / "metrics").exists(), "a work dir of plain XTuner is only looked at"
+    (tmp_path / "run.json").touch()
+    first = progress.read(tmp_path)
+    kept = tmp_path / history_cache.NAME
+    assert kept.stat().st_mode & 0o777 == 0o600
+    with file.open("a") as more:
+        more.write(line(6001) + "\n")
+    again = progress.read(tmp_path)
+    assert list(again.history.step) == [*first.history.step, 6001]
+    assert again.history["loss"][:6000] == first.history["loss"]
+    assert math.isnan(again.history["grad_norm"][6]) and again.history.named >= {"loss", "lr"}
+    # Another run's points in the same place, and a cache that is cut short.
+    file.write_text(text.replace('"lr": 0.0001', '"lr": 0.0002'))
+    assert progress.read(tmp_path).lr == 2e-4
+    kept.write_bytes(kept.read_bytes()[:5000])
+    assert len(progress.read(tmp_path).history) == 6000

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from engine.run import state
+from engine.run import history_cache, state
 from engine.run.state import Facts
 
 _START = re.compile(r"\d{8}_\d{6}")
@@ -118,13 +118,21 @@ class Follower:
         self.history = History()
         self._but = but
         self._offsets: dict[Path, int] = {}
+        self._kept: int | None = None  # points in the cache; None before the first look
         self._steps: int | None = None
         self._facts_seen = 0
 
     def update(self) -> Progress:
         """Read on, and return where the run stands."""
+        if self._kept is None:
+            self._offsets = {} if self._but else history_cache.load(self.folder, self.history)
+            self._kept = len(self.history)
         for scalars in self._files():
             self._read(scalars)
+        if len(self.history) > max(history_cache.LEAST, self._kept * 1.2):
+            self._kept = len(self.history)
+            if not self._but and (self.folder / state.RECORD).exists():  # in nobody else's folder
+                history_cache.save(self.folder, self.history, self._offsets)
         return self._progress()
 
     def _files(self) -> list[Path]:
