@@ -72,11 +72,14 @@ _chunk = msgspec.json.Decoder(_Chunk)
 class Endpoint:
     """A served model, ready to be asked."""
 
-    def __init__(self, client: httpx.Client, model: str, shown: str, loaded: Loaded) -> None:
+    def __init__(
+        self, client: httpx.Client, model: str, shown: str, loaded: Loaded, served: Sequence[str]
+    ) -> None:
         self.loaded = loaded
         self.model = model
         self._client = client
         self._shown = shown
+        self._served = served
         self._response: httpx.Response | None = None
         self._stopped = threading.Event()
 
@@ -128,6 +131,9 @@ class Endpoint:
         raise self._failed(_said(response))
 
     def _failed(self, why: str) -> Failed:
+        # Not asked before: some servers answer for more models than they list.
+        if self._served and self.model not in self._served:
+            why += " " + _("It lists: {names}.").format(names=", ".join(self._served))
         return Failed(
             _("{address} gave no answer").format(address=self._shown),
             why,
@@ -187,8 +193,7 @@ class _Growing:
 def connect(spec: ModelSpec, settings: Settings) -> Endpoint:
     """Reach the server that `spec.model` names and choose one of its models.
 
-    Raises `Problem` for an address that cannot be or a model that it does not
-    serve, `Failed` when it does not answer.
+    Raises `Failed` when it does not answer, `Problem` when it serves nothing.
     """
     started = time.monotonic()
     address, _sep, wanted = spec.model.partition("#")
@@ -197,16 +202,11 @@ def connect(spec: ModelSpec, settings: Settings) -> Endpoint:
         client = _client(address, settings)
         response = client.get("models")
         served = _served(response) if response.is_success else None
-    except (errors.HTTPError, errors.InvalidURL) as error:
+    except (errors.HTTPError, errors.InvalidURL, ValueError) as error:
         raise _unreachable(address, str(error) or type(error).__name__) from error
     if served is None and not wanted:
         # Some servers answer questions, but do not list what they have.
         raise _unreachable(address, _said(response))
-    if served is not None and wanted and wanted not in served:
-        raise Problem(
-            _("{address} does not serve {model}").format(address=address, model=wanted),
-            _("It serves: {names}.").format(names=", ".join(served) or "-"),
-        )
     if not wanted and not served:
         raise Problem(_("{address} serves no model").format(address=address))
     model = wanted or (served or [""])[0]
@@ -218,7 +218,7 @@ def connect(spec: ModelSpec, settings: Settings) -> Endpoint:
         seconds=round(time.monotonic() - started, 3),
         context=None,
     )
-    return Endpoint(client, model, address, loaded)
+    return Endpoint(client, model, address, loaded, served or [])
 
 
 def _served(response: httpx.Response) -> list[str] | None:
