@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import statistics
 import zipfile
 from pathlib import Path
 
@@ -98,6 +99,21 @@ def test_a_pause_does_not_move_the_eta(tmp_path: Path) -> None:
     (tmp_path / "trainer.json").write_text('{"first": 0, "steps": 110, "started": 0}')
     at = progress.read(tmp_path)
     assert at.steps == 110 and at.eta == pytest.approx(50)
+
+
+@pytest.mark.parametrize("name", ["lora", "lora-zero2"])
+def test_the_eta_of_real_runs(name: str) -> None:
+    """Told at any step from the twelfth on, it is right within 5 % as a rule."""
+    whole = progress.read(RUNS / name).history
+    errors = []
+    for at in range(12, len(whole) - 5):
+        seen = progress.History()
+        seen.step = whole.step[:at]
+        seen.values = {field: whole[field][:at] for field in progress.FIELDS}
+        pace = progress._pace(seen)
+        assert pace is not None
+        errors.append(abs((len(whole) - at) * pace / sum(whole["time"][at:]) - 1))
+    assert statistics.median(errors) < 0.05
 
 
 def test_tokens_per_second(tmp_path: Path) -> None:
