@@ -24,15 +24,17 @@ import time
 from pathlib import Path
 
 import psutil
+
 from terminal import Pty
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.support import run_files, tiny_config  # noqa: E402
+
 from engine.run import control, launch  # noqa: E402
 from engine.settings import Settings  # noqa: E402
 from engine.workspace import Workspace  # noqa: E402
-from tests.support import run_files, tiny_config  # noqa: E402
 
 WARM = 10
 """Steps at the start that do not count."""
@@ -141,6 +143,7 @@ class Writer(threading.Thread):
         self.over = threading.Event()
 
     def run(self) -> None:
+        """Write until it is over."""
         at, number, began = 1000, 0, time.perf_counter()
         while not self.over.wait(0.02 if self.rate else 1.0):
             if not self.rate:
@@ -167,8 +170,8 @@ def _watched(runs: int, size: tuple[int, int], rate: int) -> None:
     env = {"XDG_CONFIG_HOME": str(folder / "config"), "XDG_CACHE_HOME": str(folder / "cache")}
     app = Pty([sys.executable, "-m", "tui", str(folder)], *size, **env)
     app.read(4.0)
-    app.write(b"\x1bOR")  # F3: Train
-    app.read(3.0)
+    app.write(b"\x1bOS")  # F4: Train
+    app.until("训练-0".encode())
     writer = Writer(made, rate)
     writer.start()
     app.read(3.0)
