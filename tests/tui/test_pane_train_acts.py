@@ -20,6 +20,7 @@ from engine.workspace import Workspace
 from tests.support.run_files import write_run
 from tests.support.train_pane import Screen, config, opened
 from tui.panes.train.asked import remembered
+from tui.panes.train.launch_words import memory_line
 from tui.panes.train.node_lines import folded
 
 CONFIG = """\
@@ -199,6 +200,16 @@ async def test_a_run_is_launched_again_with_its_own_config(workspace: Workspace)
         await screen.shows("✓ assistant-01  finished")
         await screen.press("L")
         await screen.shows("runs/assistant-01/config/assistant.py", "assistant-02")
+
+
+def test_memory_is_told_against_each_gpu_chosen() -> None:
+    cards = [
+        Gpu(index, "H100", used, 80_000_000_000, 0, 30, 70.0, [])
+        for index, used in enumerate((0, 70_000_000_000))
+    ]
+    said = memory_line(14_000_000_000, cards)
+    assert "needs ≈ 14.0 GB on each GPU   ! GPU1 has 10.0 GB free of 80.0 GB" in said.plain
+    assert said.plain.endswith("✓ GPU0 has 80.0 GB free of 80.0 GB")
 
 
 def test_accumulation_makes_up_for_processes() -> None:

@@ -92,7 +92,7 @@ class Launch(ModalScreen["Launched | Asked"]):
             yield Static("", id="check", markup=False)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
             yield Static(
-                _("Enter launch  Tab next  ^O config  ^S settings  ^Y copy command  Esc back"),
+                _("Enter launch  Tab next  ^O config  ^S settings  ^Y copy  Esc back"),
                 classes="dialog-keys",
                 markup=False,
             )

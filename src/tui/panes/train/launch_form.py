@@ -81,7 +81,7 @@ class LaunchForm(ScrollableContainer, can_focus=False):
         stages = [("", _("none")), *((stage, stage.replace("_", " ")) for stage in program.STAGES)]
         needs = [("success", _("only if that succeeds")), ("end", _("in any case"))]
         yield _row(_("config"), _field(asked.config, "config"))
-        yield _row(_("settings"), Static(changes_line([]), id="changes", markup=False))
+        yield _row(_("settings"), Static(changes_line([], "^S"), id="changes", markup=False))
         yield _row(_("name"), _field(asked.name, "name"))
         yield _row(_("GPUs"), GpuList(), Static("", id="no-gpu", markup=False), id="gpu-row")
         yield _row("ZeRO stage", ChoiceLine(stages, asked.deepspeed, id="deepspeed"))
@@ -144,7 +144,7 @@ class LaunchForm(ScrollableContainer, can_focus=False):
         self.query_one("#processes", Input).placeholder = each.format(count=made.plan.processes)
         self.query_one("#nodes", Input).placeholder = str(made.plan.nodes)
         self.query_one("#slurm", Input).placeholder = _("as the settings say")
-        self.query_one("#changes", Static).update(changes_line(made.changes))
+        self.query_one("#changes", Static).update(changes_line(made.changes, "^S"))
 
     def fold(self) -> None:
         """Show the rows that mean something now."""

@@ -56,10 +56,11 @@ def _formula(batch: Batch, on_gpus: bool) -> str:
     )
 
 
-def changes_line(changes: Sequence[Change]) -> Text:
-    """Which settings the run will have that the file does not."""
+def changes_line(changes: Sequence[Change], key: str = "") -> Text:
+    """Which settings the run will have that the file does not; with none, `key` changes some."""
     if not changes:
-        return Text(_("as in the file      ^S  change some for this run"), "dim")
+        hint = "      " + _("{key}  change some for this run").format(key=key) if key else ""
+        return Text(_("as in the file") + hint, "dim")
     named = [f"{one_line(one.name)} {one.before} → {one.after}" for one in changes[:_CHANGES]]
     more = len(changes) - len(named)
     line = "  ·  ".join(one_line(one) for one in named) + (f"  (+{more})" if more else "")

@@ -48,6 +48,7 @@ class Run:
     ours: bool
     """Whether we started it; a work dir of plain XTuner can only be looked at."""
     config_hash: str = ""
+    """Of the file that it was started from, as it was then."""
 
     @property
     def living(self) -> bool:
@@ -190,7 +191,7 @@ class Observer:
         if settled is not None and settled[0] == stamp:
             return settled[1]
         summary, record = folder.summary(), folder.record
-        run = Run(summary, record is not None, "" if record is None else record.config_hash)
+        run = Run(summary, record is not None, "" if record is None else record.source_hash or record.config_hash)
         if stamp[0] and not run.living:
             self._settled[path] = (stamp, run)
         else:
