@@ -171,7 +171,7 @@ def _watched(runs: int, size: tuple[int, int], rate: int) -> None:
     app = Pty([sys.executable, "-m", "tui", str(folder)], *size, **env)
     app.read(4.0)
     app.write(b"\x1bOS")  # F4: Train
-    app.until("训练-0".encode())
+    app.until("训练-".encode())
     writer = Writer(made, rate)
     writer.start()
     app.read(3.0)
