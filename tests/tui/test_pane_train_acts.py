@@ -198,7 +198,7 @@ async def test_a_run_is_launched_again_with_its_own_config(workspace: Workspace)
     frozen(workspace, run)
     async with opened(workspace, (140, 45)) as screen:
         await screen.shows("✓ assistant-01  finished")
-        await screen.press("L")
+        await screen.press("h", *"again", "enter")
         await screen.shows("runs/assistant-01/config/assistant.py", "assistant-02")
 
 

@@ -20,6 +20,7 @@ from tui.panes.train.observer import Run
 from tui.panes.train.run_list import RunList
 
 _ACTS = {
+    "again": (N_("run again with a change"), N_("L, with the config that it froze")),
     "rename": (N_("rename"), ""),
     "note": (N_("note"), N_("in your own words")),
     "tags": (N_("tags"), N_("words to find it by")),
@@ -41,8 +42,8 @@ _EMPTY = "/"
 class History:
     """Carries out what is chosen in the menu of `pane`; errors end as those of its workers."""
 
-    def __init__(self, pane: Pane) -> None:
-        self._pane = pane
+    def __init__(self, pane: Pane, acts: Acts) -> None:
+        self._pane, self._acts = pane, acts
 
     def menu(self, run: Run | None) -> None:
         """Let one of the rarer acts be chosen, on `run` and on the list."""
@@ -66,6 +67,9 @@ class History:
         self._pane.run_worker(self._search(), group="menu", exit_on_error=False)
 
     # -- on the run ---------------------------------------------------------------
+
+    async def _again(self, run: Run) -> None:
+        self._acts.again(run)
 
     async def _rename(self, run: Run) -> None:
         answer = await self._ask(Ask(_("Rename"), [(_("name"), run.summary.run)]))

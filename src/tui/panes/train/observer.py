@@ -191,7 +191,8 @@ class Observer:
         if settled is not None and settled[0] == stamp:
             return settled[1]
         summary, record = folder.summary(), folder.record
-        run = Run(summary, record is not None, "" if record is None else record.source_hash or record.config_hash)
+        trained = "" if record is None else record.source_hash or record.config_hash
+        run = Run(summary, record is not None, trained)
         if stamp[0] and not run.living:
             self._settled[path] = (stamp, run)
         else:

@@ -75,7 +75,7 @@ class TrainPane(Pane):
     def __init__(self, workspace: Workspace, settings: Settings) -> None:
         super().__init__(workspace, settings)
         self._acts = Acts(self)
-        self._history = History(self)
+        self._history = History(self, self._acts)
         self._look = Look(())
         self._step = Step("wait", "")
         self._observer = Observer(
