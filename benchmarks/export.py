@@ -1,6 +1,7 @@
 """Merging a real-sized model: ``tunedeck merge`` against ``cp``, peft and XTuner.
 
-    python benchmarks/export.py [--sizes 0.1,0.5,1.3] [--pairs 3] [--with peft,xtuner,convert]
+    python benchmarks/export.py [--sizes 0.1,0.5,1.3,3,8] [--pairs 3] [--with gpu,peft,xtuner,convert]
+        [--seconds 420]
 
 For each size a Llama of random bfloat16 weights is written in shards, with an
 adapter of r=64 on all linear layers. In each pair, in turn: ``cp -r`` of the
@@ -34,8 +35,12 @@ RANK = 64
 VOCABULARY = 49152
 SHARD = 1 << 30
 # hidden, intermediate, layers; the vocabulary is the same. Llamas of these sizes.
-SIZES = {"0.1": (512, 1408, 12), "0.5": (1024, 4096, 24), "1.3": (2048, 5632, 24)}
+SIZES = {
+    "0.1": (512, 1408, 12), "0.5": (1024, 4096, 24), "1.3": (2048, 5632, 24),
+    "3": (3072, 8192, 26), "8": (4096, 14336, 36),
+}  # fmt: skip
 
+REFERENCES = ("cp + fsync", "tunedeck merge")
 OURS = """
 import sys
 from engine.cli.main import main
@@ -122,21 +127,24 @@ def save(path: Path, tensors: dict[str, tuple[int, ...]], dtype: str, seed: int)
     from engine.export import safetensors_file
     from engine.export.weights import Entry
 
+    # One random stretch again and again: what the numbers are costs nobody time.
     random = numpy.random.default_rng(seed)
     kind = {"BF16": ml_dtypes.bfloat16, "F32": numpy.float32}[dtype]
+    block = (random.standard_normal(1 << 23, numpy.float32) * numpy.float32(0.02)).astype(kind)
     with path.open("wb") as file:
         file.write(
             safetensors_file.header([Entry(name, dtype, one) for name, one in tensors.items()])
         )
         for shape in tensors.values():
             left = math.prod(shape)
+            if len(shape) == 1:
+                file.write(numpy.ones(left, kind).tobytes())
+                continue
             while left:
-                step = min(left, 1 << 22)
-                values = random.standard_normal(step, numpy.float32) * numpy.float32(0.02)
-                if len(shape) == 1:
-                    values = numpy.ones(step, numpy.float32)
-                file.write(values.astype(kind).tobytes())
-                left -= step
+                start = int(random.integers(len(block) // 2))
+                piece = block[start : start + left]
+                file.write(memoryview(piece.view(numpy.uint8)))
+                left -= len(piece)
 
 
 def make_base(folder: Path, size: str) -> int:
@@ -218,6 +226,10 @@ def commands(folder: Path, wanted: list[str]) -> dict[str, Any]:
         "cp + fsync": lambda out: command(["sh", "-c", COPY, base, out]),
         "tunedeck merge": lambda out: python(OURS, "merge", base, adapter, out),
     }
+    if "gpu" in wanted:
+        found["tunedeck merge, GPU"] = lambda out: python(
+            OURS, "merge", base, adapter, out, "--device", "cuda:0"
+        )
     if "peft" in wanted:
         found["peft merge_and_unload"] = lambda out: python(PEFT, base, adapter, out)
     if "xtuner" in wanted:
@@ -249,7 +261,8 @@ def largest_difference(ours: Path, theirs: Path) -> int:
     with BaseModel(ours) as one, BaseModel(theirs) as other:
         there = {w.entry.name: w for some in other.shards.values() for w in some}
         for weight in (w for some in one.shards.values() for w in some):
-            for begin, end in weight.blocks():
+            for begin in range(0, weight.entry.size, 16 << 20):  # (of a large tensor, parts)
+                end = min(begin + (2 << 20), weight.entry.size)
                 pair = [
                     numpy.frombuffer(w.read(begin, end), numpy.int16).astype(numpy.int32)
                     for w in (weight, there[weight.entry.name])
@@ -262,12 +275,14 @@ def largest_difference(ours: Path, theirs: Path) -> int:
     return worst
 
 
-def measure(folder: Path, wanted: list[str], pairs: int) -> dict[str, list[Took]]:
-    """All commands, `pairs` times in turn."""
+def measure(folder: Path, wanted: list[str], pairs: int, end: float) -> dict[str, list[Took]]:
+    """All commands, `pairs` times in turn; none is begun after the moment `end`."""
     todo = commands(folder, wanted)
     found: dict[str, list[Took]] = {name: [] for name in todo}
-    for _number in range(pairs):
+    for number in range(pairs):
         for name, run in todo.items():
+            if time.monotonic() > end and (number or name not in REFERENCES):
+                continue
             out = folder / "out"
             shutil.rmtree(out, ignore_errors=True)
             found[name].append(run(out))
@@ -283,8 +298,11 @@ def rows(found: dict[str, list[Took]]) -> Iterator[str]:
     for name, took in found.items():
         against = "XTuner pth_to_hf" if "convert" in name else "cp + fsync"
         ratios = [
-            one.seconds / other.seconds for one, other in zip(took, found[against], strict=True)
+            one.seconds / other.seconds for one, other in zip(took, found[against], strict=False)
         ]
+        if not ratios:
+            yield f"  {name:22} not measured: out of time"
+            continue
         middle = sorted(took)[len(took) // 2]
         memory = (
             f"{middle.peak - middle.mapped:7.0f} + {middle.mapped:3.0f} MB" if middle.peak else ""
@@ -298,11 +316,13 @@ def rows(found: dict[str, list[Took]]) -> Iterator[str]:
 def main() -> None:
     """Make the models, measure, print a table for each size."""
     parser = argparse.ArgumentParser(description="tunedeck merge against cp, peft and XTuner.")
-    parser.add_argument("--sizes", default="1.3", help="of 0.1, 0.5, 1.3; with commas")
+    parser.add_argument("--sizes", default="1.3", help="of 0.1, 0.5, 1.3, 3, 8; with commas")
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--with", dest="wanted", default="", help="of peft, xtuner, convert")
+    parser.add_argument("--with", dest="wanted", default="", help="of gpu, peft, xtuner, convert")
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin nothing after these")
     parser.add_argument("--folder", type=Path, help="where to work; needs four times the model")
     args = parser.parse_args()
+    end = time.monotonic() + args.seconds
     differs = False
     for size in args.sizes.split(","):
         with tempfile.TemporaryDirectory(dir=args.folder) as name:
@@ -312,9 +332,9 @@ def main() -> None:
             count = sum(math.prod(shape) for shape in shapes(size).values())
             print(f"{count / 1e9:.2f}e9 parameters, {total / 1e9:.2f} GB, {args.pairs} pairs")
             print("  (seconds, ratio to cp + fsync or pth_to_hf, peak memory: own + files' pages)")
-            found = measure(folder, args.wanted.split(","), args.pairs)
+            found = measure(folder, args.wanted.split(","), args.pairs, end)
             print("\n".join(rows(found)), flush=True)
-            if "peft" in args.wanted:
+            if (folder / "peft merge_and_unload").exists():
                 worst = largest_difference(
                     folder / "tunedeck merge", folder / "peft merge_and_unload"
                 )
