@@ -153,7 +153,7 @@ class Asking:
         assert self._session is not None
         if self._session.dead:  # it died while another model answered
             self._load(slot, candidate, audience)
-        waiting, shown = "", time.monotonic()
+        waiting, shown = "", 0.0  # the first piece at once
         for event in self._session.generate(slot, talk.messages(slot), sampling):
             if not isinstance(event, Token):
                 audience.answered(slot, event)

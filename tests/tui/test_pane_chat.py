@@ -1,0 +1,275 @@
+"""The Chat pane: models side by side, a conversation that branches, text that cannot do harm."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.chat import transcripts
+from engine.workspace import Workspace
+from tests.support.driver import Driver, opened
+
+HOSTILE = (
+    "\x1b[2J\x1b]0;owned\x07**bold** [red]markup[/red] \u202eabc \u200bzero\n\n" + "行" * 30_000
+)
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each question with the next of `answers`, in pieces; remembers what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, answers: list[str]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers = answers
+        self.asked: list[dict[str, Any]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        """Closed, it holds an answer back after its first piece."""
+
+    @property
+    def address(self) -> str:
+        """As the pane takes it."""
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"data": [{"id": "nova"}]}')
+
+    def do_POST(self) -> None:
+        server = self.server
+        server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        answer = server.answers[min(len(server.asked), len(server.answers)) - 1]
+        self.send_response(200)
+        self.end_headers()
+        step = max(1, len(answer) // 5)
+        try:
+            for at in range(0, len(answer), step):
+                self._send({"choices": [{"delta": {"content": answer[at : at + step]}}]})
+                server.gate.wait(20)
+            self._send({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+        except OSError:
+            pass  # the pane has stopped the answer
+
+    def _send(self, event: Any) -> None:
+        self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+        self.wfile.flush()
+
+    def log_message(self, *_words: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(*answers: str) -> Iterator[Server]:
+    with Server(list(answers)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.gate.set()
+        server.shutdown()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    found = Workspace(tmp_path)
+    found.remember(tab="chat")
+    return found
+
+
+async def choose(screen: Driver, *addresses: str) -> None:
+    """Take models by their address (or a word that narrows the list to them)."""
+    await screen.press("ctrl+o")
+    for number, address in enumerate(addresses):
+        await screen.shows(f"Model {'ABC'[number]}")
+        await screen.type(address)
+        await screen.press("enter")
+    if len(addresses) < 3:
+        await screen.shows("no further model")
+        await screen.press("enter")
+    await screen.shows("send to the models above")
+
+
+async def ask(screen: Driver, question: str) -> None:
+    await screen.type(question)
+    await screen.press("enter")
+
+
+async def test_without_a_model_it_says_what_to_do_and_keeps_the_question(
+    workspace: Workspace,
+) -> None:
+    async with opened(workspace) as screen:
+        await screen.shows("no model chosen", "^O  choose a model")
+        await ask(screen, "Who are you?")
+        await screen.shows("No model is chosen", "Who are you?")
+
+
+async def test_three_models_answer_side_by_side(workspace: Workspace) -> None:
+    with (
+        serving("I am **Nova**.") as nova,
+        serving("A model.") as base,
+        serving("我是书生") as other,
+    ):
+        async with opened(workspace, (140, 45)) as screen:
+            await choose(screen, nova.address, base.address, other.address)
+            await ask(screen, "Who are you?")
+            text = await screen.shows("I am Nova.", "A model.", "我是书生", "tok/s")
+            assert text.count("Who are you?") == 3
+            await ask(screen, "Why?")
+            await screen.until(lambda text: text.count("tok/s") == 6)
+        talk = [one["content"] for one in nova.asked[1]["messages"]]
+        assert talk == ["Who are you?", "I am **Nova**.", "Why?"]
+        assert base.asked[1]["messages"][1]["content"] == "A model."
+
+
+async def test_one_that_is_down_does_not_keep_the_other_from_answering(
+    workspace: Workspace,
+) -> None:
+    with serving("I am here.") as server:
+        async with opened(workspace) as screen:
+            await choose(screen, "http://127.0.0.1:9/v1", server.address)
+            await ask(screen, "Who?")
+            await screen.shows("No model answers at http://127.0.0.1:9/v1", "I am here.", "tok/s")
+
+
+async def test_an_answer_is_stopped_and_what_had_come_stays(workspace: Workspace) -> None:
+    with serving("one two three four five") as server:
+        server.gate.clear()
+        async with opened(workspace) as screen:
+            await choose(screen, server.address)
+            await ask(screen, "Count")
+            await screen.shows("one", "Esc  stop")
+            await screen.type("next question")
+            await screen.press("enter")  # it is busy: nothing typed is lost
+            await screen.press("escape")
+            await screen.shows("one", "stopped", "next question", "send to the models above")
+
+
+async def test_edit_undo_and_branches(workspace: Workspace) -> None:
+    with serving("first answer", "second answer", "third answer", "fourth answer") as server:
+        async with opened(workspace) as screen:
+            await choose(screen, server.address)
+            await ask(screen, "One?")
+            await screen.shows("first answer", "tok/s")
+            await ask(screen, "Two?")
+            await screen.shows("second answer")
+            await screen.until(lambda text: text.count("tok/s") == 2)
+            await screen.press("escape", "e")
+            await screen.hides("second answer")
+            await screen.shows("Two?")  # in the field again
+            await screen.type("!")
+            await screen.press("enter")
+            await screen.shows("Two?!", "third answer")
+            await screen.until(lambda text: text.count("tok/s") == 2)
+            assert len(server.asked[2]["messages"]) == 3
+            await screen.press("escape", "left_square_bracket")
+            await screen.shows("second answer")
+            await screen.hides("third answer")
+            await screen.press("u")
+            await screen.hides("second answer")
+            await screen.shows("first answer")
+            await screen.press("r")
+            await screen.shows("One?", "fourth answer")
+    [path] = transcripts.listed(workspace.root / "chats")
+    kept = transcripts.read(path)
+    assert [node.question for node in kept.nodes] == ["One?", "Two?", "Two?!"]
+    assert [one.text for one in kept.nodes[0].replies["A"]] == ["first answer", "fourth answer"]
+
+
+async def test_an_earlier_talk_is_opened_again_and_goes_on(workspace: Workspace) -> None:
+    with serving("first answer", "second answer") as server:
+        async with opened(workspace) as screen:
+            await choose(screen, server.address)
+            await ask(screen, "Remember me?")
+            await screen.shows("first answer", "tok/s")
+        async with opened(workspace) as screen:
+            await choose(screen, server.address)
+            await screen.press("escape", "h")
+            await screen.shows("Earlier talks", "Remember me?")
+            await screen.press("enter")
+            await screen.shows("first answer")
+            await screen.press("i")
+            await ask(screen, "And now?")
+            await screen.shows("first answer", "second answer")
+            await screen.press("ctrl+s")
+            await screen.shows("Saved chats/")
+        assert len(server.asked[1]["messages"]) == 3
+    [written] = (workspace.root / "chats").glob("*.md")
+    assert "## Remember me?" in written.read_text(encoding="utf-8")
+
+
+async def test_several_lines_paste_and_what_was_asked_before(workspace: Workspace) -> None:
+    with serving("ok") as server:
+        async with opened(workspace) as screen:
+            await choose(screen, server.address)
+            await screen.type("a")
+            await screen.press("ctrl+j")
+            await screen.type("b")
+            await screen.press("enter")
+            await screen.shows("ok", "tok/s")
+            assert server.asked[0]["messages"][0]["content"] == "a\nb"
+            await screen.type("draft")
+            await screen.press("up")
+            await screen.press("down", "down")
+            await screen.shows("draft")
+
+
+async def test_hostile_output_is_shown_and_does_nothing(workspace: Workspace) -> None:
+    with serving(HOSTILE) as server:
+        async with opened(workspace) as screen:
+            await choose(screen, server.address)
+            await ask(screen, "Attack")
+            text = await screen.shows("tok/s", "行行行")
+            assert "owned" not in text and "\x1b" not in text
+            await ask(screen, "Again")
+            await screen.until(lambda text: text.count("Again") >= 1 and "tok/s" in text)
+
+
+async def test_sampling_is_live_and_wrong_values_are_told(workspace: Workspace) -> None:
+    with serving("ok") as server:
+        async with opened(workspace) as screen:
+            await choose(screen, server.address)
+            await screen.press("ctrl+g")
+            await screen.shows("temperature 0 is greedy")
+            await screen.erase()
+            await screen.type("2x")
+            for _field in range(6):
+                await screen.press("enter")
+            await screen.shows("temperature must be a number")
+            await screen.press("shift+tab", "shift+tab", "shift+tab", "shift+tab", "shift+tab")
+            await screen.erase()
+            await screen.type("0.7")
+            for _field in range(6):
+                await screen.press("enter")
+            await screen.hides("temperature 0 is greedy")
+            await ask(screen, "Hi")
+            await screen.shows("ok", "tok/s")
+        assert server.asked[0]["temperature"] == 0.7
+
+
+async def test_the_exact_prompt_and_chances_of_a_local_model(
+    workspace: Workspace, tiny_model: Path
+) -> None:
+    shutil.copytree(tiny_model, workspace.models / "tiny")
+    async with opened(workspace, (140, 45)) as screen:
+        await choose(screen, "tiny")
+        await ask(screen, "Who?")
+        await screen.shows("A tiny · float32", "tok/s", seconds=120)
+        await screen.press("ctrl+e")
+        await screen.shows("Exact prompt", "<|im_start|>user", "tokens")
+        await screen.press("escape")
+        await screen.press("escape", "t")
+        await screen.until(lambda text: text.count("tok/s") == 2, seconds=60)
+        await screen.press("t")
+        await screen.shows("How likely each token was")
