@@ -166,6 +166,23 @@ async def test_the_chart_in_full_has_its_own_keys_and_is_saved(workspace: Worksp
     assert any("小助手" in (text or "") for text in picture.itertext())
 
 
+async def test_the_configs_of_compared_runs_are_set_side_by_side(workspace: Workspace) -> None:
+    now = time.time()
+    for number, rate in enumerate(("1e-4", "2e-4")):
+        run = write_run(workspace, f"run-{number}", "finished", step=5, created=now - number)
+        (run / "config").mkdir()
+        (run / "config" / "assistant.py").write_text(f"lr = {rate}\nmax_length = 512\n")
+    async with opened(workspace) as screen:
+        await screen.shows("── loss run-0")
+        await screen.press("d")
+        await screen.shows("Mark the runs to compare")
+        await screen.press("escape", "j", "space", "k")
+        await screen.shows("╌╌ loss run-1")
+        await screen.press("d")
+        text = await screen.shows("run-0: 1e-4", "run-1: 2e-4")
+        assert "max_length" not in text
+
+
 async def test_answers_and_checkpoints_over_time(workspace: Workspace) -> None:
     run = write_run(workspace, "assistant-01", "finished", step=100, saved=(50, 100))
     for number, answer in ((49, "尖米"), (99, "小助手 [/b]")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import ClassVar
@@ -68,7 +69,8 @@ class Chart(Widget, can_focus=True):
         Binding(
             "shift+right", "cursor(10)", N_("Cursor far right"), show=False, id="chart.far-right"
         ),
-        Binding("plus,equals_sign", "zoom(0.5)", N_("Zoom in"), id="chart.in"),
+        Binding("plus", "zoom(0.5)", N_("Zoom in"), id="chart.in"),
+        Binding("equals_sign", "zoom(0.5)", N_("Zoom in"), show=False, id="chart.in-too"),
         Binding("minus", "zoom(2)", N_("Zoom out"), id="chart.out"),
         Binding("left_square_bracket", "pan(-1)", N_("Earlier"), show=False, id="chart.earlier"),
         Binding("right_square_bracket", "pan(1)", N_("Later"), show=False, id="chart.later"),
@@ -189,9 +191,10 @@ class Chart(Widget, can_focus=True):
             return self._empty(width, height)
         legend_rows, axis_rows = int(height >= 4), 2 if height >= 6 else 0
         plot_height = height - legend_rows - axis_rows
-        shown = [part(series, *steps) for series in self._series]
-        values = [self._values(series) for series in shown]
-        raw = [self._values(shown[0], smooth=False)] if self.smooth and len(shown) == 1 else []
+        both = self.smooth and len(self._series) == 1  # the raw line lies below the smoothed one
+        shown = [part(replace(one, ys=self._values(one)), *steps) for one in self._series]
+        values = [series.ys for series in shown]
+        raw = [self._values(part(self._series[0], *steps), smooth=False)] if both else []
         low, high = _range(*values, *raw)
         labels = self._y_labels(low, high, plot_height)
         room = max((len(label) for label in labels.values()), default=0) if width >= _NARROW else 0

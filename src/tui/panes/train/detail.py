@@ -35,6 +35,9 @@ SEEN_KEYS: list[BindingType] = [
     Binding("m", "see('metric')", N_("curve"), id="train.metric"),
     Binding("x", "see('big')", N_("chart in full"), show=False, id="train.big"),
     Binding("v", "see('save')", N_("save the chart"), show=False, id="train.save"),
+    Binding(
+        "d", "see('differences')", N_("config differences"), show=False, id="train.differences"
+    ),
     Binding("a", "see('answers')", N_("answers over time"), show=False, id="train.answers"),
     Binding("p", "see('checkpoints')", N_("checkpoints"), show=False, id="train.checkpoints"),
     Binding("y", "see('log-scale')", N_("log scale"), show=False, id="train.log-scale"),
@@ -140,6 +143,7 @@ class RunDetail(Reporting, Vertical):
             "rank": log.next_rank,
             "big": self.toggle_big,
             "save": self.save_chart,
+            "differences": self._read_differences,
             "answers": lambda: self._read(_("Answers over time"), answer_lines),
             "checkpoints": lambda: self._read(_("Checkpoints"), checkpoint_lines),
         }
@@ -180,6 +184,12 @@ class RunDetail(Reporting, Vertical):
         if self._folder:
             screen = Reading(title, lines(Path(self._folder)))
             self.app.call_from_thread(self.app.push_screen, screen)
+
+    def _read_differences(self) -> None:
+        from tui.panes.train.compared import difference_lines  # brings the config's reader
+
+        folders = [Path(folder) for folder, _name in self._names]
+        self._read(_("Config differences"), lambda _folder: difference_lines(folders))
 
     def _lines(self) -> list[tuple[str, Curve]]:
         return [(_title(name, self._metric), self._curves[folder]) for folder, name in self._names]
