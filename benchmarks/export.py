@@ -143,7 +143,7 @@ def save(path: Path, tensors: Mapping[str, tuple[int, ...]], dtype: str, seed: i
             while left:
                 start = int(random.integers(len(block) // 2))
                 piece = block[start : start + left]
-                file.write(memoryview(piece.view(numpy.uint8)))
+                file.write(piece.tobytes())
                 left -= len(piece)
 
 
@@ -174,7 +174,7 @@ def make_base(folder: Path, size: str) -> int:
         if 2 * sum(map(math.prod, (*shards[-1].values(), shape))) > SHARD and shards[-1]:
             shards.append({})
         shards[-1][name] = shape
-    where = {}
+    where: dict[str, str] = {}
     for number, some in enumerate(shards):
         file = f"model-{number + 1:05}-of-{len(shards):05}.safetensors"
         save(folder / file, some, "BF16", number)

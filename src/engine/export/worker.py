@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from engine import settings
 from engine.export.convert import convert
 from engine.export.merge import merge
 from engine.worker.serve import Cancelled, Emit, serve
@@ -51,6 +52,7 @@ def _merge(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> Mapp
         Path(request["base"]),
         Path(request["adapter"]),
         Path(request["out"]),
+        settings=settings.load(),
         force=request["force"],
         progress=_progress(emit),
         cancelled=cancelled,
