@@ -102,9 +102,7 @@ def test_bad_input_is_one_message_and_status_2(
     assert not (workspace / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    "option", [["--launcher", "pbs"], ["--nodes", "two"], ["--gpus", "one"]]
-)
+@pytest.mark.parametrize("option", [["--launcher", "pbs"], ["--nodes", "two"], ["--gpus", "one"]])
 def test_what_it_cannot_do_is_refused(workspace: Path, option: list[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["train", "x.py", *option])
