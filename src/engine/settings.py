@@ -102,6 +102,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the app asks the terminal for mouse reports (costs bytes, and text selection)."""
     threads: int = 0
     """CPU threads for workers and training on a CPU; 0 leaves the libraries' own choice."""
+    llama_cpp: str = ""
+    """The folder of llama.cpp, whose programs make GGUF files; "" looks on PATH."""
     alarms: Alarms = Alarms()
     nodes: Nodes = Nodes()
     slurm: Slurm = Slurm()

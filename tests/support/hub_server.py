@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.support.hub_uploads import Uploads
 
 SHA = "5f" * 20
 
@@ -32,7 +34,17 @@ class Hub:
         self.slow: float = 0.0
         """Seconds to wait after every 64 KiB."""
         self.asked: list[tuple[str, str, str]] = []
-        """Method, path, and the range asked for."""
+        """Method, path, and the range asked for (for PUT: the bytes sent)."""
+        self.private: set[str] = set()
+        """Names of model repositories that were made private."""
+        self.large: dict[str, bytes] = {}
+        """Large files that were uploaded, by their sum."""
+        self.accepts: float = float("inf")
+        """How many more large files are taken; then the line stands still."""
+        self.door = threading.Lock()
+        self.over = threading.Event()
+        self.refuses = False
+        """Whether every upload is refused."""
         self.address = ""
 
     def environment(self, folder: str) -> Mapping[str, str]:
@@ -63,11 +75,12 @@ def serving(hub: Hub) -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.over.set()
         server.shutdown()
         server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Uploads):
     served: Hub
     protocol_version = "HTTP/1.1"
 
@@ -119,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             {
                 "id": name,
                 "sha": SHA,
-                "private": False,
+                "private": name in self.served.private,
                 "tags": [],
                 "siblings": siblings,
                 "cardData": self.served.cards.get((kind, name), {}),

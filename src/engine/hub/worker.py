@@ -11,17 +11,16 @@ Both send ``progress {done, total}``, in bytes.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fnmatch
 import glob
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine.errors import Failed, Problem
-from engine.hub.repo import SOURCES, Repo, no_rows, training_files
+from engine.hub import trouble
+from engine.hub.repo import Repo, no_rows, training_files
 from engine.i18n import _
 from engine.worker.serve import Cancelled, Emit, serve
 
@@ -157,7 +156,7 @@ HUBS: dict[str, Callable[[Repo, str], Hub]] = {"hf": HuggingFace, "ms": ModelSco
 def dataset(request: Mapping[str, Any], emit: Emit, _stop: Cancelled) -> dict[str, Any]:
     """The training rows' files of a dataset."""
     repo = _repo(request)
-    with _explained(repo, "dataset"):
+    with trouble.explained(repo, "dataset", _cannot(repo)):
         hub = HUBS[repo.source](repo, "dataset")
         sizes = hub.files()
         names = training_files(list(sizes), hub.declared())
@@ -170,7 +169,7 @@ def dataset(request: Mapping[str, Any], emit: Emit, _stop: Cancelled) -> dict[st
 def model(request: Mapping[str, Any], emit: Emit, _stop: Cancelled) -> dict[str, Any]:
     """A model's folder: configuration, tokenizer and weights."""
     repo = _repo(request)
-    with _explained(repo, "model"):
+    with trouble.explained(repo, "model", _cannot(repo)):
         hub = HUBS[repo.source](repo, "model")
         sizes = hub.files()
         wanted = {
@@ -182,6 +181,10 @@ def model(request: Mapping[str, Any], emit: Emit, _stop: Cancelled) -> dict[str,
             wanted = {name: size for name, size in wanted.items() if not name.endswith(".bin")}
         folder = _fetch(hub, wanted, emit)
     return {"path": str(folder)}
+
+
+def _cannot(repo: Repo) -> str:
+    return _("Cannot fetch {repo} from {hub}").format(repo=repo.name, hub=repo.where)
 
 
 def _repo(request: Mapping[str, Any]) -> Repo:
@@ -212,77 +215,10 @@ def _persist(fetch: Callable[[], Path], attempt: int = 1) -> Path:
     try:
         return fetch()
     except Exception as error:
-        if attempt == ATTEMPTS or not _broke_off(error):
+        if attempt == ATTEMPTS or not trouble.broke_off(error):
             raise
     time.sleep(attempt)
     return _persist(fetch, attempt + 1)
-
-
-def _broke_off(error: BaseException) -> bool:
-    """Whether the line broke in the middle, so that another attempt may end well."""
-    import requests
-
-    lines = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-    return any(
-        isinstance(one, lines) or "Consistency check failed" in str(one) for one in _causes(error)
-    )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-@contextlib.contextmanager
-def _explained(repo: Repo, kind: str) -> Iterator[None]:
-    """Turn whatever a client raises into what, why and what to do."""
-    try:
-        yield
-    except Problem:
-        raise
-    except ImportError as error:
-        raise Failed(
-            _("{hub} cannot be asked").format(hub=repo.where),
-            str(error),
-            _("Install modelscope into the training environment."),
-            repr(error),
-        ) from error
-    except Exception as error:
-        why, todo = _reason(error, repo, kind)
-        what = _("Cannot fetch {repo} from {hub}").format(repo=repo.name, hub=repo.where)
-        raise Failed(what, why, todo, repr(error)) from error
-
-
-def _reason(error: BaseException, repo: Repo, kind: str) -> tuple[str, str]:
-    """Why it failed, and what to do."""
-    said = str(error).strip().split("\n")[0] or type(error).__name__
-    names = {type(one).__name__ for one in _causes(error)}
-    statuses = {
-        getattr(getattr(one, "response", None), "status_code", None) for one in _causes(error)
-    }
-    if any(isinstance(one, OSError) and one.errno == errno.ENOSPC for one in _causes(error)):
-        todo = _(
-            "Free space, or set HF_HOME or MODELSCOPE_CACHE to a bigger disk; it goes on there."
-        )
-        return _("The disk is full."), todo
-    if "GatedRepoError" in names or statuses & {401, 403}:
-        todo = _("Accept its terms on its page if it has any, then set HF_TOKEN (or log in).")
-        return _("It is closed to you, or it does not exist."), todo
-    if statuses & {404} or names & {"RepositoryNotFoundError", "NotExistError"}:
-        other = "ms" if repo.source == "hf" else "hf"
-        todo = _("Check the name; on {hub} it would be {other}.").format(
-            hub=SOURCES[other], other=Repo(other, repo.name)
-        )
-        missing = {
-            "dataset": _("There is no dataset of this name."),
-            "model": _("There is no model of this name."),
-        }
-        return missing[kind], todo
-    if names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError"} or _broke_off(error):
-        todo = _("Check the network, or set HF_ENDPOINT to a mirror that can be reached.")
-        return said, todo
-    return said, _("Try again; what has arrived is kept.")
 
 
 def _bytes_below(folder: Path) -> int:
