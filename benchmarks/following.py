@@ -1,7 +1,7 @@
 """What following a run costs: bytes on the terminal, the first frame, a chart of 100,000 points.
 
     python benchmarks/following.py            # all, a few minutes
-    python benchmarks/following.py --only bytes|opening|points
+    python benchmarks/following.py --only bytes|log|opening|points
 
 Makes its own run folders in a temporary workspace. The run in training gets a
 step every 1.6 s, with a line in its log. Every figure is printed with what it
@@ -136,6 +136,36 @@ def large(folder: Path) -> None:
     add_log(run, f"11/24 21:04:07 - mmengine - INFO - Iter(train) [{STEPS}/{STEPS}]  loss: 0.5")
 
 
+def measure_log() -> None:
+    """A log of `LOG_MB`: opening, a search through all of it, the memory it takes."""
+    import psutil
+
+    from engine.run.log_file import LogFile
+    from engine.run.log_sieve import Holding, OfLevel, Sieve
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trainer.log"
+        line = "11/24 21:04:07 - mmengine - INFO - Iter(train) [1/1]  loss: 0.73" + " padding" * 9
+        with path.open("w", encoding="utf-8") as out:
+            out.write("the needle\n")
+            for _piece in range(LOG_MB):
+                out.write(f"{line}\n" * ((1 << 20) // (len(line) + 1)))
+        before = psutil.Process().memory_info().rss
+        begun = time.perf_counter()
+        log = LogFile(path)
+        log.grow()
+        print(f"log of {LOG_MB} MB opened: {(time.perf_counter() - begun) * 1000:.1f} ms")
+        for name, test in (("search", Holding("needle")), ("errors", OfLevel(("error",)))):
+            begun = time.perf_counter()
+            sieve = Sieve(log, [test])
+            while sieve.more():
+                pass
+            found, seconds = len(sieve.numbers), time.perf_counter() - begun
+            print(f"{name}, the whole of it: {seconds:.2f} s, {found} found")
+        grown = (psutil.Process().memory_info().rss - before) / 1e6
+        print(f"memory: {grown:.0f} MB more")
+
+
 def measure_points() -> None:
     """A chart of 100,000 points with one spike, at two sizes."""
     from tui.widgets import plot
@@ -162,11 +192,13 @@ def measure_points() -> None:
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description="What following a run costs.")
-    parser.add_argument("--only", choices=("bytes", "opening", "points"))
+    parser.add_argument("--only", choices=("bytes", "log", "opening", "points"))
     parser.add_argument("--pairs", type=int, default=5)
     args = parser.parse_args()
     if args.only in (None, "points"):
         measure_points()
+    if args.only in (None, "log"):
+        measure_log()
     if args.only in (None, "bytes"):
         measure_bytes()
     if args.only in (None, "opening"):

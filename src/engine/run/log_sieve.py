@@ -36,7 +36,7 @@ class OfLevel:
 
     _WORDS = b"WARN Warn ERROR Error CRITICAL FATAL Exception Interrupt Traceback".split()
     _WORDS += (b"Killed", b"Segmentation")
-    _GLOG = re.compile(rb"^\W*\w*\W*[WE]\d{4} ", re.MULTILINE)
+    _GLOG = re.compile(rb"[WE]\d{4} ")
 
     def __init__(self, levels: Sequence[Level]) -> None:
         self._levels = levels
