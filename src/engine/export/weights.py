@@ -44,7 +44,7 @@ class Weight:
 
     def read(self, begin: int = 0, end: int | None = None) -> bytearray:
         """Bytes `begin` to `end` (all by default), in memory of their own."""
-        self.into(begin, memoryview(b""))  # refuses a tensor that cannot be, before it takes memory
+        self.into(begin, memoryview(bytearray()))  # refuses what cannot be before it takes memory
         data = bytearray((self.entry.size if end is None else end) - begin)
         self.into(begin, memoryview(data))
         return data
