@@ -55,7 +55,7 @@ def write(folder: Path, submission: Submission) -> None:
 
 def submit(folder: Path, text: str) -> str:
     """Submit the batch script `text` for the run in `folder`; return the job's id."""
-    with files.replacing(folder / script.SCRIPT, force=False) as file:
+    with files.replacing(folder / script.SCRIPT, force=True) as file:
         file.write(text.encode())
     made = Submission(script.job_name(folder), time.time())
     write(folder, made)
