@@ -33,6 +33,7 @@ VERBS = {
     "convert": "export",
     "merge": "export",
     "verify": "export",
+    "handover": "handover",
     "chat": "chat",
     "gpus": "machine",
     "doctor": "machine",

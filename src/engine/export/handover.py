@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from engine.errors import Problem
-from engine.export import artefact, gguf
+from engine.export import artefact, gguf, trained_config
 from engine.export.base_model import read_config
 from engine.export.convert import XTUNER_CONFIG
 from engine.export.template import Templates
@@ -96,6 +96,15 @@ def describe(
         commands=commands,
         gguf_bytes=gguf.sizes(model),
     )
+
+
+def trusted(model: Path) -> bool:
+    """Whether the config that `model` was trained with lets it bring code of its own."""
+    try:
+        known = trained_config.read((model / XTUNER_CONFIG).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return False
+    return known is not None and known.trust_remote_code
 
 
 def copy_line(model: Path, target: str) -> str:
