@@ -1,4 +1,4 @@
-"""Why a run ended, told from the ends of real logs (one H100; see the table's codes)."""
+"""Why a run ended, told from the ends of real logs (one H100, and a CPU; see the codes)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ LOGS = Path(__file__).parent.parent / "fixtures" / "logs"
         ("sigint-plain", -2, "interrupted"),
         ("sigint-torchrun", 1, "interrupted"),
         ("launcher-killed-worker-goes-on", -9, "signal-9"),
+        # Made on a CPU: torch.save, open and safetensors on a file system of 64 KB; two
+        # workers on a /dev/shm of 1 MB; a port in use; a killed worker; weights of another shape.
+        ("disk-full-torch", 1, "disk-full"),
+        ("disk-full-open", 1, "disk-full"),
+        ("disk-full-safetensors", 1, "disk-full"),
+        ("shared-memory", 1, "shared-memory"),
+        ("shared-memory-bus-error", 1, "shared-memory"),
+        ("port-taken", 1, "port-taken"),
+        ("data-worker-killed", 1, "worker-killed"),
+        ("checkpoint-other-shape", 1, "checkpoint-other-model"),
     ],
 )
 def test_real_logs(log: str, status: int, code: str) -> None:
