@@ -95,7 +95,8 @@ def test_templates_that_differ_are_said(model: Path) -> None:
 @pytest.mark.slow
 def test_templates_are_compared_by_the_chat(model: Path) -> None:
     assert template.compare(model, Settings()) == template.Templates(None)  # never trained
-    (model / "xtuner_config.py").write_text("prompt_template = 'xtuner.utils.PROMPT_TEMPLATE.qwen_chat'")
+    named = "prompt_template = 'xtuner.utils.PROMPT_TEMPLATE.qwen_chat'"
+    (model / "xtuner_config.py").write_text(named)
     done = command("handover", model, "--for", "vllm", "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

@@ -17,10 +17,12 @@ from engine.worker.serve import Cancelled, Emit, serve
 
 def compare(request: Mapping[str, Any], _emit: Emit, _stop: Cancelled) -> dict[str, Any]:
     """The same conversation through both."""
-    from transformers import AutoTokenizer
-
     folder = Path(request["model"])
     training = templates.for_model(folder, None)
+    if training is None or training.template is None:
+        return {"agree": None}
+    from transformers import AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=request["trust"])
     _name, template = prompt.resolve("", training, tokenizer)
     return parity.compare(Prompter(tokenizer, template)) or {"agree": None}

@@ -11,18 +11,50 @@ from typing import Any
 import msgspec
 
 from engine import files
+from engine.errors import Problem
 from engine.export import artefact, trained_config
 from engine.export.convert import CONFIG, XTUNER_CONFIG, default_out
+from engine.export.job import Order, Step
 from engine.export.verify import Verified
 from engine.i18n import _
+from engine.settings import Settings
 from engine.workspace import Workspace
+
+CHOICES = "export.json"
 
 VERIFIED = ".verified.json"
 """Ends the name of the file beside the merged folder that says what `verify` found."""
 
 
+class Choices(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a workspace's models are made; what was chosen last is chosen again."""
+
+    dtype: str = "auto"
+    device: str = "auto"
+    out: str = ""
+    """The folder for finished models, as a person writes it; "" is the workspace's models/."""
+    target: str = ""
+    """Where a model was uploaded or copied last."""
+
+
+def choices(workspace: Workspace) -> Choices:
+    """What was chosen last in `workspace`."""
+    try:
+        return msgspec.json.decode((workspace.state / CHOICES).read_bytes(), type=Choices)
+    except (OSError, msgspec.MsgspecError):
+        return Choices()
+
+
+def choose(workspace: Workspace, chosen: Choices) -> None:
+    """Remember `chosen`."""
+    files.write_json(workspace.state / CHOICES, chosen)
+
+
 class Plan(msgspec.Struct, frozen=True):
     """Where an export stands.
+
+    `kind` is `artefact.MODEL` where the whole model was trained: there is no adapter
+    then and nothing to merge, converting makes `merged`.
 
     `base` is None when nobody has said which model the adapter belongs to, or
     when it is not on this machine.
@@ -35,11 +67,28 @@ class Plan(msgspec.Struct, frozen=True):
     """The base as the config writes it: a path or a hub name."""
     merged: Path
     verified: Verified | None
+    kind: str = artefact.ADAPTER
+    torn: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole model was trained."""
+        return self.kind == artefact.MODEL
 
     @property
     def converted(self) -> bool:
-        """Whether the adapter is there."""
-        return (self.adapter / CONFIG).is_file()
+        """Whether the adapter (or the model that was trained) is there."""
+        return self.is_merged if self.whole else (self.adapter / CONFIG).is_file()
+
+    @property
+    def left(self) -> tuple[Step, ...]:
+        """The steps that are not done."""
+        done: dict[Step, bool] = {
+            "convert": self.converted,
+            "merge": self.is_merged or self.whole,
+            "verify": self.is_merged and self.verified is not None,
+        }
+        return tuple(step for step, is_done in done.items() if not is_done)
 
     @property
     def is_merged(self) -> bool:
@@ -64,11 +113,15 @@ def plan(checkpoint: Path, workspace: Workspace, base: Path | None = None) -> Pl
     """
     # A torn one can be planned with: converting it says what is wrong with it.
     kinds = (*artefact.CHECKPOINTS, artefact.TORN)
-    found = artefact.expect(checkpoint, kinds, _("a checkpoint")).path.resolve()
+    what = artefact.expect(checkpoint, kinds, _("a checkpoint"))
+    found = what.path.resolve()
     adapter = default_out(found)
+    whole = not (adapter / CONFIG).is_file() and _is_whole(found)
     name = _base_name(found, adapter)
     local = base or (workspace.resolve(name) if name else None)
-    merged = workspace.models / f"{found.parent.name}-{found.name.removesuffix('.pth')}"
+    chosen = choices(workspace).out
+    models = workspace.resolve(chosen) if chosen else workspace.models
+    merged = models / f"{found.parent.name}-{found.name.removesuffix('.pth')}"
     last = workspace.last()
     if last.merged and last.adapter == str(adapter):
         merged = Path(last.merged)  # it was merged under a name of its own
@@ -79,7 +132,51 @@ def plan(checkpoint: Path, workspace: Workspace, base: Path | None = None) -> Pl
         base_name=str(base or name),
         merged=merged,
         verified=_verified(merged),
+        kind=artefact.MODEL if whole else artefact.ADAPTER,
+        torn=what.kind == artefact.TORN,
     )
+
+
+def order(
+    plan: Plan,
+    steps: tuple[Step, ...],
+    *,
+    workspace: Workspace,
+    settings: Settings,
+    again: bool = False,
+    rows: tuple[str, ...] = (),
+) -> Order:
+    """The order for some `steps` of `plan`, with the workspace's choices.
+
+    Raises `Problem` when a step needs the base model and nobody knows where it is.
+    """
+    if plan.base is None and (plan.whole or steps != ("convert",)):
+        raise Problem(
+            _("The base model is not here"),
+            _("The config names {name}.").format(name=plan.base_name or "?"),
+            _("Press b and give the folder of that model."),
+        )
+    chosen = choices(workspace)
+    return Order(
+        checkpoint=str(plan.checkpoint),
+        steps=steps,
+        adapter="" if plan.whole else str(plan.adapter),
+        base=str(plan.base or ""),
+        merged=str(plan.merged),
+        dtype=chosen.dtype,
+        device=chosen.device,
+        again=again,
+        rows=rows,
+        interpreter=settings.interpreter,
+        threads=settings.threads,
+        llama_cpp=settings.llama_cpp,
+    )
+
+
+def config_text(plan: Plan) -> str:
+    """The text of the config that `plan`'s checkpoint was trained with, "" when not found."""
+    found = (_text(file) for file in _configs(plan.checkpoint, plan.adapter))
+    return next((text for text in found if trained_config.read(text) is not None), "")
 
 
 def keep(merged: Path, found: Verified) -> None:
@@ -105,17 +202,36 @@ def _base_name(checkpoint: Path, adapter: Path) -> str:
         return str(described.get("base_model_name_or_path") or "")
     except (OSError, msgspec.MsgspecError):
         pass
-    for file in (adapter / XTUNER_CONFIG, *sorted(checkpoint.parent.glob("*.py"))):
-        try:
-            known = trained_config.read(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError):
-            continue
-        if known is not None and known.base:
-            return known.base
-    return ""
+    known = _known(checkpoint, adapter)
+    return known.base if known is not None else ""
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    known = _known(checkpoint, default_out(checkpoint))
+    return known is not None and bool(known.base) and known.lora is None
+
+
+def _known(checkpoint: Path, adapter: Path) -> trained_config.TrainedConfig | None:
+    """What the config says that lies with the adapter or in the run's folder."""
+    found = (trained_config.read(_text(file)) for file in _configs(checkpoint, adapter))
+    return next((known for known in found if known is not None and known.base), None)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _configs(checkpoint: Path, adapter: Path) -> list[Path]:
+    found = sorted(checkpoint.parent.glob("*.py"))
+    return [adapter / XTUNER_CONFIG, *(one for one in found if not one.name.startswith("zero_"))]
 
 
 def _size(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
+    if not path.is_dir():
+        return 0
     return sum(one.stat().st_size for one in path.iterdir() if one.is_file())

@@ -42,6 +42,23 @@ class TrainedConfig:
     questions: tuple[str, ...]
 
 
+DATA = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst")
+
+
+def data_files(text: str) -> list[str]:
+    """The data files that a config names, as it writes them; [] when it is not Python."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    names = dict.fromkeys(
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    return [name for name in names if name.endswith(DATA)]
+
+
 def read(text: str) -> TrainedConfig | None:
     """Read a config's text; None when it is not Python or has no model in it."""
     try:

@@ -50,6 +50,9 @@ class Verified(msgspec.Struct, frozen=True):
     between the two forms, `tolerance` what rounding to `dtype` explains, and
     `adapter_effect` the same difference between the base with and without the
     adapter: an adapter that changes less than the tolerance did not learn.
+    `why` explains, where they differ or their texts do. A model that was trained
+    whole has nothing to be compared with (`alone`): it loads, and answers with
+    numbers.
     """
 
     agree: bool
@@ -58,6 +61,8 @@ class Verified(msgspec.Struct, frozen=True):
     tolerance: float
     adapter_effect: float
     dtype: str
+    why: str = ""
+    alone: bool = False
 
 
 def verify(
@@ -67,6 +72,7 @@ def verify(
     *,
     settings: Settings,
     prompts: Sequence[str] | None = None,
+    rows: Sequence[str] = (),
     progress: Progress | None = None,
     worker: WorkerClient | None = None,
 ) -> Verified:
@@ -77,7 +83,9 @@ def verify(
         adapter: the adapter's folder, or the checkpoint that holds it.
         merged: the merged model's folder.
         settings: says which interpreter.
-        prompts: what to ask; by default the config's evaluation questions and some more.
+        prompts: what to ask; by default the config's evaluation questions, `rows`, and
+            some more.
+        rows: questions out of the dataset.
         progress: told answers done and answers in all.
         worker: a client of `WORKER` that the caller wants to be able to close
             meanwhile; it is closed at the end in any case.
@@ -95,24 +103,59 @@ def verify(
         if not (adapter.is_dir() and (adapter / "adapter_config.json").is_file()):
             adapter = convert(adapter, Path(temporary) / "adapter").adapter
         config = _config(adapter)
-        questions = config.questions if config else ()
         request = {
             "base": str(base.resolve()),
             "adapter": str(adapter.resolve()),
             "merged": str(merged.resolve()),
-            "prompts": list(prompts or dict.fromkeys((*questions[:4], *PROMPTS))),
+            "prompts": list(prompts or _prompts(config, rows)),
             "new_tokens": NEW_TOKENS,
             "trust": _trust(base, config),
         }
-        return _judge(_ask(request, worker or WorkerClient(WORKER, settings), progress))
+        worker = worker or WorkerClient(WORKER, settings)
+        return _judge(_ask("compare", request, worker, progress))
+
+
+def verify_model(
+    model: Path,
+    *,
+    settings: Settings,
+    rows: Sequence[str] = (),
+    progress: Progress | None = None,
+    worker: WorkerClient | None = None,
+) -> Verified:
+    """Load a model that was trained whole, and let it answer (see `verify`)."""
+    artefact.expect(model, (artefact.MODEL,), _("a model's folder"))
+    config = _config(model)
+    request = {
+        "model": str(model.resolve()),
+        "prompts": _prompts(config, rows),
+        "new_tokens": NEW_TOKENS,
+        "trust": _trust(model, config),
+    }
+    found = _ask("answers", request, worker or WorkerClient(WORKER, settings), progress)
+    return Verified(
+        agree=found["finite"],
+        prompts=[Compared(one["prompt"], one["text"], one["text"]) for one in found["prompts"]],
+        max_logit_diff=0.0,
+        tolerance=0.0,
+        adapter_effect=0.0,
+        dtype=found["stored"],
+        why="" if found["finite"] else _("Its answers are not numbers (NaN or infinity)."),
+        alone=True,
+    )
+
+
+def _prompts(config: trained_config.TrainedConfig | None, rows: Sequence[str]) -> list[str]:
+    questions = config.questions if config else ()
+    return list(dict.fromkeys((*questions[:4], *rows, *PROMPTS)))
 
 
 def _ask(
-    request: dict[str, Any], worker: WorkerClient, progress: Progress | None
+    do: str, request: dict[str, Any], worker: WorkerClient, progress: Progress | None
 ) -> dict[str, Any]:
     message: dict[str, Any] = {}
     with worker:
-        for message in worker.ask("compare", **request):
+        for message in worker.ask(do, **request):
             if message["event"] == "progress" and progress:
                 progress(message["done"], message["total"])
     return message
@@ -136,6 +179,7 @@ def _judge(found: dict[str, Any]) -> Verified:
     agree = difference <= tolerance or (same and difference <= 4 * tolerance)
     if effect > tolerance / _ROOM and difference > effect / 2:
         agree = False
+    changed = sum(one.adapter != one.merged for one in prompts)
     return Verified(
         agree=agree,
         prompts=prompts,
@@ -143,7 +187,32 @@ def _judge(found: dict[str, Any]) -> Verified:
         tolerance=round(tolerance, 6),
         adapter_effect=round(effect, 6),
         dtype=found["stored"],
+        why=_explained(agree, changed, found, difference, effect, tolerance),
     )
+
+
+def _explained(
+    agree: bool,
+    changed: int,
+    found: dict[str, Any],
+    difference: float,
+    effect: float,
+    tolerance: float,
+) -> str:
+    """Why they differ, in a sentence or two; "" when there is nothing to explain."""
+    stored = found["stored"]
+    if not agree and effect > tolerance / _ROOM and difference > effect / 2:
+        return _("What the adapter changes is not in the merged model: it is nearer to the base.")
+    if not agree:
+        return _("That is more than rounding to {dtype} explains: something else differs.").format(
+            dtype=stored
+        )
+    if changed:
+        return _(
+            "{count} texts differ although the models agree: weights rounded to {dtype} tip the"
+            " choice between words that are about as likely. Merged in fp32 they would not."
+        ).format(count=changed, dtype=stored)
+    return ""
 
 
 def _config(adapter: Path) -> trained_config.TrainedConfig | None:

@@ -1,6 +1,7 @@
 """Worker: what an adapter on its base answers, and what the merged model answers.
 
-Runs under the training interpreter. One request, ``compare``.
+Runs under the training interpreter. Requests: ``compare``, and ``answers`` for a model
+that was trained whole.
 """
 
 from __future__ import annotations
@@ -60,6 +61,25 @@ def compare(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> dic
         "computed": str(base.dtype).removeprefix("torch."),
         "stored": str(stored).removeprefix("torch."),
     }
+
+
+def answers(request: Mapping[str, Any], emit: Emit, _cancelled: Cancelled) -> dict[str, Any]:
+    """Ask one model, greedily. Takes model (a path), prompts, new_tokens, trust.
+
+    Gives for each prompt the text, whether all first logits are finite numbers, and
+    the type stored.
+    """
+    trust = bool(request["trust"])
+    tokenizer = AutoTokenizer.from_pretrained(request["model"], trust_remote_code=trust)
+    model, stored = _load(request["model"], trust)
+    rows, finite = [], True
+    for prompt in request["prompts"]:
+        tokens = _tokens(tokenizer, prompt)
+        text, logits = _ask(model, tokenizer, tokens, request["new_tokens"])
+        finite = finite and bool(torch.isfinite(logits).all())
+        rows.append({"prompt": prompt, "text": text})
+        emit("progress", done=len(rows), total=len(request["prompts"]))
+    return {"prompts": rows, "finite": finite, "stored": str(stored).removeprefix("torch.")}
 
 
 def _load(path: str, trust: bool) -> tuple[Any, torch.dtype]:
@@ -137,4 +157,4 @@ def _free() -> None:
 
 if __name__ == "__main__":
     logging.set_verbosity_error()
-    serve({"compare": compare})
+    serve({"compare": compare, "answers": answers})
