@@ -55,6 +55,11 @@ def add(
         "--attach", action="store_true", help=_("show the log; Ctrl-C leaves, the run goes on")
     )
     train.add_argument(
+        "--then-export",
+        action="store_true",
+        help=_("when it has succeeded, make a checked model of its last checkpoint"),
+    )
+    train.add_argument(
         "--no-preflight", action="store_true", help=_("start without checking config and data")
     )
     train.set_defaults(run=_train)
@@ -126,6 +131,7 @@ def _start(
         nodes=args.nodes,
         slurm=launcher_options.slurm(args, out.settings),
         wait=queue_options.wait(args, workspace),
+        then_export=args.then_export,
     )
     if not args.no_preflight and not _preflight(plan, out):
         return 1

@@ -67,6 +67,8 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     """For "slurm": what it is asked for."""
     source: Path | None = None
     """The file that `config` is a copy of, with other settings."""
+    then_export: bool = False
+    """Whether its last checkpoint is exported when it has succeeded."""
 
     @property
     def shown(self) -> str:
@@ -93,6 +95,7 @@ def plan(
     nodes: int = 1,
     slurm: Slurm | None = None,
     wait: Wait | None = None,
+    then_export: bool = False,
 ) -> LaunchPlan:
     """How to run `config`.
 
@@ -115,6 +118,7 @@ def plan(
         nodes: on how many machines; more than one takes "nodes" or "slurm".
         slurm: what Slurm is asked for; None takes the settings'.
         wait: what it waits for before it starts; None starts it at once.
+        then_export: make a checked model of its last checkpoint when it has succeeded.
     """
     config = _readable(config)
     if name:
@@ -153,6 +157,7 @@ def plan(
         script=made.script,
         slurm=asked if launcher == "slurm" else None,
         source=source if source is not None and source != config else None,
+        then_export=then_export,
     )
 
 
@@ -304,6 +309,7 @@ def _record(plan: LaunchPlan, settings: Settings, config: bytes) -> RunRecord:
         launcher=plan.launcher,
         nodes=plan.nodes,
         slurm=plan.slurm,
+        then_export=plan.then_export,
     )
 
 

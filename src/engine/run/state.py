@@ -84,6 +84,8 @@ class RunRecord(msgspec.Struct, frozen=True):
     """What Slurm was asked for; None for the other launchers."""
     source_hash: str = ""
     """sha256 of `source`, where the frozen config has other settings; else ""."""
+    then_export: bool = False
+    """Whether its last checkpoint becomes a checked model when it has succeeded."""
 
 
 def read_record(folder: Path) -> RunRecord | None:

@@ -28,6 +28,7 @@ from engine.run.alarms.watch import Watch
 from engine.run.claim import Claim
 from engine.run.processes import MARK, Identity
 from engine.run.state import Cause, Event, Facts, Order, RunState, Word
+from engine.worker.client import command
 
 TICK = 0.2
 """Seconds between looks at the trainer and the folder."""
@@ -241,7 +242,15 @@ class Supervisor:
         self._watch.ended(self.state)
 
     def leave(self) -> None:
-        """After the end: wait for what the user's command still has to do."""
+        """After the end: export what was made, wait for what the user's command has to do."""
+        record = state.read_record(self.folder)
+        if self.state.state == "finished" and record is not None and record.then_export:
+            exporting = subprocess.Popen(
+                command(sys.executable, "engine.then_export", str(self.folder)),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # it goes on if this process is ended
+            )
+            exporting.wait()
         self._watch.leave()
 
     def _written(self, word: Word, changes: dict[str, Any]) -> bool:

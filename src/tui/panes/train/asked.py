@@ -32,6 +32,8 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     after: str = ""
     """The folder of the run that is waited for."""
     needs: Literal["success", "end"] = "success"
+    then: Literal["", "export"] = ""
+    """What follows when it has succeeded."""
     text: str = ""
     """The config with changed settings, to be frozen in place of what the file says."""
 

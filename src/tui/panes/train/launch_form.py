@@ -92,6 +92,8 @@ class LaunchForm(ScrollableContainer, can_focus=False):
         yield _row(_("start"), ChoiceLine([("now", "")], asked.start, id="start"), id="start-row")
         yield _row(_("after"), ChoiceLine([], asked.after, id="after"), id="after-row")
         yield _row(_("starts"), ChoiceLine(needs, asked.needs, id="needs"), id="needs-row")
+        then = [("", _("nothing")), ("export", _("export it, when it has succeeded"))]
+        yield _row(_("then"), ChoiceLine(then, asked.then, id="then"))
 
     def on_mount(self) -> None:
         """Nothing is known of the machine yet."""
@@ -167,7 +169,7 @@ class LaunchForm(ScrollableContainer, can_focus=False):
         fields = {name: self._text(name) for name in ("config", "name", "processes", "nodes")}
         lines = {
             name: self._choice(name).value
-            for name in ("deepspeed", "launcher", "start", "after", "needs")
+            for name in ("deepspeed", "launcher", "start", "after", "needs", "then")
         }
         changed = {**fields, **lines, "slurm": self._text("slurm"), "gpus": self.gpus.marked}
         return msgspec.structs.replace(before, **changed)

@@ -83,6 +83,7 @@ def _plan(
         nodes=nodes,
         slurm=_slurm(asked.slurm, settings) if slurm else None,
         wait=_wait(asked),
+        then_export=asked.then == "export",
     )
 
 
