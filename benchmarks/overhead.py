@@ -80,8 +80,11 @@ def _config(folder: Path, toy: bool) -> Path:
     (folder / "assistant.json").write_text(json.dumps(rows), encoding="utf-8")
     text = config.read_text()
     for old, new in (
-        ("import AutoModelForCausalLM, AutoTokenizer", "import AutoTokenizer\nimport random_model"),
-        ("type=AutoModelForCausalLM.from_pretrained", 'type=random_model.build, device="cuda"'),
+        (
+            "import AutoModelForCausalLM, AutoTokenizer",
+            "import AutoTokenizer\nfrom random_model import build",
+        ),
+        ("type=AutoModelForCausalLM.from_pretrained", 'type=build, device="cuda"'),
         ("torch_dtype=torch.float32", "torch_dtype=torch.bfloat16"),
         ("LinearLR, OptimWrapper", "AmpOptimWrapper, LinearLR"),
         ("type=OptimWrapper,", 'type=AmpOptimWrapper, dtype="bfloat16",'),
