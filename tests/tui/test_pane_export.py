@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.export import job
 from engine.run.folder import RunFolder
 from engine.workspace import Workspace
 from tests.export.conftest import load, save
@@ -41,8 +43,13 @@ def joined(text: str) -> str:
     return re.sub(r"[\s█]", "", text)
 
 
+def found_rows(merged: Path) -> int:
+    note = merged.with_name(merged.name + ".verified.json")
+    return len(json.loads(note.read_text())["prompts"])
+
+
 def busy(screen: Driver) -> bool:
-    return screen.app.screen_stack[0].query_one(ExportPane)._busy is not None
+    return screen.app.screen_stack[0].query_one(ExportPane).busy
 
 
 async def test_an_empty_workspace_says_how_to_begin(workspace: Workspace) -> None:
@@ -104,7 +111,7 @@ async def test_from_checkpoint_to_a_verified_model(
 ) -> None:
     async with opened(workspace) as screen:
         await screen.shows(f"{RUN} / iter_12.pth", "seconds, no base model")
-        await screen.shows(f"onto {tiny_model.name} · its own dtype", "▸ Enter  convert")
+        await screen.shows(f"onto {tiny_model.name} · its own dtype · seconds", "▸ Enter  convert")
         await screen.press("enter")
         await screen.shows(f"✓  Adapter      runs/{RUN}/iter_12-adapter", "▸ Enter  merge")
         adapter = with_run / "iter_12-adapter"
@@ -119,12 +126,17 @@ async def test_from_checkpoint_to_a_verified_model(
         await screen.press("enter")
         await screen.shows("◐  Verify", "x  cancel")
         await screen.shows("they agree on", "▸ Enter  chat with the model", seconds=120)
-        await screen.until(lambda text: joined(f"tunedeck chat {merged}") in joined(text))
+        await screen.until(lambda text: joined(f"vllm serve {merged}") in joined(text))
         await screen.press("tab", "end")  # what does not fit can be scrolled to
-        command = f"lmdeploy serve api_server {merged}"
-        await screen.until(lambda text: joined(command) in joined(text))
-        await screen.press("tab", "up")
+        await screen.until(lambda text: joined(f"{merged} HOST:models/") in joined(text))
+        await screen.press("tab", "y")
+        await screen.shows("Copy the command for", "sglang")
+        await screen.press("enter")
+        await screen.until(lambda _: str(merged) in screen.app.clipboard)
+        assert screen.app.clipboard.startswith("vllm serve ")
+        await screen.press("up")
         await screen.shows("Largest logit difference", "? 你是谁")
+        assert found_rows(merged) >= 6, "the run's questions, the dataset's, and some more"
 
     # A new window reads the same from the disk, and Enter goes on to the chat.
     workspace.remember(merged="")
@@ -146,7 +158,7 @@ async def test_another_checkpoint_and_all_steps_in_one_go(
         await screen.type("iter_4")
         await screen.press("enter")
         await screen.shows(f"{RUN} / iter_4.pth")
-        await screen.press("a", "a", "enter")  # once more changes nothing
+        await screen.press("a")
         await screen.shows("◐  Verify", seconds=60)
         # A cancelled check leaves the model unchecked, and no word of a worker that died.
         await screen.press("x")
@@ -157,9 +169,8 @@ async def test_another_checkpoint_and_all_steps_in_one_go(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["x", "ctrl+q"])
-async def test_a_cancelled_merge_leaves_nothing(
-    workspace: Workspace, with_run: Path, tiny_model: Path, end: str
+async def test_a_merge_goes_on_without_the_app_and_leaves_nothing_when_cancelled(
+    workspace: Workspace, with_run: Path, tiny_model: Path
 ) -> None:
     base = shutil.copytree(tiny_model, workspace.models / "base")
     big(base)
@@ -175,10 +186,14 @@ async def test_a_cancelled_merge_leaves_nothing(
         await screen.shows("◐  Merge", "x  cancel")
         parts = workspace.models
         await screen.until(lambda _: any(one.name.endswith(".part") for one in parts.iterdir()))
-        await screen.press(end)
-        if end == "x":
-            await screen.shows("Merge was cancelled", "▸ Enter  merge")
-            assert not screen.app.notices
+        await screen.press("ctrl+q")
+    [living] = job.running(workspace)
+    async with opened(workspace) as screen:  # another app shows it, and may end it
+        await screen.shows("◐  Merge", "x  cancel", " of ")
+        await screen.press("x")
+        await screen.shows("Merge was cancelled", "▸ Enter  merge")
+        assert not screen.app.notices
+    assert not living.running
     until = time.monotonic() + 20  # the process tidies up, and the app waits for it
     while len(list(parts.iterdir())) > 1 and time.monotonic() < until:
         await asyncio.sleep(0.05)

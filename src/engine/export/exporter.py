@@ -22,7 +22,7 @@ import msgspec
 
 from engine import files, i18n
 from engine.errors import Problem
-from engine.export import gguf, plan
+from engine.export import gguf, handover, plan, template
 from engine.export.convert import convert
 from engine.export.job import CANCEL, ORDER, STATE, Order, Said, State, Status, Step
 from engine.export.merge import merge
@@ -127,7 +127,8 @@ class Exporter:
                     progress=self._progress,
                     worker=worker,
                 )
-        plan.keep(merged, found)
+        compared = template.compare(merged, order.settings, trust=handover.trusted(merged))
+        plan.keep(merged, msgspec.structs.replace(found, templates=compared))
         return str(merged)
 
     def _gguf(self) -> str:

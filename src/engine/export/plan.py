@@ -34,7 +34,7 @@ class Choices(msgspec.Struct, frozen=True, omit_defaults=True):
     out: str = ""
     """The folder for finished models, as a person writes it; "" is the workspace's models/."""
     target: str = ""
-    """Where a model was uploaded or copied last."""
+    """Where a model was uploaded last (``hf:me/name``)."""
 
 
 def choices(workspace: Workspace) -> Choices:
@@ -150,7 +150,8 @@ def order(
 
     Raises `Problem` when a step needs the base model and nobody knows where it is.
     """
-    if plan.base is None and (plan.whole or steps != ("convert",)):
+    needs_base = bool({"merge", "verify"}.intersection(steps)) and not plan.whole
+    if plan.base is None and (needs_base or (plan.whole and "convert" in steps)):
         raise Problem(
             _("The base model is not here"),
             _("The config names {name}.").format(name=plan.base_name or "?"),

@@ -14,7 +14,8 @@ import msgspec
 from engine.errors import Failed, Problem
 from engine.export import artefact, trained_config
 from engine.export.convert import XTUNER_CONFIG, Progress, convert
-from engine.i18n import _
+from engine.export.template import Templates
+from engine.i18n import _, ngettext
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 
@@ -63,6 +64,7 @@ class Verified(msgspec.Struct, frozen=True):
     dtype: str
     why: str = ""
     alone: bool = False
+    templates: Templates | None = None
 
 
 def verify(
@@ -208,9 +210,12 @@ def _explained(
             dtype=stored
         )
     if changed:
-        return _(
+        return ngettext(
+            "{count} text differs although the models agree: weights rounded to {dtype} tip the"
+            " choice between words that are about as likely.",
             "{count} texts differ although the models agree: weights rounded to {dtype} tip the"
-            " choice between words that are about as likely. Merged in fp32 they would not."
+            " choice between words that are about as likely.",
+            changed,
         ).format(count=changed, dtype=stored)
     return ""
 

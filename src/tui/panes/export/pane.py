@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,12 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
+from textual.worker import get_current_worker
 
+from engine.errors import Failed
 from engine.i18n import N_, _
-from engine.text import clean, duration, size
-from tui.dialogs.choose import Choice, Choose
-from tui.panes.base import Pane
+from engine.text import clean
+from tui.panes.export.choosing import Choosing
 from tui.panes.export.words import (
     ADAPTER,
     CHECKPOINT,
@@ -25,20 +26,31 @@ from tui.panes.export.words import (
     MERGE,
     STEPS,
     VERIFY,
+    ended,
     explained,
+    name,
     next_step,
+    progress,
+    step_of,
     summary,
 )
-from tui.panes.export.work import Step, Stopped
 from tui.widgets.strips import Line
 from tui.widgets.table import Cell, Column, VirtualTable
 
 if TYPE_CHECKING:
-    from engine.export.plan import Plan
+    from engine.export.job import Job, Order, State, Step
+    from tui.panes.export.look import Look
+
+_LOOK = 0.3
+"""Seconds between looks at a job."""
 
 
-class ExportPane(Pane):
-    """Shows where the export of one checkpoint stands and does its next step."""
+class ExportPane(Choosing):
+    """Shows where the export of one checkpoint stands and does its next step.
+
+    The work is done by a job (`engine.export.job`) that knows nothing of this pane: it
+    goes on without it, and another pane shows it as well.
+    """
 
     TAB = "export"
     DEFAULT_CSS = """
@@ -54,6 +66,10 @@ class ExportPane(Pane):
         Binding("b", "base", N_("base model"), id="export.base"),
         Binding("a", "all", N_("all steps"), id="export.all"),
         Binding("r", "again", N_("this step again"), id="export.again"),
+        Binding("o", "options", N_("type, device, folder"), id="export.options"),
+        Binding("y", "copy", N_("copy a command"), id="export.copy"),
+        Binding("g", "gguf", N_("GGUF file"), id="export.gguf"),
+        Binding("u", "upload", N_("upload"), id="export.upload"),
         Binding("x", "cancel", N_("cancel"), id="export.cancel"),
     ]
 
@@ -69,15 +85,11 @@ class ExportPane(Pane):
 
     def on_mount(self) -> None:
         """Nothing is known before the workspace has been read."""
-        self._plan: Plan | None = None
+        self.seen: Look | None = None
+        self.base: Path | None = None
         self._run = ""
-        self._base: Path | None = None
-        self._busy: Step | None = None
+        self._busy: State | None = None
         self._table = self.query_one(VirtualTable)
-
-    def on_unmount(self) -> None:
-        """A step in progress ends with the pane."""
-        self.action_cancel()
 
     def home(self) -> Widget:
         """The list of steps."""
@@ -86,33 +98,35 @@ class ExportPane(Pane):
     def activate(self) -> None:
         """Read again: another run may have been chosen, or a step done elsewhere."""
         if self._busy is None:
-            self._read()
+            self.read()
 
     # -- what is there --------------------------------------------------------
 
     @work(thread=True, exclusive=True, group="read", exit_on_error=False)
-    def _read(self, checkpoint: Path | None = None) -> None:
-        from engine.export import plan
-        from engine.run import folder
+    def read(self, checkpoint: Path | None = None) -> None:
+        """Look at a checkpoint: the one given, else the one shown, else the newest."""
+        from tui.panes.export.look import look, newest
 
         last = self.workspace.last()
         wanted = checkpoint is not None
-        if checkpoint is None and self._plan is not None and self._run == last.run:
-            checkpoint = self._plan.checkpoint
-        if checkpoint is None:
-            runs = folder.list_runs(self.workspace)
-            named = [run for run in runs if str(run.path) == last.run or run.name == last.run]
-            with_any = [run for run in named or runs if run.last_checkpoint() is not None]
-            newest = with_any[0].last_checkpoint() if with_any else None
-            checkpoint = newest.path if newest is not None else None
+        if checkpoint is None and self.seen is not None and self._run == last.run:
+            checkpoint = self.seen.plan.checkpoint
+        checkpoint = checkpoint or newest(self.workspace)
         found = None
         if checkpoint is not None and (wanted or checkpoint.exists()):
-            found = plan.plan(checkpoint, self.workspace, self._base)
-        self.app.call_from_thread(self._show, found, last.run)
+            found = look(checkpoint, self.workspace, self.settings, self.base)
+        state = found.job.state if found is not None else None
+        self.app.call_from_thread(self._show, found, last.run, state)
 
-    def _show(self, found: Plan | None, run: str) -> None:
-        self._plan, self._run = found, run
-        at = next_step(found)
+    def _show(self, found: Look | None, run: str, state: State | None) -> None:
+        self.seen, self._run = found, run
+        plan = found.plan if found is not None else None
+        if found is not None and state is not None and state.status == "running":
+            self._follow(found.job)  # begun by an app that is gone, or by a run's end
+            return
+        at = next_step(plan)
+        done = state is None or (state.status == "done" and state.step not in ("gguf", "upload"))
+        self.query_one("#doing", Line).say("" if done or state is None else ended(state, plan))
         self._draw_steps(at)
         self._say(at)
 
@@ -124,19 +138,29 @@ class ExportPane(Pane):
             ADAPTER: _("Enter  convert to an adapter    a  all steps"),
             MERGE: _("Enter  merge into the base model"),
             VERIFY: _("Enter  verify the merged model"),
-            HAND_OVER: _("Enter  chat with the model"),
+            HAND_OVER: _("Enter  chat with the model    y  copy a command"),
         }
-        self.hint = _("x  cancel") if self._busy is not None else hints[next_step(self._plan)]
+        if self.seen is not None and self.seen.plan.whole:
+            hints[ADAPTER] = _("Enter  convert to a model    a  all steps")
+            hints[VERIFY] = _("Enter  verify the model")
+        self.hint = _("x  cancel") if self._busy is not None else hints[self._next()]
+
+    def _next(self) -> int:
+        return next_step(self.seen.plan if self.seen is not None else None)
 
     def _cells(self, step: int) -> list[Cell]:
-        plan, current = self._plan, next_step(self._plan)
+        plan, current = self.seen.plan if self.seen else None, self._next()
         mark = "▸" if step == current else ("✓" if step < current else " ")
         if step == VERIFY and plan and plan.verified and not plan.verified.agree:
             mark = "✗"
-        if self._busy is not None and step == self._busy.step:
+        if step == CHECKPOINT and self.seen is not None and not self.seen.complete:
+            mark = "✗"
+        if self._busy is not None and step == step_of(self._busy):
             mark = "◐"
         style = {"✓": "green", "✗": "red", "▸": "bold"}.get(mark, "")
-        return [Text(mark, style=style), _(STEPS[step]), summary(plan, step, self.workspace)]
+        return [
+            Text(mark, style=style), name(step, plan), summary(self.seen, step, self.workspace)
+        ]  # fmt: skip
 
     @on(VirtualTable.Moved)
     def _moved(self, event: VirtualTable.Moved) -> None:
@@ -144,7 +168,7 @@ class ExportPane(Pane):
 
     def _say(self, step: int) -> None:
         self.query_one("#said-scroll", VerticalScroll).scroll_home(animate=False)
-        self.query_one("#said", Static).update(clean("\n".join(explained(self._plan, step))))
+        self.query_one("#said", Static).update(clean("\n".join(explained(self.seen, step))))
 
     # -- doing ----------------------------------------------------------------
 
@@ -161,110 +185,99 @@ class ExportPane(Pane):
         self.action_next()
 
     def _go(self, only_one: bool) -> None:
-        plan, step = self._plan, next_step(self._plan)
         if self._busy is not None:
             return
-        if plan is None:
+        if self.seen is None:
             self.action_checkpoint()
-        elif step != HAND_OVER:
-            self._begin(step, plan, only_one)
+        elif left := self.seen.plan.left:
+            self._begin(left[:1] if only_one else left)
         elif only_one:
-            self._tell(plan)
+            self._tell()
             self.post_message(self.Go("chat"))
 
     def action_again(self) -> None:
         """Do the step under the cursor once more (its result is replaced)."""
-        plan, step = self._plan, self._table.cursor
-        if self._busy is not None or plan is None or step not in (ADAPTER, MERGE, VERIFY):
+        steps: dict[int, Step] = {ADAPTER: "convert", MERGE: "merge", VERIFY: "verify"}
+        cursor = self._table.cursor or CHECKPOINT
+        step = steps.get(cursor)
+        if self._busy is not None or self.seen is None or step is None:
             return
-        if next_step(plan) >= step:
-            self._begin(step, plan, only_one=True, again=True)
+        whole = self.seen.plan.whole
+        if self._next() >= cursor and not (whole and step == "merge"):
+            self._begin((step,), again=True)
 
-    def _begin(self, step: int, plan: Plan, only_one: bool, again: bool = False) -> None:
-        self._plan = plan
-        self._busy = Step(step, plan, self.settings, again)
-        self.query_one("#doing", Line).say(f"  ◐ {_(STEPS[step])} …")
-        self._draw_steps(step)
-        self._do(self._busy, plan, only_one)
+    @work(thread=True, group="begin", exit_on_error=False)
+    def _begin(self, steps: tuple[Step, ...], again: bool = False) -> None:
+        from tui.panes.export.look import order
 
-    @work(thread=True, group="export", exit_on_error=False)
-    def _do(self, busy: Step, plan: Plan, only_one: bool) -> None:
-        from engine.export import plan as plans
+        seen = self.seen
+        if seen is not None:
+            self.run_job(order(seen, steps, self.workspace, self.settings, again))
 
-        said = ""
-        done = False
-        try:
-            seconds = busy.run(partial(self.app.call_from_thread, self._draw_progress))
-            plan = plans.plan(plan.checkpoint, self.workspace, self._base)
-            said = f"  ✓ {_(STEPS[busy.step])}" + (f"  {duration(seconds)}" if seconds else "")
-            done = True
-        except Stopped:
-            said = "  " + _("{step} was cancelled; nothing was left.").format(
-                step=_(STEPS[busy.step])
-            )
-        finally:
-            self.app.call_from_thread(self._end, plan, said, done and not only_one)
+    def run_job(self, wanted: Order) -> None:
+        """Begin a job and follow it. In a thread. Raises what `job.start` does."""
+        from engine.export import job
 
-    def _draw_progress(self, done: int, total: int) -> None:
-        from tui.widgets.gauge import bar
+        self.app.call_from_thread(self._follow, job.start(self.workspace, wanted))
 
-        if self._busy is not None:
-            share = f"{100 * done // total:3d}%" if total else ""
-            self.query_one("#doing", Line).say(
-                f"  ◐ {_(STEPS[self._busy.step])}  {bar(done, total, 30)} {share}"
-            )
+    @property
+    def busy(self) -> bool:
+        """Whether a job of this checkpoint is at work."""
+        return self._busy is not None
 
-    def _end(self, plan: Plan, said: str, go_on: bool) -> None:
+    @work(thread=True, exclusive=True, group="follow", exit_on_error=False)
+    def _follow(self, job: Job) -> None:
+        worker = get_current_worker()
+        state = job.state
+        while state is not None and state.status == "running":
+            if worker.is_cancelled:
+                return
+            self.app.call_from_thread(self._draw_progress, state)
+            time.sleep(_LOOK)
+            state = job.state
+        if state is not None and not worker.is_cancelled:
+            self.app.call_from_thread(self._end, state)
+
+    def _draw_progress(self, state: State) -> None:
+        if self._busy is None or self._busy.step != state.step:
+            self._busy = state
+            self._draw_steps(step_of(state))
+            self._say(step_of(state))
+        plan = self.seen.plan if self.seen is not None else None
+        self.query_one("#doing", Line).say(progress(state, plan))
+
+    def _end(self, state: State) -> None:
         self._busy = None
-        self.query_one("#doing", Line).say(said)
-        self._show(plan, self._run)
-        self._tell(plan)
-        if go_on and next_step(plan) in (MERGE, VERIFY):
-            self._begin(next_step(plan), plan, only_one=False)
+        if state.status == "failed" and state.said is not None:
+            said = state.said
+            self.trouble(Failed(said.what, said.why, said.todo, said.details))
+        self._finish(state)
 
-    def _tell(self, plan: Plan) -> None:
+    @work(thread=True, exclusive=True, group="read", exit_on_error=False)
+    def _finish(self, state: State) -> None:
+        from tui.panes.export.look import look
+
+        if self.seen is None:
+            return
+        found = look(self.seen.plan.checkpoint, self.workspace, self.settings, self.base)
+        self.app.call_from_thread(self._ended, found, state)
+
+    def _ended(self, found: Look, state: State) -> None:
+        self._show(found, self._run, None)
+        self.query_one("#doing", Line).say(ended(state, found.plan))
+        self._tell()
+
+    def _tell(self) -> None:
         """Tell the other panes what there is to work with."""
-        opened = {"adapter": str(plan.adapter)} if plan.converted else {}
+        if self.seen is None:
+            return
+        plan = self.seen.plan
+        opened = {"adapter": str(plan.adapter)} if plan.converted and not plan.whole else {}
         opened |= {"base": str(plan.base)} if plan.base else {}
         opened |= {"merged": str(plan.merged)} if plan.is_merged else {}
         self.post_message(self.Opened(**opened))
 
     def action_cancel(self) -> None:
         """End the step in progress; nothing is left under its final name."""
-        if self._busy is not None:
-            self._busy.cancel()
-
-    # -- choosing -------------------------------------------------------------
-
-    @work(exit_on_error=False)
-    async def action_checkpoint(self) -> None:
-        """Choose a checkpoint of any run, or give a path."""
-        from engine.run import folder
-
-        choices = [
-            Choice(
-                str(one.path),
-                f"{run.name} / {one.path.name}",
-                f"{size(one.bytes)}" + (f"  loss {one.loss:.3f}" if one.loss is not None else ""),
-            )
-            for run in folder.list_runs(self.workspace)
-            for one in reversed(run.checkpoints())
-            if one.complete
-        ]
-        chosen = await self.app.push_screen_wait(Choose(_("Checkpoint"), choices, free=True))
-        if chosen:
-            self._read(self.workspace.resolve(chosen))
-
-    @work(exit_on_error=False)
-    async def action_base(self) -> None:
-        """Choose the base model that the adapter belongs to."""
-        from engine.export import artefact
-
-        models = sorted(self.workspace.models.glob("*/config.json"))
-        choices = [Choice(str(one.parent), self.workspace.relative(one.parent)) for one in models]
-        chosen = await self.app.push_screen_wait(Choose(_("Base model"), choices, free=True))
-        if chosen:
-            path = self.workspace.resolve(chosen)
-            artefact.expect(path, (artefact.MODEL,), _("a model's folder"))
-            self._base = path
-            self._read(self._plan.checkpoint if self._plan else None)
+        if self._busy is not None and self.seen is not None:
+            self.seen.job.cancel()

@@ -1,0 +1,192 @@
+"""What the Export pane asks: which checkpoint, onto what, how, and where to with the model."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from textual import work
+
+from engine.errors import Problem
+from engine.i18n import _
+from engine.text import size
+from tui.copying import copy
+from tui.dialogs.ask import Ask
+from tui.dialogs.choose import Choice, Choose
+from tui.dialogs.confirm import Confirm
+from tui.panes.base import Pane
+
+if TYPE_CHECKING:
+    from engine.export.job import Order, Step
+    from tui.panes.export.look import Look
+
+
+class Choosing(Pane):
+    """The dialogs of the Export pane."""
+
+    seen: Look | None
+    """What is shown."""
+    base: Path | None
+    """The base model that was chosen in place of the config's."""
+
+    @abstractmethod
+    def read(self, checkpoint: Path | None = None) -> object:
+        """Look at a checkpoint."""
+
+    @abstractmethod
+    def run_job(self, wanted: Order) -> None:
+        """Begin a job and follow it."""
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether a job is at work."""
+
+    @work(exit_on_error=False)
+    async def action_checkpoint(self) -> None:
+        """Choose a checkpoint of any run, or give a path."""
+        from engine.run import folder
+
+        choices = [
+            Choice(
+                str(one.path),
+                f"{run.name} / {one.path.name}",
+                f"{size(one.bytes)}"
+                + (f"  loss {one.loss:.3f}" if one.loss is not None else "")
+                + ("" if one.complete else "  " + _("torn")),
+            )
+            for run in folder.list_runs(self.workspace)
+            for one in reversed(run.checkpoints())
+        ]
+        chosen = await self.app.push_screen_wait(Choose(_("Checkpoint"), choices, free=True))
+        if chosen:
+            self.read(self.workspace.resolve(chosen))
+
+    @work(exit_on_error=False)
+    async def action_base(self) -> None:
+        """Choose the base model that the adapter belongs to."""
+        from engine.export import artefact
+
+        models = sorted(self.workspace.models.glob("*/config.json"))
+        choices = [Choice(str(one.parent), self.workspace.relative(one.parent)) for one in models]
+        chosen = await self.app.push_screen_wait(Choose(_("Base model"), choices, free=True))
+        if chosen:
+            path = self.workspace.resolve(chosen)
+            artefact.expect(path, (artefact.MODEL,), _("a model's folder"))
+            self.base = path
+            self._read_again()
+
+    def _read_again(self) -> None:
+        self.read(self.seen.plan.checkpoint if self.seen is not None else None)
+
+    @work(exit_on_error=False)
+    async def action_options(self) -> None:
+        """Choose the type, the device and the folder of finished models."""
+        from engine.export import plan as plans
+
+        chosen = plans.choices(self.workspace)
+        offered = [
+            Choice("dtype", _("type of the weights"), chosen.dtype),
+            Choice("device", _("where to compute"), chosen.device),
+            Choice("out", _("folder for finished models"), chosen.out or "models"),
+        ]
+        what = await self.app.push_screen_wait(Choose(_("How models are made"), offered))
+        if what is None:
+            return
+        value = await self._option(what, chosen)
+        if value is not None:
+            plans.choose(self.workspace, msgspec.structs.replace(chosen, **{what: value}))
+            self._read_again()
+
+    async def _option(self, what: str, chosen: object) -> str | None:
+        if what == "out":
+            fields = [(_("folder"), getattr(chosen, what) or "models")]
+            asked = await self.app.push_screen_wait(Ask(_("Folder for finished models"), fields))
+            return asked[0].strip() if asked else None
+        if what == "dtype":
+            offered = [Choice("auto", "auto", _("as the base has it"))]
+            offered += [Choice(one, one) for one in ("bf16", "fp16", "fp32")]
+            return await self.app.push_screen_wait(Choose(_("Type of the weights"), offered))
+        from engine.machine import gpu
+
+        offered = [Choice("auto", "auto", _("a GPU if one is free, else the CPU"))]
+        offered.append(Choice("cpu", "cpu"))
+        offered += [
+            Choice(f"cuda:{at}", f"cuda:{at}", one.name) for at, one in enumerate(gpu.read().gpus)
+        ]
+        return await self.app.push_screen_wait(Choose(_("Where to compute"), offered))
+
+    # -- what becomes of the model ----------------------------------------------
+
+    @work(exit_on_error=False)
+    async def action_copy(self) -> None:
+        """Copy one of the commands that serve or copy the model."""
+        found = self.seen.handover if self.seen is not None else None
+        if found is None:
+            return
+        offered = [Choice(one.tool, one.tool, one.note) for one in found.commands]
+        chosen = await self.app.push_screen_wait(Choose(_("Copy the command for"), offered))
+        line = next((one.command for one in found.commands if one.tool == chosen), "")
+        if line:
+            copy(self, line)
+
+    @work(exit_on_error=False)
+    async def action_gguf(self) -> None:
+        """Make a GGUF file of the model; the sizes are said before."""
+        seen = self.seen
+        if seen is None or seen.handover is None or self.busy:
+            return
+        if not seen.llama_cpp:
+            raise Problem(
+                _("llama.cpp is not here"),
+                _("GGUF files are made by llama.cpp's own programs."),
+                _("Install llama.cpp, and put it on PATH or set llama_cpp to its folder."),
+            )
+        sizes = seen.handover.gguf_bytes
+        offered = [Choice(kind, kind, "≈ " + size(count)) for kind, count in sizes.items()]
+        note = _("{size} are free").format(size=size(_free(seen.plan.merged)))
+        chosen = await self.app.push_screen_wait(Choose(_("GGUF file"), offered, note=note))
+        if chosen:
+            self._hand_over(gguf=chosen, step="gguf")
+
+    @work(exit_on_error=False)
+    async def action_upload(self) -> None:
+        """Upload the model to a hub, privately unless it is said otherwise."""
+        from engine.export import plan as plans
+        from engine.hub import upload
+
+        seen = self.seen
+        if seen is None or seen.handover is None or self.busy:
+            return
+        chosen = plans.choices(self.workspace)
+        owner = chosen.target.rpartition("/")[0] if chosen.target else "hf:me"
+        fields = [(_("repository"), f"{owner}/{seen.plan.merged.name}")]
+        note = _("hf: is Hugging Face, ms: ModelScope. {size} to upload.").format(
+            size=size(seen.handover.bytes)
+        )
+        dialog = Ask(_("Upload"), fields, check=lambda texts: upload.target(texts[0]), note=note)
+        asked = await self.app.push_screen_wait(dialog)
+        if not asked:
+            return
+        question = _("Shall everybody see {name}?").format(name=asked[0])
+        public = await self.app.push_screen_wait(Confirm(question, _("No: it is private.")))
+        plans.choose(self.workspace, msgspec.structs.replace(chosen, target=asked[0]))
+        self._hand_over(upload=asked[0], public=public, step="upload")
+
+    @work(thread=True, group="begin", exit_on_error=False)
+    def _hand_over(self, step: Step, **values: object) -> None:
+        from engine.export import plan as plans
+
+        assert self.seen is not None
+        wanted = plans.order(
+            self.seen.plan, (step,), workspace=self.workspace, settings=self.settings
+        )
+        self.run_job(msgspec.structs.replace(wanted, **values))
+
+
+def _free(path: Path) -> int:
+    from engine.export import costs
+
+    return costs.free(path)
