@@ -232,8 +232,10 @@ async def test_hostile_output_is_shown_and_does_nothing(workspace: Workspace) ->
             await ask(screen, "Attack")
             text = await screen.shows("tok/s", "行行行")
             assert "owned" not in text and "\x1b" not in text
+            server.answers[:] = ["and on it goes"]
             await ask(screen, "Again")
-            await screen.until(lambda text: text.count("Again") >= 1 and "tok/s" in text)
+            text = await screen.shows("Again", "and on it goes", "tok/s")
+            assert "owned" not in text
 
 
 async def test_sampling_is_live_and_wrong_values_are_told(workspace: Workspace) -> None:

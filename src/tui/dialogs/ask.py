@@ -6,13 +6,17 @@ from collections.abc import Callable, Sequence
 
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from engine.errors import Problem
 from engine.i18n import _
 from tui.widgets.field import Field
+
+STACKED = 3
+"""So many fields stand below their labels; more stand beside them, so that what
+is wrong still has its place on a screen of 24 rows."""
 
 
 class Ask(ModalScreen["list[str] | None"]):
@@ -27,6 +31,11 @@ class Ask(ModalScreen["list[str] | None"]):
     """
 
     BINDINGS = [("escape", "dismiss(None)", "back")]
+    DEFAULT_CSS = """
+    Ask .ask-row { height: 1; }
+    Ask .ask-row > .dialog-label { width: 2fr; height: 1; margin: 0; }
+    Ask .ask-row > Field { width: 3fr; }
+    """
 
     def __init__(
         self,
@@ -48,8 +57,12 @@ class Ask(ModalScreen["list[str] | None"]):
             if self._note:
                 yield Static(self._note, classes="dim", markup=False)
             for label, text in self._fields:
-                yield Static(label, classes="dialog-label", markup=False)
-                yield Field(text)
+                shown = Static(label, classes="dialog-label", markup=False)
+                if len(self._fields) > STACKED:
+                    yield Horizontal(shown, Field(text), classes="ask-row")
+                else:
+                    yield shown
+                    yield Field(text)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
             yield Static(
                 _("Enter  accept      Tab  next field      Esc  back"), classes="dialog-keys"
