@@ -124,6 +124,30 @@ def duplicate(
     return _write(dataset, contents, versions, progress, cancelled)
 
 
+def append(
+    dataset: Dataset,
+    value: object,
+    versions: Versions,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Edit:
+    """Put `value` behind the last row, spelled as the file spells its rows."""
+    can_edit(dataset)
+    last = dataset.index(cancelled=cancelled) - 1
+    if last < 0:
+        raise Problem(
+            _("Nothing can be added to {path}").format(path=dataset.path),
+            _("It has no row yet that shows what its rows look like."),
+            _("Write its first row by hand."),
+        )
+    content = style_of(_examples(dataset, last)).write(value).encode("utf-8")
+
+    def contents(piece: Piece) -> Sequence[bytes]:
+        return [piece.content, content] if piece.row == last else [piece.content]
+
+    return _write(dataset, contents, versions, progress, cancelled)
+
+
 def undo(edit: Edit, versions: Versions) -> None:
     """Bring back the file as it was before `edit`.
 
