@@ -248,7 +248,7 @@ async def test_sampling_is_live_and_wrong_values_are_told(workspace: Workspace) 
             await screen.type("2x")
             for _field in range(6):
                 await screen.press("enter")
-            await screen.shows("temperature must be a number")
+            await screen.shows("temperature must be a number", "max_new_tokens", "2x")
             await screen.press("shift+tab", "shift+tab", "shift+tab", "shift+tab", "shift+tab")
             await screen.erase()
             await screen.type("0.7")

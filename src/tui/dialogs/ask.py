@@ -31,11 +31,6 @@ class Ask(ModalScreen["list[str] | None"]):
     """
 
     BINDINGS = [("escape", "dismiss(None)", "back")]
-    DEFAULT_CSS = """
-    Ask .ask-row { height: 1; }
-    Ask .ask-row > .dialog-label { width: 2fr; height: 1; margin: 0; }
-    Ask .ask-row > Field { width: 3fr; }
-    """
 
     def __init__(
         self,
