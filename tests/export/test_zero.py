@@ -24,7 +24,8 @@ from engine.export.dtypes import numpy_dtype
 from tests.export.conftest import load, same
 from tests.export.test_pickle_reader import zipped
 
-ZERO3 = Path(__file__).parent.parent / "fixtures" / "zero3"
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+ZERO3 = FIXTURES / "zero3"
 
 
 @pytest.mark.parametrize("name", ["adapter-2", "full-1", "full-2", "frozen-2", "tied-2"])
@@ -51,6 +52,20 @@ def test_an_adapter_comes_out_whole(tmp_path: Path) -> None:
     weights = load(made.adapter / "adapter_model.safetensors")
     assert {peft_name(name) for name in expected} == set(weights)
     assert all(same(weights[peft_name(name)], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize(("name", "stage"), [("zero2", 2), ("zero3", 3)])
+def test_what_a_gpu_trained_is_converted_without_one(tmp_path: Path, name: str, stage: int) -> None:
+    """Made on one H100 by XTuner through `launch` (tests/gpu/test_export.py), bfloat16."""
+    folder = FIXTURES / "zero-gpu" / name
+    assert artefact.identify(folder / "checkpoint").zero == stage
+    made = convert(folder / "checkpoint", tmp_path / "adapter")
+    expected = load(folder / "expected.safetensors")
+    weights = load(made.adapter / "adapter_model.safetensors")
+    assert {peft_name(key) for key in expected if ".lora_" in key} == set(weights)
+    for key, value in expected.items():
+        if ".lora_" in key:
+            assert same(weights[peft_name(key)], value)
 
 
 @pytest.mark.parametrize("lost", ["*rank_1*_optim_states.pt", "*rank_1*_model_states.pt"])
