@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.chat.sources import ModelSpec
+from engine.chat.sources import ModelSpec, is_endpoint
 from engine.errors import Problem
 from engine.export import artefact, convert
 from engine.export.plan import plan
@@ -56,7 +56,7 @@ def named(text: str, workspace: Workspace) -> Candidate:
 
     Raises `Problem` for an adapter or a checkpoint whose base model is not known.
     """
-    if "://" in text or text.startswith("unix:"):
+    if is_endpoint(text):
         return Candidate(text, _("a server"), ModelSpec(text))
     path = workspace.resolve(text)
     found = artefact.identify(path)
@@ -73,8 +73,23 @@ def named(text: str, workspace: Workspace) -> Candidate:
     raise Problem(
         _("The base model of {path} is not here").format(path=path),
         _("Neither its config nor the run names a model's folder that exists."),
-        _("Merge or convert it with the base's path first (Export)."),
+        _("Give it with its base: tunedeck chat BASE --adapter {path}").format(path=path),
     )
+
+
+def adapted(base: str, adapter: str, workspace: Workspace) -> Candidate:
+    """`adapter` (or a checkpoint) on the model `base`, whatever base it names itself."""
+    if is_endpoint(base):
+        raise Problem(
+            _("A server cannot be given an adapter"),
+            _("{address} answers with what it has loaded.").format(address=base),
+            _("Name the model behind it: {address}#name").format(address=base),
+        )
+    on, path = workspace.resolve(base), workspace.resolve(adapter)
+    if path.exists() and artefact.identify(path).kind in artefact.CHECKPOINTS:
+        spec = ModelSpec(str(on), adapter=str(plan(path, workspace, on).adapter))
+        return Candidate(path.name, _("on {base}").format(base=on.name), spec, path)
+    return _adapted(on, path)
 
 
 def ready(candidate: Candidate) -> ModelSpec:
@@ -112,6 +127,10 @@ def _of_run(run: RunFolder, workspace: Workspace) -> list[Candidate]:
 
 def _of_checkpoint(path: Path, workspace: Workspace, title: str, detail: str) -> Candidate | None:
     planned = plan(path, workspace)
+    if planned.whole:  # full fine-tuning: it is a model of its own once it is converted
+        return (
+            Candidate(title, detail, ModelSpec(str(planned.merged))) if planned.is_merged else None
+        )
     if planned.base is None:
         return None
     spec = ModelSpec(str(planned.base), adapter=str(planned.adapter))

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine.chat import transcripts
+from engine.chat.conversation import Conversation
 from engine.chat.session import Answer, ModelSpec, Sampling, Token
+from engine.cli import chat_options
 from engine.cli.chat_verbs import _Talk
+from engine.cli.main import main
 from engine.cli.output import Output
 from engine.settings import Settings
+from tests.support.chat_server import serving
 
 TUNEDECK = [sys.executable, "-m", "tui"]
 
@@ -32,6 +41,7 @@ def test_json_has_the_keys_of_the_contract(tiny_model: Path, adapter: Path) -> N
     done = chat(
         *(tiny_model, "--adapter", adapter, "--against", tiny_model, "--json"),
         *("--prompt", "Who are you?", "--prompt", "你是谁?", "--max-new-tokens", "6"),
+        *("--chances", "2"),
     )
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)
@@ -45,12 +55,18 @@ def test_json_has_the_keys_of_the_contract(tiny_model: Path, adapter: Path) -> N
     assert all(keys <= set(one) for one in answers)
     assert all(one["model"] == str(tiny_model) and one["tokens"] <= 6 for one in answers)
     assert answers[0]["answer"] != answers[1]["answer"]
+    for one in answers:
+        assert len(one["chances"]) == one["tokens"]
+        assert all(len(chance["others"]) == 2 for chance in one["chances"])
     assert "(memory)" in done.stderr or "GPU" in done.stderr, "whether it fits is said"
     assert "template qwen_chat" in done.stderr and "template tokenizer" in done.stderr
 
 
 class Escaping:
     """A session whose model answers with what a terminal would obey."""
+
+    def stop(self) -> None:
+        """Nobody stops it."""
 
     def generate(self, *_request: object) -> Iterator[Token | Answer]:
         pieces = ["one\x1b", "[2J", "\x1b]0;title\x07two", "\x9b31m", "\tthree"]
@@ -62,7 +78,8 @@ def test_no_escape_sequence_of_a_model_reaches_the_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     slots = {"A": ModelSpec("model")}
-    talk = _Talk(Escaping(), slots, Sampling(), Output(Settings()))  # type: ignore[arg-type]
+    session: Any = Escaping()
+    talk = _Talk(session, slots, Sampling(), Output(Settings()), Conversation())
     assert talk.prompts(["Who?"]) == 0
     shown = capsys.readouterr().out
     assert shown == "> Who?\none[2Jtwo\tthree\n"
@@ -78,7 +95,12 @@ def test_lines_of_a_pipe_are_questions(tiny_model: Path) -> None:
 def test_what_is_no_model_is_one_message_and_status_2(
     wrong: str, adapter: Path, tmp_path: Path
 ) -> None:
-    path = {"adapter": adapter, "nothing": tmp_path / "x", "file": adapter / "README.md"}[wrong]
+    alone = tmp_path / "alone"
+    shutil.copytree(adapter, alone)
+    settings = json.loads((alone / "adapter_config.json").read_text())
+    settings["base_model_name_or_path"] = "/gone"
+    (alone / "adapter_config.json").write_text(json.dumps(settings))
+    path = {"adapter": alone, "nothing": tmp_path / "x", "file": adapter / "README.md"}[wrong]
     done = chat(path, "--prompt", "Who?")
     assert done.returncode == 2
     assert done.stdout == ""
@@ -86,6 +108,111 @@ def test_what_is_no_model_is_one_message_and_status_2(
     assert 1 <= len(lines) <= 3 and str(path) in lines[0]
     if wrong == "adapter":
         assert f"--adapter {path}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "models"),
+    [
+        ("M", {"M": None}),
+        ("M --adapter a", {"M": "a"}),
+        ("--adapter a M", {"M": "a"}),
+        ("M --against N --adapter b", {"M": None, "N": "b"}),
+        ("M --adapter a --against N --against O --adapter c", {"M": "a", "N": None, "O": "c"}),
+    ],
+)
+def test_an_adapter_belongs_to_the_model_before_it(line: str, models: dict[str, str]) -> None:
+    parser = argparse.ArgumentParser()
+    chat_options.add(parser)
+    args = parser.parse_args(line.split())
+    named = [args.model, *args.against]
+    assert {model: args.adapter.get(number) for number, model in enumerate(named)} == models
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("-o", "x.md"), "-o needs --set"),
+        (("--set", "none.txt"), "Cannot read the questions"),
+        (("--set", "q.txt", "-o", "x.xlsx"), "Cannot write x.xlsx"),
+        (("--set", "q.txt", "-o", "q.json"), "exists already"),
+        (("--set", "q.txt", "--transcript", "t.jsonl"), "do not go together"),
+        (("--top-p", "2"), "sampling settings"),
+        (("--against", "http://127.0.0.1:9/v1", "--adapter", "x"), "cannot be given an adapter"),
+    ],
+)
+def test_a_wrong_order_is_told_before_anything_is_loaded(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny_model: Path,
+    options: tuple[str, ...],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "q.txt").write_text("Who?\n")
+    (tmp_path / "q.json").write_text("[]")
+    assert main(["chat", str(tiny_model), *options]) == 2
+    assert told in capsys.readouterr().err
+
+
+QUESTIONS = """\
+{"question": "Who are you?", "pattern": "Nova"}
+{"question": "2 + 2?", "expected": "4"}
+"""
+
+
+def test_a_set_over_three_models_a_server_among_them(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny_model: Path,
+    adapter: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "q.jsonl").write_text(QUESTIONS)
+    with serving("I am Nova.", "It is 4.") as server:
+        order = [server.address, "--against", str(tiny_model), "--against", str(adapter)]
+        order += ["--set", "q.jsonl", "-o", "out.md", "--max-new-tokens", "4", "--no-merge"]
+        assert main(["chat", *order, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert [one["model"] for one in made["models"]] == [
+        server.address, tiny_model.name, f"{tiny_model.name} + {adapter.name}"
+    ]  # fmt: skip
+    assert made["models"][0]["score"] == {"right": 2, "of": 2}
+    answers = [[cell["answer"] for cell in row["answers"]] for row in made["rows"]]
+    assert [row[0] for row in answers] == ["I am Nova.", "It is 4."]
+    assert all(len(row) == 3 for row in answers) and made["complete"]
+    assert "✓ I am Nova." in (tmp_path / "out.md").read_text()
+
+
+def test_a_server_that_fails_is_in_the_table_and_the_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "q.txt").write_text("Who?\nWhy?\nWhat?\n")
+    with serving("here") as good, serving("x") as bad:
+        bad.broken = True
+        order = [good.address, "--against", bad.address, "--set", "q.txt", "-o", "o.json"]
+        assert main(["chat", *order]) == 1
+    shown = capsys.readouterr()
+    assert "gave no answer" in shown.out and "3 of 6 answers came" in shown.err
+    assert shown.out.count("gave no answer") == 2, "then it is asked no more"
+    kept = json.loads((tmp_path / "o.json").read_text())
+    assert not kept["complete"] and len(kept["rows"][2]["answers"]) == 1
+
+
+def test_a_talk_is_written_down_and_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with serving("one", "two", "three") as server:
+        for lines in ("a\nb\n", "c\n/quit\n"):
+            monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+            assert main(["chat", server.address, "--transcript", "new/talk.jsonl"]) == 0
+        asked = [one["content"] for one in server.asked[-1]["messages"]]
+    assert asked == ["a", "one", "b", "two", "c"]
+    branch = transcripts.read(tmp_path / "new" / "talk.jsonl").branch
+    assert [reply.text for node in branch if (reply := node.reply("A"))] == ["one", "two", "three"]
 
 
 class Terminal:

@@ -49,22 +49,29 @@ class Transcript:
     """The file that a conversation is written into while it goes on.
 
     Nothing is written before the first question.
+
+    Args:
+        folder: where it goes under a name of its own.
+        path: the file, where somebody named one; it is gone on with if it is there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, path: Path | None = None) -> None:
         self._folder = folder
-        self.path: Path | None = None
+        self.path = path
+        self._begun = path is not None and path.exists()
 
     def question(self, talk: Conversation, node: Node) -> None:
         """Append a question."""
-        if self.path is None:
-            self.path = _new(self._folder)
+        if not self._begun:
+            files.private_folder(self._folder)
+            self.path = self.path or _new(self._folder)
+            self._begun = True
             self._append(_Head(FORMAT, talk.models, talk.system, time.time()))
         self._append(_Question(node.id, node.follows, node.question))
 
     def reply(self, node: Node, slot: str, reply: Reply) -> None:
         """Append an answer."""
-        if self.path is not None:
+        if self._begun:
             self._append(_Reply(node.id, slot, reply))
 
     def _append(self, line: Any) -> None:
@@ -74,9 +81,7 @@ class Transcript:
 
 def resume(path: Path) -> tuple[Conversation, Transcript]:
     """A conversation read again, and its file, to go on with both."""
-    transcript = Transcript(path.parent)
-    transcript.path = path
-    return read(path), transcript
+    return read(path), Transcript(path.parent, path)
 
 
 def read(path: Path) -> Conversation:
@@ -136,7 +141,6 @@ def _decoded(line: bytes) -> _Line | None:
 
 def _new(folder: Path) -> Path:
     """A name that no transcript has yet."""
-    files.private_folder(folder)
     stem = time.strftime("%Y%m%d-%H%M%S")
     names = [f"{stem}.jsonl", *(f"{stem}-{number}.jsonl" for number in range(2, 100))]
     return next(folder / name for name in names if not (folder / name).exists())

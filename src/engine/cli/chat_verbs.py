@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.cli import chat_options
+from engine.cli.interrupt import on_interrupt
 from engine.cli.output import Output
 from engine.i18n import _
 
 if TYPE_CHECKING:
-    from engine.chat.session import Answer, ChatSession, ModelSpec, Sampling
+    from engine.chat.conversation import Conversation, Node
+    from engine.chat.session import Answer, ChatSession, Loaded, ModelSpec, Sampling
+    from engine.chat.transcripts import Transcript
 
 
 def add(
@@ -21,105 +23,80 @@ def add(
 ) -> None:
     """Add this module's verb."""
     chat = verbs.add_parser("chat", parents=[common], help=_("talk with a model"))
-    chat.add_argument("model", metavar="MODEL", help=_("a model's folder"))
-    chat.add_argument("--adapter", metavar="A", help=_("an adapter's folder, loaded onto MODEL"))
-    chat.add_argument(
-        "--against",
-        metavar="MODEL",
-        action="append",
-        default=[],
-        help=_("ask this model, too (may be repeated)"),
-    )
-    chat.add_argument(
-        "--prompt",
-        metavar="TEXT",
-        action="append",
-        default=[],
-        help=_("ask this and end (may be repeated); without it: a conversation"),
-    )
-    chat.add_argument("--system", metavar="S", help=_("the system text (default: as trained)"))
-    chat.add_argument(
-        "--template",
-        metavar="T",
-        default="",
-        help=_("one of XTuner's prompt templates, or 'tokenizer' (default: as trained)"),
-    )
-    chat.add_argument(
-        "--temperature", metavar="T", type=float, default=0.0, help=_("0 (default): greedy")
-    )
-    chat.add_argument("--top-p", metavar="P", type=float, default=1.0)
-    chat.add_argument("--top-k", metavar="K", type=int, default=0, help=_("0 (default): all"))
-    chat.add_argument("--repetition-penalty", metavar="R", type=float, default=1.0)
-    chat.add_argument("--max-new-tokens", metavar="N", type=int, default=512)
-    chat.add_argument("--seed", metavar="S", type=int, default=0)
-    chat.add_argument("--dtype", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
-    chat.add_argument("--device", metavar="auto|cpu|cuda:N", default="auto")
-    chat.add_argument(
-        "--trust-remote-code",
-        action="store_true",
-        help=_("let the models run Python code that they bring"),
-    )
+    chat_options.add(chat)
     chat.set_defaults(run=_chat)
 
 
 def _chat(args: argparse.Namespace, out: Output) -> int:
-    from engine.chat import sources
-    from engine.chat.session import ChatSession, ModelSpec, Sampling
+    from engine.candidates import busy_gpus
+    from engine.chat import sets
+    from engine.chat.session import ChatSession
+    from engine.cli import chat_set
 
-    sampling = Sampling(
-        temperature=args.temperature,
-        top_p=args.top_p,
-        top_k=args.top_k,
-        max_new_tokens=args.max_new_tokens,
-        seed=args.seed,
-        repetition=args.repetition_penalty,
-    )
-    specs = [
-        ModelSpec(
-            model=model,
-            adapter=adapter,
-            dtype=args.dtype,
-            device=args.device,
-            template=args.template,
-            system=args.system,
-            trust=args.trust_remote_code,
-        )
-        for model, adapter in [(args.model, args.adapter), *((one, None) for one in args.against)]
-    ]
-    for spec in specs:
-        sources.check(spec)
-    with ChatSession(out.settings) as session:
-        talk = _Talk(session, _load(session, specs, out), sampling, out)
-        return talk.prompts(args.prompt) if args.prompt or out.json else talk.converse()
+    # What is wrong with the order is said before a model is loaded for minutes.
+    chat_options.check(args)
+    sampling = chat_options.sampling(args)
+    items = sets.read(args.set) if args.set is not None else []
+    workspace = out.workspace()
+    specs = chat_options.specs(args, workspace)
+    with ChatSession(out.settings, busy_gpus(workspace)) as session:
+        slots = _load(session, specs, out)
+        if args.set is not None:
+            return chat_set.ask(args, session, slots, items, sampling, out)
+        talk, transcript = _written(args.transcript, args.system, slots)
+        asking = _Talk(session, slots, sampling, out, talk, transcript)
+        return asking.prompts(args.prompt) if args.prompt or out.json else asking.converse()
+
+
+def _written(
+    path: Path | None, system: str | None, slots: dict[str, ModelSpec]
+) -> tuple[Conversation, Transcript | None]:
+    """The conversation in `path`, to go on with, or a new one; and the file it goes into."""
+    from engine.chat import transcripts
+    from engine.chat.conversation import Conversation
+
+    if path is not None and path.exists():
+        return transcripts.resume(path)
+    talk = Conversation(system, {slot: _name(spec) for slot, spec in slots.items()})
+    return talk, None if path is None else transcripts.Transcript(path.parent, path)
 
 
 def _load(session: ChatSession, specs: list[ModelSpec], out: Output) -> dict[str, ModelSpec]:
     """Load each model into a slot; whether it fits is said before."""
-    from engine import text
-    from engine.chat import fit
+    import msgspec
+
+    from engine.chat import fit, sources
 
     system: str | None = None
     slots = {}
     for number, spec in enumerate(specs):
         slot = chr(ord("A") + number)
-        out.say(_("Loading {model}: {fit}").format(model=_name(spec), fit=fit.read(spec).words))
+        if not sources.is_endpoint(spec.model):
+            words = fit.read(spec, session.busy).words
+            out.say(_("Loading {model}: {fit}").format(model=_name(spec), fit=words))
         if spec.system is None and system is not None:
-            import msgspec
-
             # Compared models are asked alike: with the system text of the first.
             spec = msgspec.structs.replace(spec, system=system)
         loaded = session.load(slot, spec)
         system = loaded.system if system is None else system
-        out.say(
-            _("  {dtype} on {device}, template {template}, in {time}").format(
-                dtype=loaded.dtype,
-                device=loaded.device,
-                template=loaded.template,
-                time=text.duration(loaded.seconds),
-            )
-        )
+        out.say(f"  {_place(loaded)}")
         slots[slot] = spec
     return slots
+
+
+def _place(loaded: Loaded) -> str:
+    from engine import text
+
+    if not loaded.dtype:
+        return _("{name} is there, in {time}").format(
+            name=loaded.device, time=text.duration(loaded.seconds)
+        )
+    return _("{dtype} on {device}, template {template}, in {time}").format(
+        dtype=loaded.dtype,
+        device=loaded.device,
+        template=loaded.template,
+        time=text.duration(loaded.seconds),
+    )
 
 
 def _name(spec: ModelSpec) -> str:
@@ -127,30 +104,41 @@ def _name(spec: ModelSpec) -> str:
 
 
 class _Talk:
-    """A conversation with one model or several, on stdout."""
+    """A conversation with one model or several, on stdout, and in a file where one is wanted."""
 
     def __init__(
-        self, session: ChatSession, slots: dict[str, ModelSpec], sampling: Sampling, out: Output
+        self,
+        session: ChatSession,
+        slots: dict[str, ModelSpec],
+        sampling: Sampling,
+        out: Output,
+        talk: Conversation,
+        transcript: Transcript | None = None,
     ) -> None:
         self.session = session
         self.slots = slots
         self.sampling = sampling
         self.out = out
+        self.talk = talk
+        self.transcript = transcript
 
     def prompts(self, prompts: list[str]) -> int:
         """Ask each prompt by itself; the answers of all models. Without any: lines of stdin."""
+        import msgspec
+
         found: list[dict[str, Any]] = []
         for prompt in prompts or [line.strip() for line in sys.stdin if line.strip()]:
             if not self.out.json:
                 self._write(f"> {prompt}\n")
+            node = self._question(prompt, alone=True)
             for slot, spec in self.slots.items():
-                answer = self._ask(slot, [{"role": "user", "content": prompt}])
-                found.append(
-                    {"model": spec.model, "adapter": spec.adapter, "prompt": prompt}
-                    | {"answer": answer.text, "tokens": answer.tokens}
-                    | {"first_token_s": answer.first_token_s, "tokens_per_s": answer.tokens_per_s}
-                    | {"ended": answer.ended}
-                )
+                answer = self._ask(slot, node)
+                row: dict[str, Any] = {"model": spec.model, "adapter": spec.adapter, "prompt": prompt}
+                row |= {"answer": answer.text, "tokens": answer.tokens, "ended": answer.ended}
+                row |= {"first_token_s": answer.first_token_s, "tokens_per_s": answer.tokens_per_s}
+                if self.sampling.chances:
+                    row["chances"] = msgspec.to_builtins(answer.chances)
+                found.append(row)
         if self.out.json:
             self.out.result(found, list)
         return 0
@@ -162,7 +150,7 @@ class _Talk:
             import readline  # noqa: F401 (input() then edits lines and remembers them)
 
             self.out.say(_("/quit ends, /clear begins anew, Ctrl-C stops an answer."))
-        histories: dict[str, list[dict[str, str]]] = {slot: [] for slot in self.slots}
+        alone = False
         while True:
             try:
                 question = input("> " if terminal else "").strip()
@@ -174,36 +162,53 @@ class _Talk:
             if question == "/quit":
                 return 0
             if question == "/clear":
-                histories = {slot: [] for slot in self.slots}
+                alone = True
             elif question:
-                self._turn(question, histories)
+                self._turn(question, alone)
+                alone = False
 
-    def _turn(self, question: str, histories: dict[str, list[dict[str, str]]]) -> None:
+    def _turn(self, question: str, alone: bool) -> None:
+        from engine.chat.sources import is_endpoint
         from engine.errors import Problem
         from engine.text import clean
 
-        for slot, history in histories.items():
-            asked = [*history, {"role": "user", "content": question}]
+        node = self._question(question, alone)
+        for slot, spec in self.slots.items():
             try:
-                answer = self._ask(slot, asked)
+                answer = self._ask(slot, node)
             except Problem as problem:
-                if self.session.dead:
+                if self.session.dead and not is_endpoint(spec.model):
                     raise
                 self.out.say(clean(str(problem)))
                 continue
-            history[:] = [*asked, {"role": "assistant", "content": answer.text}]
             if answer.ended == "stopped":
                 return
 
-    def _ask(self, slot: str, messages: list[dict[str, str]]) -> Answer:
+    def _question(self, question: str, alone: bool) -> Node:
+        """Put it into the conversation; `alone`, it follows nothing that was said before."""
+        from engine.chat.conversation import ROOT
+
+        if alone:
+            self.talk.at = ROOT
+        node = self.talk.ask(question)
+        if self.transcript is not None:
+            self.transcript.question(self.talk, node)
+        return node
+
+    def _ask(self, slot: str, node: Node) -> Answer:
+        from engine.chat.conversation import Reply
         from engine.chat.session import Token
 
         if len(self.slots) > 1 and not self.out.json:
             self._write(f"{slot}  {_name(self.slots[slot])}\n")
-        with _stop_on_interrupt(self.session):
-            for event in self.session.generate(slot, messages, self.sampling):
+        with on_interrupt(self.session.stop):
+            for event in self.session.generate(slot, self.talk.messages(slot), self.sampling):
                 if not isinstance(event, Token):
                     self._finish(event)
+                    reply = Reply.of(event)
+                    self.talk.answered(node, slot, reply)
+                    if self.transcript is not None:
+                        self.transcript.reply(node, slot, reply)
                     return event
                 if not self.out.json:
                     self._write(event.text)
@@ -226,19 +231,3 @@ class _Talk:
 
         sys.stdout.write(clean(text, keep="\n\t"))
         sys.stdout.flush()
-
-
-@contextmanager
-def _stop_on_interrupt(session: ChatSession) -> Iterator[None]:
-    """Ctrl-C ends the answer, not the program; a second one ends the program."""
-    before = signal.getsignal(signal.SIGINT)
-
-    def stop(_signal: int, _frame: object) -> None:
-        signal.signal(signal.SIGINT, before)
-        session.stop()
-
-    signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
