@@ -1,11 +1,14 @@
 """What Tunedeck costs a training, and what the app costs the machine.
 
     python benchmarks/overhead.py step [--rounds 3] [--toy]   XTuner alone against XTuner under us
+    python benchmarks/overhead.py hooks                       what our hooks take of each step
     python benchmarks/overhead.py follow                      the app on four runs: share of a core
     python benchmarks/overhead.py log                         5,000 lines a second: how late it is
 
 `step` pairs ABAB in one go: on a GPU a Llama of 1.2e9 random weights (`random_model.py`)
 with LoRA on samples of 2048 tokens; with --toy a tiny one, for trying it on a CPU.
+A machine's step times differ by more from one training to the next than the 1 % that is
+looked for: `hooks` times what we add to a step by itself.
 `follow` and `log` run the app in a pseudo-terminal, with a writer in the trainers' place.
 """
 
@@ -132,6 +135,35 @@ def _step_time(work: Path) -> float:
     return statistics.median(point["time"] - point["data_time"] for point in points)
 
 
+def hooks(steps: int = 5000) -> None:
+    """Print what our hooks take of a step with 2048 tokens, in microseconds."""
+    from types import SimpleNamespace
+
+    import torch
+
+    from engine.train.continuing import ContinuingHook
+    from engine.train.hooks import RunHook
+
+    tokens = torch.ones(1, 2048, dtype=torch.int64)
+    batch = {"data": {"input_ids": tokens, "attention_mask": tokens}}
+    with tempfile.TemporaryDirectory() as folder:
+        wrapper = SimpleNamespace(_accumulative_counts=16)
+        runner = SimpleNamespace(
+            work_dir=folder, iter=0, max_iters=steps + 1, optim_wrapper=wrapper
+        )
+        ours, spent = (RunHook(), ContinuingHook()), []
+        for number in range(steps):
+            runner.iter = number
+            began = time.perf_counter()
+            for hook in ours:
+                hook.before_train_iter(runner, number, batch)
+            for hook in ours:
+                hook.after_train_iter(runner, number, batch)
+            spent.append(time.perf_counter() - began)
+    spent.sort()
+    print(f"{1e6 * spent[steps // 2]:.0f} µs a step (95 %: {1e6 * spent[steps * 95 // 100]:.0f})")
+
+
 # The app
 
 
@@ -205,12 +237,15 @@ def _watched(runs: int, size: tuple[int, int], rate: int) -> None:
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("step", "follow", "log"))
+    parser.add_argument("what", choices=("step", "hooks", "follow", "log"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--toy", action="store_true")
     args = parser.parse_args()
     if args.what == "step":
         step(args.rounds, args.toy)
+        return
+    if args.what == "hooks":
+        hooks()
         return
     for size in ((140, 45), (80, 24)):
         _watched(4 if args.what == "follow" else 1, size, 0 if args.what == "follow" else 5000)
