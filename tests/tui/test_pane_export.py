@@ -111,7 +111,7 @@ async def test_from_checkpoint_to_a_verified_model(
 ) -> None:
     async with opened(workspace) as screen:
         await screen.shows(f"{RUN} / iter_12.pth", "seconds, no base model")
-        await screen.shows(f"onto {tiny_model.name} · its own dtype · seconds", "▸ Enter  convert")
+        await screen.shows(f"onto {tiny_model.name} · seconds ·", "▸ Enter  convert")
         await screen.press("enter")
         await screen.shows(f"✓  Adapter      runs/{RUN}/iter_12-adapter", "▸ Enter  merge")
         adapter = with_run / "iter_12-adapter"

@@ -62,6 +62,9 @@ def add(
     verify.add_argument("adapter", type=Path, help=_("adapter folder or checkpoint"))
     verify.add_argument("merged", type=Path, help=_("the merged model's folder"))
     verify.add_argument("--prompt", action="append", help=_("ask this (may be repeated)"))
+    verify.add_argument(
+        "--data", type=Path, help=_("ask this file's first questions too (default: the config's)")
+    )
     verify.set_defaults(run=_verify)
 
 
@@ -122,14 +125,21 @@ def _merge(args: argparse.Namespace, out: Output) -> int:
 
 
 def _verify(args: argparse.Namespace, out: Output) -> int:
-    from engine.export.verify import verify
+    from engine import dataset_questions
+    from engine.export.verify import config_text, verify
 
+    rows = (
+        dataset_questions.of_file(args.data)
+        if args.data
+        else dataset_questions.of_config(config_text(args.adapter), Path.cwd())
+    )
     found = verify(
         args.base,
         args.adapter,
         args.merged,
         settings=out.settings,
         prompts=args.prompt,
+        rows=rows,
         progress=out.progress(_("Comparing")),
     )
     out.result(found, lambda: _verified(found))
@@ -149,6 +159,8 @@ def _verified(found: Verified) -> Iterator[str]:
     yield _("Largest logit difference {diff:.4g}; rounding to {dtype} explains {room:.4g}.").format(
         diff=found.max_logit_diff, dtype=found.dtype, room=found.tolerance
     )
+    if found.why:
+        yield found.why
     if found.adapter_effect <= found.tolerance / 4:
         yield _("The adapter changes next to nothing ({effect:.4g}): did training work?").format(
             effect=found.adapter_effect

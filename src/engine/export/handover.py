@@ -18,8 +18,8 @@ import msgspec
 from engine.errors import Problem
 from engine.export import artefact, gguf, trained_config
 from engine.export.base_model import read_config
-from engine.export.convert import XTUNER_CONFIG
 from engine.export.template import Templates
+from engine.export.verify import config_text
 from engine.i18n import _
 
 TOOLS = ("vllm", "lmdeploy", "sglang", "ollama")
@@ -100,10 +100,7 @@ def describe(
 
 def trusted(model: Path) -> bool:
     """Whether the config that `model` was trained with lets it bring code of its own."""
-    try:
-        known = trained_config.read((model / XTUNER_CONFIG).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return False
+    known = trained_config.read(config_text(model))
     return known is not None and known.trust_remote_code
 
 
@@ -160,11 +157,7 @@ _MAKERS: dict[str, Callable[[Path, dict[str, Any]], Command]] = {
 
 
 def _trained_with(model: Path) -> str:
-    try:
-        text = (model / XTUNER_CONFIG).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
-    found = _TEMPLATE.search(text)
+    found = _TEMPLATE.search(config_text(model))
     return found[1] if found else ""
 
 

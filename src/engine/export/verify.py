@@ -220,11 +220,16 @@ def _explained(
     return ""
 
 
-def _config(adapter: Path) -> trained_config.TrainedConfig | None:
+def config_text(folder: Path) -> str:
+    """The config that an adapter or a model was trained with; "" when none lies in its folder."""
     try:
-        return trained_config.read((adapter / XTUNER_CONFIG).read_text(encoding="utf-8"))
+        return (folder / XTUNER_CONFIG).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return None
+        return ""
+
+
+def _config(folder: Path) -> trained_config.TrainedConfig | None:
+    return trained_config.read(config_text(folder))
 
 
 def _trust(base: Path, config: trained_config.TrainedConfig | None) -> bool:

@@ -68,7 +68,7 @@ class ExportPane(Choosing):
         Binding("r", "again", N_("this step again"), id="export.again"),
         Binding("o", "options", N_("type, device, folder"), id="export.options"),
         Binding("y", "copy", N_("copy a command"), id="export.copy"),
-        Binding("g", "gguf", N_("GGUF file"), id="export.gguf"),
+        Binding("f", "gguf", N_("GGUF file"), id="export.gguf"),
         Binding("u", "upload", N_("upload"), id="export.upload"),
         Binding("x", "cancel", N_("cancel"), id="export.cancel"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.i18n import N_, _, ngettext
@@ -83,18 +84,13 @@ def _merge(seen: Look, workspace: Workspace) -> str:
         return workspace.relative(plan.merged)
     if plan.base is None:
         return _("press b: the base model {name} is not here").format(name=plan.base_name)
-    dtype = _("its own dtype") if seen.choices.dtype == "auto" else seen.choices.dtype
-    line = _("onto {base} · {dtype}").format(base=plan.base.name, dtype=dtype)
-    if seen.costs is None:
-        return line
-    costs = seen.costs
-    return (
-        line
-        + " · "
-        + _("{time} · {disk} of {free} free").format(
-            time=costs.time, disk=size(costs.disk), free=size(costs.free)
-        )
-    )
+    parts = [_("onto {base}").format(base=plan.base.name)]
+    if seen.choices.dtype != "auto":
+        parts.append(seen.choices.dtype)
+    if seen.costs is not None:
+        disk, free = size(seen.costs.disk), size(seen.costs.free)
+        parts += [seen.costs.time, _("{disk} of {free} free").format(disk=disk, free=free)]
+    return " · ".join(parts)
 
 
 def _verify(plan: Plan) -> str:
@@ -108,7 +104,9 @@ def _verify(plan: Plan) -> str:
             "it loads and answers {count} prompt", "it loads and answers {count} prompts", count
         ).format(count=count)
     if plan.verified.agree:
-        return _("they agree on {count} prompts").format(count=count)
+        return ngettext(
+            "they agree on {count} prompt", "they agree on {count} prompts", count
+        ).format(count=count)
     return _("they differ: do not use this model")
 
 
@@ -152,6 +150,8 @@ def _merging(seen: Look) -> Iterator[str]:
         return
     device = _("a GPU if one is free, else the CPU") if chosen.device == "auto" else chosen.device
     yield f"{_('on')}      {device}"
+    dtype = _("as the base has it") if chosen.dtype == "auto" else chosen.dtype
+    yield f"{_('type')}    {dtype}"
     if seen.costs is not None:
         yield f"{_('memory')}  " + _("at most {size}").format(size=size(seen.costs.memory))
     yield _("o changes type, device and folder; it goes on when you close the app.")
@@ -187,7 +187,7 @@ def _hand_over(seen: Look) -> Iterator[str]:
         return
     yield _("The model lies in {path}").format(path=found.model)
     yield from found.notes
-    yield _("y copies a command, g makes a GGUF file, u uploads, Enter chats with it.")
+    yield _("y copies a command, f makes a GGUF file, u uploads, Enter chats with it.")
     for one in found.commands:
         yield ""
         yield f"# {one.tool}: {one.note}" if one.note else f"# {one.tool}"
@@ -213,7 +213,8 @@ def ended(state: State, plan: Plan | None) -> str:
     """A job's line when nobody works on it any more."""
     doing = _(_DOING[state.step]) if state.step in _DOING else name(step_of(state), plan)
     if state.status == "done":
-        return f"  ✓ {doing}  {state.result}" if state.step in _DOING else f"  ✓ {doing}"
+        made = Path(state.result).name if state.step == "gguf" else state.result
+        return f"  ✓ {doing}  {made}" if state.step in _DOING else f"  ✓ {doing}"
     if state.status == "cancelled":
         return "  " + _("{step} was cancelled; nothing was left.").format(step=doing)
     if state.status == "lost":

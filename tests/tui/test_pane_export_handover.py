@@ -1,0 +1,142 @@
+"""What the Export pane does with a finished model: choices, GGUF files, uploads; failures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.export import gguf, job, plan
+from engine.export.verify import Compared, Verified
+from engine.settings import Settings
+from engine.workspace import Workspace
+from tests.export.test_handover import CONVERTER, QUANTIZER
+from tests.support.driver import opened
+from tests.support.hub_server import Hub, serving
+from tests.support.run_files import write_run
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tiny_model: Path) -> Workspace:
+    """A run whose model is made and verified already."""
+    made = Workspace(tmp_path)
+    made.remember(tab="export")
+    run = write_run(made, "run-01", "finished", step=4, saved=(4,))
+    adapter = run / "iter_4-adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    merged = shutil.copytree(tiny_model, made.models / "run-01-iter_4")
+    compared = [Compared("你是谁？", "一个助手", "一个助手")]
+    plan.keep(merged, Verified(True, compared, 0.1, 0.5, 9.0, "bfloat16"))
+    return made
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    folder = tmp_path / "llama.cpp"
+    folder.mkdir()
+    (folder / gguf.CONVERTER).write_text(CONVERTER)
+    (folder / gguf.QUANTIZER).write_text(QUANTIZER)
+    (folder / gguf.QUANTIZER).chmod(0o755)
+    return Settings(llama_cpp=str(folder))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    hub = Hub()
+    with serving(hub):
+        for name, value in hub.environment(str(tmp_path / "caches")).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("HF_TOKEN", "hf_none")
+        yield hub
+
+
+async def test_a_gguf_file_with_its_size_said_before(
+    workspace: Workspace, settings: Settings
+) -> None:
+    async with opened(workspace, settings=settings) as screen:
+        await screen.shows("▸ Enter  chat with the model", "they agree on 1 prompt")
+        await screen.press("f")
+        await screen.shows("GGUF file", "q4_k_m", "≈ ", "are free")
+        await screen.type("q4_k_m")
+        await screen.press("enter")
+        await screen.shows("✓ GGUF file", "run-01-iter_4-Q4_K_M.gguf")
+        await screen.press("f")
+        await screen.shows("GGUF file", "are free")
+        await screen.type("bf16")
+        await screen.press("enter")
+        await screen.shows("llama.cpp could not make the file", "Architecture not supported")
+    assert (workspace.models / "run-01-iter_4-Q4_K_M.gguf").read_text() == "GGUF Q4_K_M"
+    # What went wrong is still known to a new window.
+    async with opened(workspace, settings=settings) as screen:
+        await screen.shows("✗ GGUF file: llama.cpp could not make the file.")
+
+
+async def test_without_llama_cpp_it_is_said_what_to_install(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    async with opened(workspace) as screen:
+        await screen.shows("▸ Enter  chat with the model")
+        await screen.press("f")
+        await screen.shows("llama.cpp is not here", "llama_cpp")
+
+
+async def test_an_upload_is_private_unless_it_is_said_otherwise(
+    workspace: Workspace, hub: Hub
+) -> None:
+    async with opened(workspace) as screen:
+        await screen.shows("▸ Enter  chat with the model")
+        await screen.press("u")
+        await screen.shows("repository", "to upload")
+        await screen.erase()
+        await screen.type("nonsense")
+        await screen.press("enter")
+        await screen.shows("nonsense is not a repository")
+        await screen.erase()
+        await screen.type("hf:me/helper")
+        await screen.press("enter")
+        await screen.shows("Shall everybody see hf:me/helper?", "No: it is private.")
+        await screen.press("enter")
+        await screen.shows("✓ Upload", f"{hub.address}/me/helper")
+    assert hub.private == {"me/helper"}
+    assert "config.json" in hub.repos["models", "me/helper"]
+    assert plan.choices(workspace).target == "hf:me/helper"
+
+
+async def test_choices_are_remembered(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        await screen.shows("▸ Enter  chat with the model")
+        for what, value in (("type", "fp32"), ("compute", "cpu")):
+            await screen.press("o")
+            await screen.shows("How models are made")
+            await screen.type(what)
+            await screen.press("enter")
+            await screen.shows(value)
+            await screen.type(value)
+            await screen.press("enter")
+            await screen.hides("How models are made")
+        await screen.press("o")
+        await screen.type("folder")
+        await screen.press("enter")
+        await screen.shows("Folder for finished models")
+        await screen.erase()
+        await screen.type("./finished")
+        await screen.press("enter")
+        # Nothing lies there yet: it would have to be merged anew.
+        await screen.shows("Enter  merge into the base model")
+    chosen = json.loads((workspace.state / plan.CHOICES).read_text())
+    assert chosen == {"dtype": "fp32", "device": "cpu", "out": "./finished"}
+
+
+async def test_what_was_cut_off_is_said_and_can_be_begun_again(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.models)
+    found = plan.plan(workspace.runs / "run-01" / "iter_4.pth", workspace)
+    order = plan.order(found, ("convert",), workspace=workspace, settings=Settings())
+    with job.begun(workspace, order):
+        pass  # whoever did it was killed
+    async with opened(workspace) as screen:
+        await screen.shows("✗ Adapter was cut off, nothing half was left: Enter goes on.")
