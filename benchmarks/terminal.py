@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import termios
@@ -57,6 +58,16 @@ class Pty:
             if select.select([self.master], [], [], 0.1)[0]:
                 self.output += os.read(self.master, 1 << 16)
         return time.perf_counter() - self.started
+
+    def when(self, wanted: re.Pattern[bytes], after: int, seconds: float = 30) -> float:
+        """The moment (`time.perf_counter`) at which `wanted` came behind byte `after`."""
+        deadline = time.perf_counter() + seconds
+        while not wanted.search(self.output, after):
+            if time.perf_counter() > deadline:
+                raise TimeoutError(f"{wanted.pattern!r} did not appear in {seconds} s")
+            if select.select([self.master], [], [], 0.1)[0]:
+                self.output += os.read(self.master, 1 << 16)
+        return time.perf_counter()
 
     def write(self, keys: bytes) -> None:
         """Press keys."""

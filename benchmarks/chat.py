@@ -1,0 +1,310 @@
+"""Chat through our whole path, down to the terminal, against a bare loop of transformers.
+
+    python benchmarks/chat.py [--size 0.1|1.2|8] [--gpu] [--pairs 3] [--no-memory]
+
+*Speed.* The app in a pseudo-terminal, asked with keys; beside it a process of its
+own with nothing but ``TextIteratorStreamer`` and ``generate``. Both have the same
+model, device, threads and prompt; each answers in turn (ABAB) while the other sleeps, and
+the answers must be equal. The bare loop's clock runs from the question's arrival
+in its process to what its streamer hands out; ours from the Enter key to the
+answer's first character, and to the line below the whole answer, on the terminal.
+
+*Memory.* A base and two adapters (r=64 on all linear layers) in our worker, sharing
+the base, against the same three loaded separately in one process of transformers
+and peft; after each has answered.
+
+The model is a Llama of random weights (made once in ``/tmp/tunedeck-chat-SIZE``)
+whose head only knows Chinese words: an answer never ends before its 256 tokens,
+and its first character is easily told on the screen. Exit status 1 where an answer differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import psutil
+
+from engine.chat import transcripts
+from engine.chat.answer import Sampling
+from engine.chat.session import ChatSession, ModelSpec
+from engine.machine import gpu
+from engine.settings import Settings
+from engine.worker.client import environment
+from engine.workspace import Workspace
+from terminal import Pty
+
+ROOT = Path(__file__).parents[1]
+TOKENS = 256
+"""The length that the pane asks for of itself."""
+CHINESE = re.compile(rb"[\xe4-\xe9][\x80-\xbf]{2}")
+FIGURES = re.compile(rb"tok/s")
+QUESTION = " ".join(["Who are you?"] * 20)
+
+MAKE = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, "benchmarks")
+import random_model
+from tests.support import tiny
+where, size, device = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+tokenizer = tiny.tokenizer()
+forms = {
+    "0.1": dict(hidden_size=768, intermediate_size=2048, num_hidden_layers=8,
+                num_attention_heads=12, num_key_value_heads=4),
+    "1.2": {},
+    "8": dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
+              num_attention_heads=32, num_key_value_heads=8),
+}
+sizes = random_model.LLAMA_12B | forms[size] | dict(
+    bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
+random_model.folder(sizes, where)
+tokenizer.save_pretrained(where)
+torch.manual_seed(0)
+model = random_model.build(str(where), device, torch_dtype=torch.bfloat16)
+words = [tokenizer.decode([token]) for token in range(len(tokenizer))]
+chinese = [bool(word) and all("\\u4e00" <= c <= "\\u9fff" for c in word) for word in words]
+known = [token for token, fits in enumerate(chinese) if fits]
+with torch.no_grad():  # the logits of all other words are exactly 0, the best one's is above
+    head = model.get_output_embeddings().weight
+    kept = head[known].clone()
+    head.zero_()
+    head[known] = kept
+model.save_pretrained(where, safe_serialization=True)
+from peft import LoraConfig, get_peft_model
+for number in (1, 2):
+    config = LoraConfig(r=64, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = get_peft_model(model, config)
+    with torch.no_grad():
+        for name, values in adapted.named_parameters():
+            if "lora_B" in name:
+                values.normal_(0, 0.001)
+    adapted.save_pretrained(where / f"adapter{number}")
+    model = adapted.unload()
+"""
+BARE = """
+import json, sys, threading, time, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, TextIteratorStreamer
+folder, device, tokens = sys.argv[1], sys.argv[2], int(sys.argv[3])
+tokenizer = AutoTokenizer.from_pretrained(folder)
+dtype = torch.float32 if device == "cpu" else "auto"
+model = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=dtype).to(device).eval()
+print(json.dumps({"ready": True}), flush=True)
+for line in sys.stdin:
+    started, first, text = time.perf_counter(), 0.0, ""
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": json.loads(line)}], add_generation_prompt=True,
+        return_tensors="pt").to(device)
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    options = dict(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens,
+                   do_sample=False, pad_token_id=tokenizer.pad_token_id, streamer=streamer)
+    thread = threading.Thread(target=model.generate, kwargs=options)
+    thread.start()
+    for piece in streamer:
+        first = first or time.perf_counter()
+        text += piece
+    ended = time.perf_counter()
+    thread.join()
+    print(json.dumps({"first": first - started, "whole": ended - started, "text": text}),
+          flush=True)
+"""
+SEPARATE = """
+import json, sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder, device = sys.argv[1:3]
+dtype = torch.float32 if device == "cpu" else "auto"
+ids = AutoTokenizer.from_pretrained(folder)("Who are you?", return_tensors="pt").input_ids
+models = []
+for adapter in (None, "adapter1", "adapter2"):
+    model = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=dtype).to(device)
+    if adapter:
+        model = PeftModel.from_pretrained(model, folder + "/" + adapter)
+    model.generate(input_ids=ids.to(device), max_new_tokens=8, do_sample=False)
+    models.append(model)
+print(json.dumps({"ready": True}), flush=True)
+sys.stdin.readline()
+"""
+
+
+class Took(NamedTuple):
+    """One answer: seconds until its first character and until its end; its text."""
+
+    first: float
+    whole: float
+    text: str
+
+    @property
+    def speed(self) -> float:
+        """Tokens a second, from the first on."""
+        return (TOKENS - 1) / (self.whole - self.first)
+
+
+FIGURED: dict[str, Callable[[Took], float]] = {
+    "tokens/s": lambda one: one.speed,
+    "first token, ms": lambda one: one.first * 1000,
+    "whole answer, s": lambda one: one.whole,
+}
+
+
+class Process:
+    """A program of ours that answers JSON lines under the training interpreter."""
+
+    def __init__(self, code: str, settings: Settings, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [settings.python, "-c", code, *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True, env=environment(settings),
+        )  # fmt: skip
+
+    def ready(self) -> None:
+        """Wait until it has loaded its models."""
+        assert self._read()["ready"]
+
+    def ask(self, question: str) -> Took:
+        """One answer."""
+        stdin: IO[str] = self.process.stdin  # type: ignore[assignment]
+        stdin.write(json.dumps(question) + "\n")
+        stdin.flush()
+        return Took(**self._read())
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.communicate()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("a process of the benchmark died")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+class App:
+    """The app on a terminal, with the model in its Chat pane."""
+
+    def __init__(self, model: Path, workspace: Path, settings: Settings) -> None:
+        Workspace(workspace).remember(tab="chat", base=str(model))
+        self.workspace = workspace
+        command = [sys.executable, "-m", "tui", str(workspace)]
+        env = {"TUNEDECK_LANGUAGE": "en", "TUNEDECK_THREADS": str(settings.threads)}
+        self.terminal = Pty(command, 100, 30, **env)
+        self.terminal.until(model.name.encode(), 30)
+        self.terminal.read(0.5)
+
+    def ask(self, question: str) -> Took:
+        """One answer, in a talk of its own."""
+        self.terminal.write(question.encode())
+        self.terminal.read(1)
+        begin, started = len(self.terminal.output), time.perf_counter()
+        self.terminal.write(b"\r")
+        first = self.terminal.when(CHINESE, begin, 300)
+        whole = self.terminal.when(FIGURES, begin, 300)
+        self.terminal.read(0.5)
+        self.terminal.write(b"\x0c")  # ^L: a new talk
+        self.terminal.read(0.5)
+        return Took(first - started, whole - started, self._answer())
+
+    def _answer(self) -> str:
+        """The text, whole, from the newest transcript."""
+        newest = max(
+            transcripts.listed(self.workspace / "chats"), key=lambda one: one.stat().st_mtime
+        )
+        return transcripts.read(newest).nodes[-1].replies["A"][-1].text
+
+    def close(self) -> None:
+        """End it."""
+        self.terminal.close()
+
+
+def speed(model: Path, device: str, settings: Settings, pairs: int) -> bool:
+    """Measure and print; whether all answers were equal."""
+    with tempfile.TemporaryDirectory() as name:
+        bare = Process(BARE, settings, str(model), device, str(TOKENS))
+        app = App(model, Path(name), settings)
+        try:
+            app.ask(QUESTION)  # loads the model
+            bare.ready()
+            bare.ask(QUESTION)
+            found = [(bare.ask(QUESTION), app.ask(QUESTION)) for _pair in range(pairs)]
+        finally:
+            bare.close()
+            app.close()
+    for title, of in FIGURED.items():
+        ratios = [of(ours) / of(theirs) for theirs, ours in found]
+        theirs, ours = (statistics.median(of(pair[side]) for pair in found) for side in (0, 1))
+        print(
+            f"  {title:16} bare {theirs:8.2f}   through the app {ours:8.2f}   "
+            f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        )
+    return all(theirs.text == ours.text for theirs, ours in found)
+
+
+def memory(model: Path, device: str, settings: Settings) -> None:
+    """Measure and print what three models take, shared and separate."""
+
+    def used(process: psutil.Process) -> float:
+        if device == "cpu":
+            return float(process.memory_full_info().uss)
+        return float(gpu.read().gpus[0].used)
+
+    before = 0.0 if device == "cpu" else used(psutil.Process())
+    separate = Process(SEPARATE, settings, str(model), device)
+    separate.ready()
+    apart = used(psutil.Process(separate.process.pid)) - before
+    separate.close()
+    time.sleep(1)
+    with ChatSession(settings) as session:
+        for slot, adapter in (("A", None), ("B", "adapter1"), ("C", "adapter2")):
+            path = str(model / adapter) if adapter else None
+            session.load(slot, ModelSpec(str(model), adapter=path, device=device))
+        for slot in "ABC":
+            question = [{"role": "user", "content": "Who are you?"}]
+            list(session.generate(slot, question, Sampling(max_new_tokens=8)))
+        [worker] = psutil.Process().children()
+        together = used(worker) - before
+    print(
+        f"  three models     separate {apart / 1e6:8.0f} MB   shared {together / 1e6:8.0f} MB   "
+        f"ratio {together / apart:.3f}"
+    )
+
+
+def main() -> None:
+    """Make the model if it is not there, measure, print."""
+    parser = argparse.ArgumentParser(description="Chat through the app against a bare loop.")
+    parser.add_argument("--size", choices=("0.1", "1.2", "8"), default="0.1")
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--threads", type=int, help="(default: all cores but one, for the app)")
+    args = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    settings = Settings(threads=args.threads or max(1, cores - 1))
+    device = "cuda:0" if args.gpu else "cpu"
+    model = Path(f"/tmp/tunedeck-chat-{args.size}")
+    if not (model / "adapter2").is_dir():
+        order = [settings.python, "-c", MAKE, str(model), args.size, device]
+        subprocess.run(order, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    print(f"Llama of {args.size}e9, {device}, {settings.threads} threads, {TOKENS} tokens,")
+    print(f"  {args.pairs} pairs, load of the machine {os.getloadavg()[0]:.1f} of {cores} cores")
+    equal = speed(model, device, settings, args.pairs)
+    print("  all answers equal" if equal else "  ANSWERS DIFFER", flush=True)
+    if args.memory:
+        memory(model, device, settings)
+    sys.exit(not equal)
+
+
+if __name__ == "__main__":
+    main()
