@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import i18n
-from engine.chat import answering, models, parity, prompt, templates
+from engine.chat import answering, models, parity, prompt, running_out, templates
 from engine.chat.models import Models, Slot
 from engine.chat.prompt import Prompter
 from engine.errors import Problem
@@ -41,6 +41,9 @@ class Worker:
 
     def load(self, request: Mapping[str, Any], _emit: Emit, _stop: Cancelled) -> dict[str, Any]:
         """Load a model (and its adapter) into a slot; what was there goes, unless it is used."""
+        return running_out.loading(lambda: self._load(request), request["model"])
+
+    def _load(self, request: Mapping[str, Any]) -> dict[str, Any]:
         started = time.monotonic()
         from transformers import AutoTokenizer
 
@@ -85,8 +88,13 @@ class Worker:
     def generate(self, request: Mapping[str, Any], emit: Emit, stop: Cancelled) -> dict[str, Any]:
         """One answer to a conversation."""
         slot = self._slot(request)
-        self._models.settle(request["slot"])
-        return answering.answer(slot, request["messages"], request["sampling"], emit, stop)
+        messages, sampling = request["messages"], request["sampling"]
+
+        def answer() -> dict[str, Any]:
+            self._models.settle(request["slot"])
+            return answering.answer(slot, messages, sampling, emit, stop)
+
+        return running_out.answering(answer)
 
     def prompt(self, request: Mapping[str, Any], _emit: Emit, _stop: Cancelled) -> dict[str, Any]:
         """What the model would be given."""

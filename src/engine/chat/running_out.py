@@ -1,0 +1,56 @@
+"""When memory runs out inside the worker: given back, and told with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from engine.chat.models import free_memory
+from engine.errors import Failed
+from engine.i18n import _
+
+_SAID = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+"""What torch says besides its own OutOfMemoryError (of CUDA itself, of cuBLAS, of the host)."""
+_Result = TypeVar("_Result")
+
+
+def told(do: Callable[[], _Result], what: str, todo: str) -> _Result:
+    """What `do` returns; where it runs out of memory, `Failed` with `what` and `todo`.
+
+    By then nothing that it had begun is held any more: what was loaded before goes on.
+    """
+    try:
+        return do()
+    except RuntimeError as error:  # OutOfMemoryError is one
+        if not any(words in str(error) for words in _SAID):
+            raise
+        details = str(error)
+    # Only here, where the error with its frames is gone, are their tensors free.
+    free_memory()
+    raise Failed(what, _sentences(details), todo, details)
+
+
+def loading(do: Callable[[], _Result], model: str) -> _Result:
+    """`told` for a model that is being loaded."""
+    return told(
+        do,
+        _("Memory ran out while {model} was loaded").format(model=model),
+        _("Load it with --bits 4 or on another device, or take another model out first."),
+    )
+
+
+def answering(do: Callable[[], _Result]) -> _Result:
+    """`told` for an answer."""
+    return told(
+        do,
+        _("Memory ran out in the middle of an answer"),
+        _("Ask something shorter, begin a new talk, or load the model with --bits 4."),
+    )
+
+
+def _sentences(text: str) -> str:
+    """The part of torch's message that a person needs: what was asked for, what is free."""
+    head = text.strip().splitlines()[0]
+    for advice in (" Process ", " Including non-PyTorch memory", " Of the allocated memory"):
+        head = head.split(advice)[0]
+    return head
