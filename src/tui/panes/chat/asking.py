@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from engine.candidates import Candidate, busy_gpus, ready
+from engine.chat import set_run
 from engine.chat.conversation import Conversation, Node
+from engine.chat.set_table import Cell
+from engine.chat.sets import Item
 from engine.chat.sources import is_endpoint
 from engine.errors import Problem
 from engine.settings import Settings
@@ -75,6 +78,28 @@ class Asking:
                 self._answer(slot, chosen[slot], talk, sampling, audience)
             except Problem as problem:
                 audience.failed(slot, problem)
+        self._used = time.monotonic()
+
+    def ask_set(
+        self,
+        chosen: Mapping[str, Candidate],
+        items: Sequence[Item],
+        sampling: Sampling,
+        system: str | None,
+        audience: Audience,
+        heard: Callable[[Cell], None],
+    ) -> None:
+        """Every question of a prompt set to every model of `chosen`, until `stop`.
+
+        `audience` hears how the models are loaded, `heard` takes the answers.
+        """
+        self._halted = False
+        there = [slot for slot in sorted(chosen) if self._try(slot, chosen[slot], audience)]
+        if self._session is not None:
+            for cell in set_run.run(
+                self._session, items, there, sampling, lambda: self._halted, system
+            ):
+                heard(cell)
         self._used = time.monotonic()
 
     def prompt(self, slot: str, talk: Conversation) -> Prompt | None:

@@ -22,6 +22,7 @@ from tui.panes.base import Pane
 from tui.panes.chat.acts import Acts
 from tui.panes.chat.asking import Asking
 from tui.panes.chat.column import Column, Exchange
+from tui.panes.chat.loop import LoopActs
 from tui.widgets.question import Question
 
 SLOTS = ("A", "B", "C")
@@ -29,7 +30,7 @@ IDLE_LOOK = 20.0
 """Seconds between looks at whether the models were idle long enough to leave."""
 
 
-class ChatPane(Acts, Pane):
+class ChatPane(Acts, LoopActs, Pane):
     """Talks with the tuned model, and with others beside it."""
 
     TAB = "chat"
@@ -99,11 +100,12 @@ class ChatPane(Acts, Pane):
         self.chosen = dict(chosen)
         self.talk.models = {slot: one.title for slot, one in chosen.items()}
         if gone:
-            self._forget(gone)
+            self.forget(gone)
         self.draw()
 
     @work(thread=True, group="forget", exit_on_error=False)
-    def _forget(self, slots: list[str]) -> None:
+    def forget(self, slots: list[str]) -> None:
+        """Free the memory of `slots`."""
         for slot in slots:
             self.asking.forget(slot)
 
@@ -202,6 +204,12 @@ class ChatPane(Acts, Pane):
         for slot in self.chosen:
             await self.column(slot).show_branch(self.talk.branch)
         self.draw()
+
+    def system_of(self, slot: str) -> str:
+        """The system text that the model in `slot` was asked with."""
+        loaded = self._loaded.get(slot)
+        own = loaded.system if loaded is not None else ""
+        return own if self.talk.system is None else self.talk.system
 
     def parities(self) -> Iterator[tuple[str, Loaded]]:
         """The models that are in memory."""

@@ -1,0 +1,109 @@
+"""A question and its answer, to be put right before they go into a dataset."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static, TextArea
+
+from engine.i18n import _
+
+
+class Corrected(msgspec.Struct, frozen=True):
+    """What was made of it; `into_data`: into the dataset, not into the file beside it."""
+
+    question: str
+    answer: str
+    system: str
+    into_data: bool
+
+
+class Correct(ModalScreen["Corrected | None"]):
+    """Fields of several lines for question, answer and system text.
+
+    Args:
+        question, answer, system: the texts to begin with.
+        data: the dataset's name, "" when no row can be put into it.
+        beside: the name of the file beside it.
+        why: why no row can be put into the dataset.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "back"),
+        Binding("ctrl+s", "accept(True)", "into the dataset", priority=True),
+        Binding("ctrl+n", "accept(False)", "into the file beside it", priority=True),
+    ]
+    DEFAULT_CSS = """
+    Correct .dialog-label { margin: 0; }
+    Correct TextArea { border: none; padding: 0 1; background: $boost; }
+    Correct TextArea:focus { border: none; }
+    Correct #question { height: 3; }
+    Correct #answer { height: 1fr; min-height: 3; }
+    Correct #system { height: 2; }
+    """
+
+    def __init__(
+        self, question: str, answer: str, system: str, data: str, beside: str, why: str
+    ) -> None:
+        super().__init__()
+        self._texts = {"question": question, "answer": answer, "system": system}
+        self._data = data
+        self._beside = beside
+        self._why = why
+
+    def compose(self) -> ComposeResult:
+        """The fields, the answer's the largest; where it goes, and the keys."""
+        labels = {
+            "question": _("Question"),
+            "answer": _("The right answer"),
+            "system": _("System text (written where the dataset has one)"),
+        }
+        with Vertical(classes="dialog -full"):
+            title = _("A corrected answer for the dataset")
+            yield Static(title, classes="dialog-title", markup=False)
+            for name, label in labels.items():
+                yield Static(label, classes="dialog-label", markup=False)
+                yield TextArea(
+                    self._texts[name],
+                    id=name,
+                    compact=True,
+                    soft_wrap=True,
+                    show_line_numbers=False,
+                    highlight_cursor_line=False,
+                    tab_behavior="focus",
+                )
+            yield Static("", id="wrong", classes="dialog-wrong", markup=False)
+            for line in self._keys():
+                yield Static(line, classes="dialog-keys", markup=False)
+
+    def _keys(self) -> list[str]:
+        into = (
+            _("^S  as the last row of {data}").format(data=self._data) if self._data else self._why
+        )
+        beside = _("^N  into {beside}").format(beside=self._beside)
+        return [into, f"{beside}      " + _("Tab  next field      Esc  back")]
+
+    def on_mount(self) -> None:
+        """Typing goes to the end of the answer."""
+        field = self.query_one("#answer", TextArea)
+        field.cursor_blink = False
+        field.focus()
+        field.move_cursor(field.document.end)
+
+    def action_accept(self, into_data: bool) -> None:
+        """Close with what was written, unless a part is missing."""
+        texts = {name: self.query_one(f"#{name}", TextArea).text.strip() for name in self._texts}
+        wrong = ""
+        if not texts["question"] or not texts["answer"]:
+            wrong = _("A row needs a question and an answer.")
+        elif into_data and not self._data:
+            wrong = self._why
+        if wrong:
+            self.query_one("#wrong", Static).update(wrong)
+        else:
+            self.dismiss(Corrected(**texts, into_data=into_data))
