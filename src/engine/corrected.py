@@ -29,12 +29,14 @@ class Added(msgspec.Struct, frozen=True):
 class Target(msgspec.Struct, frozen=True):
     """The dataset that is open, and the file beside it for rows that are not to go into it.
 
+    `system` is the system text of its first row, "" where it has none.
     `closed` says why its rows cannot be written into its own file; "" when they can.
     """
 
     data: Path
     shape: str
     beside: Path
+    system: str = ""
     closed: str = ""
 
 
@@ -52,11 +54,13 @@ def target(workspace: Workspace) -> Target:
         if not dataset.shape:
             raise shapes.unknown(data, dataset.row(0))
         beside = (data if data.is_dir() else data.parent) / f"{_stem(data)}-corrected.jsonl"
+        turns = shapes.conversation(_example(dataset), dataset.shape)
+        system = turns[0].system if turns else ""
         try:
             edit.can_edit(dataset)
         except Problem as problem:
-            return Target(data, dataset.shape, beside, problem.why)
-        return Target(data, dataset.shape, beside)
+            return Target(data, dataset.shape, beside, system, problem.why)
+        return Target(data, dataset.shape, beside, system)
 
 
 def add(where: Target, turn: shapes.Turn, workspace: Workspace, into_data: bool) -> Added:

@@ -156,7 +156,7 @@ async def test_a_corrected_answer_goes_into_the_dataset_or_a_file_beside_it(
             await screen.press(key)
             where = {"ctrl+s": "Row 2 of data.json", "ctrl+n": "Row 0 of data-corrected.jsonl"}
             await screen.shows(where[key])
-    made = {"system": "", "input": "Who?", "output": "I am a model.\n我"}
+    made = {"system": "Be brief.", "input": "Who?", "output": "I am a model.\n我"}
     if key == "ctrl+s":
         assert json.loads(data.read_text()) == [*DATA, {"conversation": [made]}]
         [kept] = (workspace.state / "trash").iterdir()

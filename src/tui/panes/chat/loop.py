@@ -142,7 +142,12 @@ class LoopActs(Pane):
         data = "" if where.closed else self.workspace.relative(where.data)
         beside = self.workspace.relative(where.beside)
         dialog = Correct(
-            node.question, reply.text, pane.system_of(slot), data, beside, where.closed
+            node.question,
+            reply.text,
+            pane.system_of(slot) or where.system,
+            data,
+            beside,
+            where.closed,
         )
         made = await self.app.push_screen_wait(dialog)
         if made is not None:
