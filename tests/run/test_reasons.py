@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from engine.run import reasons
-from engine.run.rules import RULES, SPOKEN
+from engine.run.ends import SPOKEN
+from engine.run.rules import RULES
 from engine.run.state import Cause
 
+_TRACEBACK = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n{}'
 LOGS = Path(__file__).parent.parent / "fixtures" / "logs"
 
 
@@ -39,6 +41,29 @@ LOGS = Path(__file__).parent.parent / "fixtures" / "logs"
         ("port-taken", 1, "port-taken"),
         ("data-worker-killed", 1, "worker-killed"),
         ("checkpoint-other-shape", 1, "checkpoint-other-model"),
+        # datasets: a torn JSON file; a process of map(num_proc=2) that SIGKILLs itself.
+        ("data-json-broken", 1, "json-broken"),
+        ("data-map-killed", 1, "worker-killed"),
+        # A row that raises KeyError in a DataLoader with two workers.
+        ("data-worker-raises", 1, "exception"),
+        # deepspeed.initialize with 8 != 2 * 1 * 1; three overflows at the lowest loss scale.
+        ("deepspeed-batch", 1, "deepspeed-batch"),
+        ("deepspeed-loss-scale", 1, "loss-scale"),
+        # A file system mounted read-only; RLIMIT_FSIZE of 4096; RLIMIT_NOFILE of 30.
+        ("disk-read-only", 1, "disk-read-only"),
+        ("file-too-large", 1, "file-too-large"),
+        ("too-many-files", 1, "too-many-files"),
+        # gloo, one of two processes: rank 0 alone; rank 1 alone; rank 1 misses a barrier.
+        ("gloo-alone", 1, "nodes-missing"),
+        ("gloo-no-master", 1, "first-node-missing"),
+        ("gloo-barrier", 1, "gloo-timeout"),
+        # 2^45 numbers asked for from numpy, as a bytearray, from torch.
+        ("no-memory-numpy", 1, "memory-host"),
+        ("no-memory-python", 1, "memory-host"),
+        ("no-memory-torch", 1, "memory-host"),
+        # clip_grad_norm_ of a NaN; bfloat16 into a layer of float32.
+        ("norm-not-finite", 1, "norm-not-finite"),
+        ("two-dtypes", 1, "two-dtypes"),
     ],
 )
 def test_real_logs(log: str, status: int, code: str) -> None:
@@ -46,6 +71,58 @@ def test_real_logs(log: str, status: int, code: str) -> None:
     assert cause.code == code
     words = reasons.say(cause)
     assert words.reason and words.todo and "?" not in words.reason.replace("'?", "").rstrip("?")
+
+
+# torchrun with two gloo processes, between two all_reduce: rank 1 raises, asks for 2^45 numbers,
+# dies of SIGKILL, of SIGSEGV, or sleeps longer than the time-out.
+@pytest.mark.parametrize(
+    ("log", "code", "rank", "shown"),
+    [
+        ("raises", "exception", "1", "a row without an answer: 17"),
+        ("memory", "memory-host", "1", "DefaultCPUAllocator"),
+        ("killed", "worker-killed", "1", ""),
+        ("segfault", "signal-11", "1", ""),
+        ("timeout", "gloo-timeout", "0", "Timed out waiting"),
+    ],
+)
+def test_the_rank_that_failed_by_itself_is_named(
+    log: str, code: str, rank: str, shown: str
+) -> None:
+    text = reasons.tail(LOGS / f"gloo-rank-{log}.log")
+    cause = reasons.find(text, 1)
+    assert (cause.code, cause.values["rank"]) == (code, rank)
+    assert reasons.say(cause).reason.startswith(f"Rank {rank}: ")
+    lines = reasons.traceback(text, cause)
+    assert all(line.startswith(f"[rank{rank}]") for line in lines)
+    assert bool(lines) == bool(shown) and shown in "".join(lines[-1:])
+
+
+def test_tasks_of_srun_that_write_at_once_are_told_apart() -> None:
+    ends = {"0": "RuntimeError: Connection closed by peer [10.0.0.1]:1", "1": "KeyError: 'text'"}
+    rows = [
+        f"{task}: {said}"
+        for pair in zip(
+            *[_TRACEBACK.format(end).splitlines() for end in ends.values()], strict=True
+        )
+        for task, said in zip(ends, pair, strict=True)
+    ]
+    assert reasons.find("\n".join(rows), 1).values == {"column": "text", "rank": "1"}
+    # Under torchrun a task is a node; the rank stands behind it.
+    marked = [f"{row[:3]}[rank{int(row[0]) + 4}]: {row[3:]}" for row in rows]
+    assert reasons.find("\n".join(marked), 1).values["rank"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("code", "alone", "beside"),
+    [(-6, "signal", "connection"), (-15, "status", "connection"), (-7, "signal", "signal")],
+)
+def test_an_abort_is_told_only_where_nothing_else_is(code: int, alone: str, beside: str) -> None:
+    summary = f"  rank      : 1 (local_rank: 1)\n  exitcode  : {code} (pid: 7)\n"
+    assert reasons.find(summary, 1).code == alone
+    with_lost = "[rank0]: " + _TRACEBACK.format("RuntimeError: Connection closed by peer").replace(
+        "\n", "\n[rank0]: "
+    )
+    assert reasons.find(f"{with_lost}\n{summary}", 1).code == beside
 
 
 def test_out_of_memory_says_how_much() -> None:
@@ -72,6 +149,23 @@ def test_out_of_memory_says_how_much() -> None:
         ),
         ("RuntimeError: NVML_SUCCESS == r INTERNAL ASSERT FAILED", -6, "signal"),
         ("torch.cuda.OutOfMemoryError: CUDA out of memory.", -6, "oom-gpu-unsized"),
+        # Words of CUDA, the driver and the loader, which no test machine can make at will.
+        (
+            "RuntimeError: CUDA error: an illegal memory access was encountered",
+            1,
+            "gpu-illegal-access",
+        ),
+        ("torch.AcceleratorError: CUDA error: device-side assert triggered", 1, "device-assert"),
+        ("RuntimeError: CUDA error: no kernel image is available for execution", 1, "no-kernel"),
+        ("RuntimeError: The NVIDIA driver on your system is too old (found 1)", 1, "driver-old"),
+        ("RuntimeError: CUDA error: uncorrectable ECC error encountered", 1, "gpu-broken"),
+        ("ImportError: flash_attn.so: undefined symbol: _ZN3c10", 1, "import-broken"),
+        (
+            "torch.distributed.elastic.rendezvous.api.RendezvousTimeoutError",
+            1,
+            "nodes-missing-unsized",
+        ),
+        ("torch.OutOfMemoryError: CUDA out of memory.", 1, "oom-gpu-unsized"),
         ("SomeLibraryError: it did not work", 1, "exception"),
     ],
 )

@@ -9,7 +9,9 @@ from pathlib import Path
 from engine.text import clean
 
 _BAD = re.compile(r" - (?:ERROR|CRITICAL) - |^(?:ERROR|CRITICAL|FATAL)\b|Fatal Python error")
-ERROR = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Failure)(?::|$)")
+ERROR = re.compile(
+    r"^(?:[A-Za-z_][\w.]*)?(?:Error|Exception|Interrupt|Exit|Failure|ArrowInvalid)(?::|$)"
+)
 """The line that ends a traceback."""
 RANK = re.compile(r"^\[(?:rank)?\d+\]: ?", re.MULTILINE)
 """How torchrun marks the lines of a rank."""

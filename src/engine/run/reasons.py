@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
 from engine.i18n import _
-from engine.run.log import ERROR, RANK
-from engine.run.rules import RULES, SPOKEN
+from engine.run import failures
+from engine.run.ends import SPOKEN
+from engine.run.rules import LOST, RULES
 from engine.run.slurm import words
 from engine.run.state import Cause
 from engine.text import clean, one_line
@@ -34,6 +36,9 @@ class Words(NamedTuple):
 
 _BY_CODE = {rule.code: rule for rule in RULES} | SPOKEN | words.SPOKEN
 
+# torchrun ends the ranks that are left with SIGTERM; NCCL's watchdog and a C++ library that
+# lost its partner abort.
+_CONSEQUENCES = (signal.SIGTERM, signal.SIGABRT)
 # torchrun's own words about a worker's end; never the cause.
 _LAUNCHER = re.compile(r"ChildFailedError|SignalException")
 
@@ -52,18 +57,65 @@ def tail(log: Path, start: int = 0) -> str:
 
 
 def find(text: str, status: int | None) -> Cause:
-    """The cause of an end with exit `status` (minus N for signal N), from the log's end."""
-    text = RANK.sub("", text)
+    """The cause of an end with exit `status` (minus N for signal N), from the log's end.
+
+    Where several ranks failed, it is that of the first that failed by itself:
+    lost connections and time-outs come last, as another rank's end makes them.
+    The value ``rank`` names it.
+    """
+    raised = [one for one in failures.tracebacks(text) if not _LAUNCHER.search(one.error)]
     if status is not None and status < 0:
-        named = _match([line for line in errors(text) if "Interrupt" not in line])
+        named = _match([one.error for one in raised if "Interrupt" not in one.error])
         return named if named is not None and status == -signal.SIGABRT else _signal(-status)
-    ends = [line for line in errors(text) if not _LAUNCHER.search(line)]
-    cause = _match(ends) or _match(text.splitlines()[-_LAST_LINES:])
-    if cause is not None:
+    ended = failures.exits(text)
+    several = len(failures.ranks(raised, ended)) > 1
+    last = failures.bare(text).splitlines()[-_LAST_LINES:]
+    lost: Cause | None = None
+    for rank, errors in _by_rank(raised).items():
+        cause = _match(errors)
+        if cause is not None and cause.code in LOST:
+            lost = lost or _of(rank, cause, several)
+            continue
+        return _of(rank, cause or _match(last, but=LOST) or _unknown(errors[-1]), several)
+    if (loose := _match(last, but=LOST)) is not None:
+        return loose
+    dead = [one for one in ended if one.code < 0]
+    for one in dead:
+        if -one.code not in _CONSEQUENCES:
+            return _of(one.rank, _killed(one), several)
+    aborted = [_of(one.rank, _killed(one), several) for one in dead if one.code == -signal.SIGABRT]
+    return lost or _match(last) or (aborted[0] if aborted else _unsaid(text, status))
+
+
+def _by_rank(raised: list[failures.Raised]) -> dict[int | None, list[str]]:
+    """The errors of each rank, the rank that failed first at the front."""
+    found: dict[int | None, list[str]] = {}
+    for one in raised:
+        found.setdefault(one.rank, []).append(one.error)
+    return found
+
+
+def _of(rank: int | None, cause: Cause, several: bool) -> Cause:
+    """`cause`, with its rank where there are `several` to tell apart."""
+    if rank is None or not several:
         return cause
-    if ends:
-        code = "interrupted" if ends[-1].startswith("KeyboardInterrupt") else "exception"
-        return Cause(code, {} if code == "interrupted" else {"error": one_line(ends[-1])[:300]})
+    return Cause(cause.code, {**cause.values, "rank": str(rank)})
+
+
+def _unknown(error: str) -> Cause:
+    if error.startswith("KeyboardInterrupt"):
+        return Cause("interrupted")
+    return Cause("exception", {"error": one_line(error)[:300]})
+
+
+def _killed(end: failures.Exit) -> Cause:
+    if end.code == -signal.SIGKILL:
+        return Cause("worker-killed", {"pid": str(end.pid)})
+    return _signal(-end.code)
+
+
+def _unsaid(text: str, status: int | None) -> Cause:
+    """The cause where no error is named."""
     launcher = re.search(r"SignalException: Process \d+ got signal: (\d+)", text)
     if launcher:
         return _signal(int(launcher[1]))
@@ -72,18 +124,11 @@ def find(text: str, status: int | None) -> Cause:
     return Cause("status", {"status": str(status)})
 
 
-def errors(text: str) -> list[str]:
-    """The lines that end a traceback in `text`, in order."""
-    found = []
-    inside = True  # the text may begin in the middle of one
-    for line in text.splitlines():
-        if line.startswith("Traceback (most recent call last)"):
-            inside = True
-        elif inside and line and not line[0].isspace():
-            if ERROR.match(line):
-                found.append(line)
-            inside = False
-    return found
+def traceback(text: str, cause: Cause) -> list[str]:
+    """The traceback of the rank that `cause` names; [] when it names none, or none is there."""
+    rank = cause.values.get("rank")
+    found = [one for one in failures.tracebacks(text) if rank == str(one.rank)]
+    return found[-1].lines if found else []
 
 
 def say(cause: Cause | None) -> Words:
@@ -93,7 +138,10 @@ def say(cause: Cause | None) -> Words:
     rule = _BY_CODE.get(cause.code)
     if rule is None:
         return Words(cause.code, "")
-    return Words(fill(rule.reason, cause.values), fill(rule.todo, cause.values))
+    reason = fill(rule.reason, cause.values)
+    if rank := cause.values.get("rank"):
+        reason = _("Rank {rank}: {reason}").format(rank=rank, reason=reason)
+    return Words(reason, fill(rule.todo, cause.values))
 
 
 def fill(sentence: str, values: dict[str, str]) -> str:
@@ -108,8 +156,10 @@ class _Values(dict[str, str]):
         return "?"
 
 
-def _match(lines: list[str]) -> Cause | None:
+def _match(lines: list[str], but: Container[str] = ()) -> Cause | None:
     for rule in RULES:
+        if rule.code in but:
+            continue
         pattern = re.compile(rule.pattern)
         for line in reversed(lines):
             found = pattern.search(line)

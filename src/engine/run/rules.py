@@ -41,6 +41,33 @@ RULES = (
         ),
     ),
     Rule(
+        "memory-host",
+        r"(?:^|\.)(?:_Array)?MemoryError\b|DefaultCPUAllocator|Errno 12\b|Cannot allocate memory",
+        N_("The host is out of memory: a piece that was asked for could not be had."),
+        N_("Use fewer data workers or a smaller model, shorten the data, or ask for more memory."),
+    ),
+    Rule(
+        "disk-read-only",
+        r"Errno 30\b|Read-only file system",
+        N_("The disk can only be read: it is mounted read-only."),
+        N_(
+            "Choose another folder. A disk that became so by itself is damaged: "
+            "tell who looks after it."
+        ),
+    ),
+    Rule(
+        "file-too-large",
+        r"Errno 27\b|File too large",
+        N_("A file grew larger than the system lets it."),
+        N_("Look at `ulimit -f`, and use a file system that takes large files (not FAT)."),
+    ),
+    Rule(
+        "too-many-files",
+        r"Errno 24\b|Too many open files",
+        N_("Too many files are open at once."),
+        N_("Raise the limit (`ulimit -n 65536`), or lower dataloader_num_workers; then resume."),
+    ),
+    Rule(
         "disk-full",
         r"No space left on device|Errno 28|Errno 122|Disk quota exceeded"
         r"|unexpected pos \d+ vs \d+|file write failed",
@@ -55,6 +82,33 @@ RULES = (
         r"Bus error|unable to (open|allocate|write to) shared memory|insufficient shared memory",
         N_("Shared memory (/dev/shm) is used up."),
         N_("Set dataloader_num_workers to 0, or give the container more with --shm-size."),
+    ),
+    Rule(
+        "gpu-broken",
+        r"uncorrectable ECC|ECC error|NVRM: Xid|fallen off the bus|hardware stack error",
+        N_("A GPU has a fault of its own (memory or bus)."),
+        N_("Restart the machine or use another GPU, and tell who looks after it; then resume."),
+    ),
+    Rule(
+        "gpu-illegal-access",
+        r"illegal memory access|misaligned address|unspecified launch failure",
+        N_("A kernel on the GPU touched memory that is not its own."),
+        N_(
+            "CUDA_LAUNCH_BLOCKING=1 shows where. Try without flash attention; "
+            "another GPU rules out a fault."
+        ),
+    ),
+    Rule(
+        "no-kernel",
+        r"no kernel image is available|CUDA capability sm_\d+ is not compatible",
+        N_("The libraries were not built for this kind of GPU."),
+        N_("Install a torch (and flash-attn, bitsandbytes, DeepSpeed) that is built for this GPU."),
+    ),
+    Rule(
+        "driver-old",
+        r"driver on your system is too old|driver version is insufficient",
+        N_("The GPU driver is too old for this torch."),
+        N_("Renew the driver, or install a torch for an older CUDA."),
     ),
     Rule(
         "no-gpu",
@@ -78,6 +132,31 @@ RULES = (
         ),
     ),
     Rule(
+        "nodes-missing",
+        r"Timed out after (?P<seconds>\d+) seconds waiting for clients\. "
+        r"(?P<there>\d+)/(?P<all>\d+) clients joined",
+        N_("The other nodes did not come within {seconds} seconds: {there} of {all} were there."),
+        N_("Start the line of each node; firewalls must let them reach the first one."),
+    ),
+    Rule(
+        "nodes-missing-unsized",
+        r"RendezvousTimeoutError|RendezvousClosedError",
+        N_("The other nodes did not come in time."),
+        N_("Start the line of each node; firewalls must let them reach the first one."),
+    ),
+    Rule(
+        "first-node-missing",
+        r"client socket has (?:timed out|failed).*connect(?:ing)? to \(?(?P<address>[^)]+)",
+        N_("The first process did not answer at {address}."),
+        N_("Start the line of the first node; firewalls must let the others reach that address."),
+    ),
+    Rule(
+        "gloo-timeout",
+        r"Timed out waiting \d+ms for|failed to pass monitoredBarrier",
+        N_("A process waited too long for another, which fell behind, hangs or died."),
+        N_("Look in the log for what the other rank did last."),
+    ),
+    Rule(
         "nccl-timeout",
         r"Watchdog caught collective operation timeout|collective operation timeout"
         r"|DistBackendError|ncclInternalError|ncclSystemError|ncclRemoteError|ncclUnhandledCudaError",
@@ -95,6 +174,39 @@ RULES = (
         r"EADDRINUSE|Address already in use",
         N_("The port that the processes talk over is taken."),
         N_("Start it again: another port is chosen each time."),
+    ),
+    Rule(
+        "norm-not-finite",
+        r"total norm of order .* is non-finite",
+        N_("The gradients are not finite (NaN or infinity)."),
+        N_(
+            "Lower lr or use bfloat16, look for broken rows, and resume from an earlier checkpoint."
+        ),
+    ),
+    Rule(
+        "loss-scale",
+        r"[Cc]urrent loss scale already at minimum",
+        N_("DeepSpeed lowered the loss scale to its minimum: the gradients overflow float16."),
+        N_("Use bfloat16 if the GPU has it, or lower lr; resume from an earlier checkpoint."),
+    ),
+    Rule(
+        "deepspeed-batch",
+        r"Check batch related parameters.* "
+        r"(?P<total>\d+) != (?P<micro>\d+) \* (?P<steps>\d+) \* (?P<ranks>\d+)",
+        N_("DeepSpeed's batch sizes do not agree: {total} is not {micro} × {steps} × {ranks}."),
+        N_('Set train_batch_size to "auto", or to micro-batch × accumulation × processes.'),
+    ),
+    Rule(
+        "two-dtypes",
+        r"must have the same dtype, but got (?P<one>[\w.:]+) and (?P<other>[\w.:]+)",
+        N_("Numbers of two kinds met: {one} and {other}."),
+        N_("Set the same torch_dtype for the model, the adapter and the optimizer wrapper."),
+    ),
+    Rule(
+        "json-broken",
+        r"(?:JSON parse error|JSONDecodeError): (?P<what>.+)",
+        N_("The data is not valid JSON: {what}"),
+        N_("Find the row with `tunedeck data check`, and correct it."),
     ),
     Rule(
         "warmup-zero",
@@ -140,6 +252,12 @@ RULES = (
         N_("Run `tunedeck doctor`, and install {module} into the training environment."),
     ),
     Rule(
+        "import-broken",
+        r"ImportError: (?P<what>.+)",
+        N_("A library does not fit the others: {what}"),
+        N_("Run `tunedeck doctor`, and install versions that belong together."),
+    ),
+    Rule(
         "model-missing",
         r"(?:OSError|HFValidationError|RepositoryNotFoundError|LocalEntryNotFoundError|LocalTokenNotFoundError)"
         r".*(?:not a local folder|Repo id must be|Repository Not Found|couldn't connect"
@@ -167,98 +285,21 @@ RULES = (
     ),
     Rule(
         "worker-killed",
-        r"Signal 9 \(SIGKILL\) received by PID (?P<pid>\d+)|exitcode\s*: -9 \(pid: (?P<pid2>\d+)\)"
-        r"|DataLoader worker \(pid.*is killed by signal: Killed",
+        r"DataLoader worker \(pid.*is killed by signal: Killed"
+        r"|subprocesses has abruptly died during map operation",
         N_("One of its processes was killed (signal 9)."),
         N_("Most likely the machine ran out of memory: use fewer workers, or a smaller model."),
     ),
 )
 
-# Causes that no line of the log tells.
-SPOKEN = {
-    "exception": Rule("", "", N_("{error}"), N_("The log holds the whole traceback.")),
-    "interrupted": Rule("", "", N_("It was interrupted (Ctrl-C)."), N_("It can be resumed.")),
-    "signal-9": Rule(
-        "",
-        "",
-        N_("It was killed from outside (signal 9), or by the system for lack of memory."),
-        N_("If nobody killed it, free host memory; then resume."),
-    ),
-    "signal-11": Rule(
-        "",
-        "",
-        N_("It crashed in native code (segmentation fault)."),
-        N_("Run `tunedeck doctor`: driver and libraries may not fit together."),
-    ),
-    "signal": Rule("", "", N_("It was ended from outside by {name}."), N_("It can be resumed.")),
-    "status": Rule("", "", N_("It ended with exit status {status}."), N_("Look at the log's end.")),
-    "interpreter": Rule(
-        "",
-        "",
-        N_("The training interpreter {python} did not start: {error}"),
-        N_("Set 'interpreter' in the settings to the Python that has XTuner."),
-    ),
-    "stopped": Rule(
-        "", "", N_("Stopped after step {step}, with a checkpoint."), N_("It can be resumed.")
-    ),
-    "stopped-early": Rule("", "", N_("Stopped before its first step."), ""),
-    "killed": Rule(
-        "",
-        "",
-        N_("Killed on request: steps after the last checkpoint are lost."),
-        N_("It can be resumed."),
-    ),
-    "rebooted": Rule(
-        "", "", N_("The machine was restarted while it ran."), N_("It can be resumed.")
-    ),
-    "supervisor-gone": Rule(
-        "", "", N_("The process that watched it is gone."), N_("It can be resumed.")
-    ),
-    "supervisor-gone-trainer-runs": Rule(
-        "",
-        "",
-        N_("The process that watched it is gone; the training itself goes on (process {pid})."),
-        N_("Let it end, or kill it and resume."),
-    ),
-    "unqueued": Rule(
-        "", "", N_("It was taken out of the queue."), N_("`tunedeck resume {run}` puts it back.")
-    ),
-    "waiting-rebooted": Rule(
-        "",
-        "",
-        N_("It waits ({wait}), but nothing watches it since the machine was restarted."),
-        N_("Put it back into the queue: `tunedeck resume {run}`."),
-    ),
-    "waiting-unwatched": Rule(
-        "",
-        "",
-        N_("It waits ({wait}), but the process that watched it is gone."),
-        N_("Put it back into the queue: `tunedeck resume {run}`."),
-    ),
-    "awaited-failed": Rule(
-        "",
-        "",
-        N_("It never started: {awaited}, which it waited for, failed."),
-        N_("`tunedeck resume {run} --now` starts it all the same."),
-    ),
-    "awaited-stopped": Rule(
-        "",
-        "",
-        N_("It never started: {awaited}, which it waited for, was stopped before its end."),
-        N_("`tunedeck resume {run} --now` starts it all the same."),
-    ),
-    "awaited-lost": Rule(
-        "",
-        "",
-        N_("It never started: nobody can say how {awaited} ended, which it waited for."),
-        N_("`tunedeck resume {run} --now` starts it all the same."),
-    ),
-    "awaited-gone": Rule(
-        "",
-        "",
-        N_("It never started: {awaited}, which it waited for, is not there any more."),
-        N_("`tunedeck resume {run} --now` starts it all the same."),
-    ),
-    "never-started": Rule("", "", N_("It was never started."), N_("Start it again.")),
-    "no-end": Rule("", "", N_("It ended before its last step; nothing here says why."), ""),
-}
+LOST = frozenset(
+    (
+        "nodes-missing",
+        "nodes-missing-unsized",
+        "first-node-missing",
+        "gloo-timeout",
+        "nccl-timeout",
+        "connection",
+    )
+)
+"""What a rank says when another one failed: the cause only where nobody says more."""

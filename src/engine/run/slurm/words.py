@@ -98,8 +98,4 @@ SPOKEN = {
         N_("It runs on {host}, which has given no sign of life for {minutes} minutes."),
         N_("Look there. When nothing of it runs, `tunedeck kill {run}` ends it on paper."),
     ),
-    "nodes-missing": _rule(
-        N_("The other nodes did not come within {seconds} seconds: {there} of {all} were there."),
-        N_("Start the line of each node; firewalls must let them reach {address}."),
-    ),
 }

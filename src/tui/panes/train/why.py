@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.text import Text
 
 from engine.i18n import _
-from engine.run import queue
+from engine.run import queue, reasons
 from engine.run.folder import RunFolder
 from engine.run.levels import level_at
 from engine.run.log import LogFollower
@@ -41,9 +41,23 @@ def why_lines(folder: Path) -> Iterator[str | Text]:
     if record is not None:
         yield _("config: {path}").format(path=clean(record.source))
         yield _("command: {command}").format(command=clean(" ".join(record.command)))
+    yield from _traceback(run)
     yield ""
     yield Text(_("The end of {path}").format(path=clean(str(run.log))), "bold")
     yield from _log_end(run)
+
+
+def _traceback(run: RunFolder) -> Iterator[str | Text]:
+    """What the rank said that failed first; the log's end is often another's."""
+    now = run.state
+    lines = []
+    if now.cause is not None and "rank" in now.cause.values:
+        lines = reasons.traceback(reasons.tail(run.log, now.log_start), now.cause)
+    if now.cause is not None and lines:
+        yield ""
+        rank = now.cause.values["rank"]
+        yield Text(_("The error of rank {rank}").format(rank=clean(rank)), "bold")
+        yield from (Text(line, "red") for line in lines)
 
 
 def _log_end(run: RunFolder) -> Iterator[Text]:
