@@ -216,10 +216,28 @@ def _load(folder: Path, device: str, dtype: Any, bits: int, trust: bool) -> Any:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=compute,
         )
+    if device.startswith(("cuda", "auto")):
+        _make_workspaces(device)
     if trust:
         cache_max_length()
     model: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
     return model.eval()
+
+
+def _make_workspaces(device: str) -> None:
+    """Let cuBLAS take its working memory (32 MB) before a model is there.
+
+    transformers reserves one piece of memory for the whole model. Were the
+    working memory cut from it at the first product, that piece could not go
+    back to the card when the model does.
+    """
+    import torch
+
+    cards = range(torch.cuda.device_count()) if device == "auto" else [torch.device(device)]
+    for card in cards:
+        for dtype in (torch.float32, torch.bfloat16):
+            one = torch.ones(16, 16, device=card, dtype=dtype)
+            torch.addmm(one[0], one, one)
 
 
 def end_tokens(base: Base, prompter: Prompter) -> list[int]:
