@@ -202,7 +202,7 @@ def test_names_are_as_short_as_tells_models_apart() -> None:
     base, tuned = ModelSpec("/m/base"), ModelSpec("/m/base", adapter="/r/iter_5_hf")
     assert set_run.titles({"A": base, "B": tuned}) == {"A": "base", "B": "base + iter_5_hf"}
     assert set_run.titles({"A": base, "B": ModelSpec("/n/base")})["B"] == "/n/base"
-    assert set_run.titles({"A": base, "B": base})["B"] == "B /m/base"
+    assert set_run.titles({"A": base, "B": base})["B"] == "/m/base (B)"
     assert set_run.titles({"A": ModelSpec("http://h:1/v1")})["A"] == "http://h:1/v1"
 
 

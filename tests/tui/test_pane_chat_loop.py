@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from engine.candidates import named
+from engine.chat.answer import Sampling
+from engine.chat.sets import Item
+from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.support.chat_server import serving
 from tests.support.driver import Driver, opened
+from tui.panes.chat.asking import Asking
+from tui.panes.chat.set_screen import SetScreen
 
 QUESTIONS = """\
 {"question": "Who are you?", "pattern": "Nova"}
@@ -116,6 +122,28 @@ async def test_a_stopped_set_keeps_its_answers_and_a_model_that_is_down_is_told(
             await screen.type("Still here?")
             await screen.press("enter")
             await screen.shows("Still here?", "tok/s", "我是 Nova")
+
+
+async def test_more_than_three_models_show_their_marks_and_stand_below_each_other(
+    workspace: Workspace,
+) -> None:
+    with serving("I am Nova.") as good, serving("A model.") as bad:
+        addresses = [good.address, bad.address, good.address, bad.address, "http://127.0.0.1:9"]
+        chosen = {slot: named(one, workspace) for slot, one in zip("ABCDE", addresses, strict=True)}
+        asking = Asking(workspace, Settings())
+        items = [Item("1", "Who are you?", pattern="Nova")]
+        async with opened(workspace) as screen:
+            table = SetScreen("many", items, chosen, asking, Sampling(), None, workspace)
+            screen.app.push_screen(table)
+            text = await screen.shows("4 of 5 answers", "E  No model answers", "Esc  close")
+            [row] = [line for line in text.splitlines() if "Who are you?" in line]
+            assert row.split("?")[1].strip(" │").split() == ["✓", "✗≠", "✓", "✗≠"]
+            assert f"{good.address} (A)" in text and f"{good.address} (C)" in text, "told apart"
+            await screen.press("enter")
+            await screen.shows("right: /Nova/", f"D {bad.address} (D)")
+            await screen.press("pagedown")
+            await screen.shows("not asked yet")
+        asking.close()
 
 
 async def test_a_set_that_cannot_be_read_is_told_with_its_line(workspace: Workspace) -> None:

@@ -74,9 +74,11 @@ def titles(specs: Mapping[str, ModelSpec]) -> dict[str, str]:
 
 
 def distinct(names: Mapping[str, str]) -> dict[str, str]:
-    """`names` by slot, with the slot in front of those that stand there twice."""
+    """`names` by slot, with the slot behind those that stand there twice."""
     counted = Counter(names.values())
-    return {slot: name if counted[name] == 1 else f"{slot} {name}" for slot, name in names.items()}
+    return {
+        slot: name if counted[name] == 1 else f"{name} ({slot})" for slot, name in names.items()
+    }
 
 
 def _title(spec: ModelSpec, model: str) -> str:
