@@ -133,7 +133,11 @@ class _Talk:
             node = self._question(prompt, alone=True)
             for slot, spec in self.slots.items():
                 answer = self._ask(slot, node)
-                row: dict[str, Any] = {"model": spec.model, "adapter": spec.adapter, "prompt": prompt}
+                row: dict[str, Any] = {
+                    "model": spec.model,
+                    "adapter": spec.adapter,
+                    "prompt": prompt,
+                }
                 row |= {"answer": answer.text, "tokens": answer.tokens, "ended": answer.ended}
                 row |= {"first_token_s": answer.first_token_s, "tokens_per_s": answer.tokens_per_s}
                 if self.sampling.chances:
