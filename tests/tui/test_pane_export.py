@@ -112,6 +112,8 @@ async def test_from_checkpoint_to_a_verified_model(
     async with opened(workspace) as screen:
         await screen.shows(f"{RUN} / iter_12.pth", "seconds, no base model")
         await screen.shows(f"onto {tiny_model.name} · seconds ·", "▸ Enter  convert")
+        await screen.press("up")
+        await screen.shows("loss ", "3 kept", "? 你是谁")  # what it answered when it was saved
         await screen.press("enter")
         await screen.shows(f"✓  Adapter      runs/{RUN}/iter_12-adapter", "▸ Enter  merge")
         adapter = with_run / "iter_12-adapter"
