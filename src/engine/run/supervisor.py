@@ -23,7 +23,7 @@ import msgspec
 
 from engine import files
 from engine.machine import gpu
-from engine.run import checkpoints, life, processes, reasons, state, turn
+from engine.run import checkpoints, life, oom, processes, reasons, state, turn
 from engine.run.alarms.watch import Watch
 from engine.run.claim import Claim
 from engine.run.processes import MARK, Identity
@@ -51,6 +51,7 @@ class Supervisor:
         self._terminated = 0
         self._claim = Claim(self.order.gpus)
         self._watch = Watch(folder, self.order, _note)
+        self._memory = oom.Watch()
 
     def run(self) -> None:
         """Start the trainer and stay until it is gone and the end is written."""
@@ -201,7 +202,8 @@ class Supervisor:
             self._finish("finished", 0, None)
         else:
             tail = reasons.tail(self.folder / state.LOG, self.state.log_start)
-            self._finish("failed", status, reasons.find(tail, status))
+            cause = self._memory.explain(reasons.find(tail, status), self.state.pid)
+            self._finish("failed", status, cause)
 
     def _end_descendants(self, grace: float) -> None:
         # Twice: one that was just starting another is caught with its child.
