@@ -199,7 +199,7 @@ def connect(spec: ModelSpec, settings: Settings) -> Endpoint:
     address, _sep, wanted = spec.model.partition("#")
     errors = _httpx()
     try:
-        client = _client(address, settings)
+        client = _client(address, spec.key or settings.chat.key)
         response = client.get("models")
         served = _served(response) if response.is_success else None
     except (errors.HTTPError, errors.InvalidURL, ValueError) as error:
@@ -246,10 +246,9 @@ def _httpx() -> Any:
     return httpx
 
 
-def _client(address: str, settings: Settings) -> httpx.Client:
+def _client(address: str, key: str) -> httpx.Client:
     errors = _httpx()
     timeout = errors.Timeout(SILENCE, connect=CONNECT)
-    key = settings.chat.key
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     options: dict[str, Any] = {"timeout": timeout, "headers": headers}
     if address.startswith("unix:"):

@@ -26,7 +26,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
     that it brings, also where no training config allows it. `merge` lets an
     adapter that is alone on its base be put into the weights (faster; in half
     precision not always to the last bit the same). `share` takes a GPU on
-    which a training runs.
+    which a training runs. `key` is what a server asks for ("": the settings').
     """
 
     model: str
@@ -39,6 +39,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
     trust: bool = False
     merge: bool = True
     share: bool = False
+    key: str = ""
 
 
 def is_endpoint(model: str) -> bool:
