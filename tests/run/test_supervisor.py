@@ -23,10 +23,11 @@ import msgspec
 import psutil
 import pytest
 
+from engine import files
 from engine.errors import Failed, Problem
 from engine.machine import gpu
 from engine.machine.gpu import Gpu, Gpus
-from engine.run import control, launch, processes, reasons
+from engine.run import control, launch, processes, reasons, state
 from engine.run.folder import RunFolder
 from engine.run.launch import LaunchPlan
 from engine.run.state import RunState
@@ -393,3 +394,56 @@ def test_states_are_plain_json(start: Starter) -> None:
     control.wait(run, 10)
     again = msgspec.json.decode((run.path / "state.json").read_bytes(), type=RunState)
     assert again == run.state
+
+
+FULL = """
+import errno, os, sys
+from pathlib import Path
+from engine import files
+from engine.run.supervisor import Supervisor
+
+append, left = files.append_json, int(sys.argv[2])
+
+def full(path, value):
+    global left
+    if left:
+        left -= 1
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    append(path, value)
+
+files.append_json = full
+Supervisor(Path(sys.argv[1])).run()
+"""
+
+
+def prepared(folder: Path, command: str) -> Path:
+    """A run's folder as launch leaves it to the supervisor."""
+    order = state.Order(["sh", "-c", command], {}, [], str(folder), [])
+    files.write_json(folder / state.ORDER, order)
+    files.write_json(folder / state.STATE, RunState("queued", time.time(), 1))
+    return folder
+
+
+def test_a_disk_that_is_full_at_the_start_leaves_no_orphan_and_no_wrong_cause(
+    tmp_path: Path,
+) -> None:
+    folder = prepared(tmp_path, "sleep 1.5")
+    subprocess.run([sys.executable, "-c", FULL, folder, "4"], check=True, capture_output=True)
+    end = RunFolder(folder).written_state()
+    assert end is not None and (end.state, end.cause, end.exit) == ("finished", None, 0)
+    assert end.trainer is not None and not end.trainer.alive and end.started is not None
+    events = [one.event for one in RunFolder(folder).events()]
+    assert events[0] == "start", "told late, not never"
+
+
+def test_a_kill_on_a_full_disk_ends_everything(tmp_path: Path) -> None:
+    folder = prepared(tmp_path, "sleep 600")
+    (folder / state.KILL).touch()
+    # "start" and "stopping" find no room; the end does.
+    subprocess.run(
+        [sys.executable, "-c", FULL, folder, "2"], check=True, capture_output=True, timeout=30
+    )
+    end = RunFolder(folder).written_state()
+    assert end is not None and end.state == "stopped"
+    assert end.cause is not None and end.cause.code == "killed"
+    assert processes.of_run(folder) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -295,13 +296,20 @@ def is_run(path: Path) -> bool:
     return any(path.glob("[0-9]*_[0-9]*/vis_data"))
 
 
-def list_runs(workspace: Workspace) -> list[RunFolder]:
-    """The runs of a workspace, newest first; XTuner's own ``work_dirs/`` too."""
+def list_runs(
+    workspace: Workspace, known: Mapping[str, RunFolder] | None = None
+) -> list[RunFolder]:
+    """The runs of a workspace, newest first; XTuner's own ``work_dirs/`` too.
+
+    Those in `known` (by path) are the same objects again: they have read much already.
+    """
     parents = [workspace.runs, workspace.root / "work_dirs"]
     entries = [entry for parent in parents if parent.is_dir() for entry in parent.iterdir()]
     # A run whose folder lies elsewhere is a link in runs/: each folder once.
     paths = {entry.resolve() for entry in entries if is_run(entry)}
-    return sorted(map(RunFolder, paths), key=RunFolder.created, reverse=True)
+    seen = known or {}
+    runs = (seen.get(str(path)) or RunFolder(path) for path in paths)
+    return sorted(runs, key=RunFolder.created, reverse=True)
 
 
 def open_run(workspace: Workspace, name: str) -> RunFolder:

@@ -177,7 +177,7 @@ class Follower:
 
     def _progress(self) -> Progress:
         history = self.history
-        step = history.step[-1] if history else 0
+        step = self._step()
         steps = self.steps()
         pace = _pace(history)
         memory = _last(history["memory"])
@@ -193,6 +193,15 @@ class Follower:
             memory=None if memory is None else int(memory * 1024**2),
             history=history,
         )
+
+    def _step(self) -> int:
+        """The last step: the last point's, unless a new start has gone back and logged none yet."""
+        last = self.history.step[-1] if self.history else 0
+        files = self._files()
+        if not files or self._offsets.get(files[-1]):
+            return last
+        facts = read_facts(self.folder)
+        return last if facts is None else min(last, facts.first)
 
 
 def read(folder: Path) -> Progress:

@@ -15,6 +15,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 import msgspec
 
 from engine import files
+from engine.errors import Problem
 from engine.machine import gpu
 from engine.run import checkpoints, life, oom, processes, reasons, state, turn
 from engine.run.alarms.watch import Watch
@@ -46,6 +49,8 @@ class Supervisor:
         self.order = msgspec.json.decode((folder / state.ORDER).read_bytes(), type=Order)
         self.state = msgspec.json.decode((folder / state.STATE).read_bytes(), type=RunState)
         self._trainer: subprocess.Popen[bytes] | None = None
+        self._started: dict[str, Any] = {}
+        """What the state says of the trainer's start."""
         self._sampled = 0.0
         self._checkpoint = self._last_checkpoint()
         self._terminated = 0
@@ -69,11 +74,9 @@ class Supervisor:
             self._finish("failed", None, cause)
             return
         while (status := trainer.poll()) is None:
-            try:
+            word = None
+            with _forgiving("tick"):  # a full disk, say: the trainer must not suffer for it
                 word = self._tick()
-            except OSError as error:  # a full disk, say: the trainer must not suffer for it
-                _note(f"tick: {error}")
-                word = None
             if word is not None:
                 self._end_at_once(trainer, word)
                 return
@@ -117,16 +120,24 @@ class Supervisor:
             )
         finally:
             os.close(log)
-        me, child = Identity.of(os.getpid()), Identity.of(self._trainer.pid)
-        self._event("start", attempt=self.state.attempt, path=self.order.resume)
-        self._become(
-            "starting", supervisor=me, trainer=child, started=time.time(), log_start=log_start
-        )
+        self._started = {
+            "supervisor": Identity.of(os.getpid()),
+            "trainer": Identity.of(self._trainer.pid),
+            "started": time.time(),
+            "log_start": log_start,
+        }
         return self._trainer
+
+    def _announce(self) -> None:
+        """Write that it has started; where there is no room for that, at the next look."""
+        self._event("start", attempt=self.state.attempt, path=self.order.resume)
+        self._become("starting", **self._started)
 
     def _tick(self) -> Word | None:
         """Look around once. Returns the state to end in when the trainer must be ended now."""
         assert self._trainer is not None
+        if self.state.trainer is None:
+            self._announce()
         processes.reap_orphans(but=self._ours())
         self._claim.share()
         if (self.folder / state.KILL).exists():
@@ -150,11 +161,11 @@ class Supervisor:
 
     def _watch_checkpoints(self) -> None:
         latest = self._last_checkpoint()
-        if latest != self._checkpoint:
-            self._checkpoint = latest
-            name = Path(latest[1]).name
+        name = Path(latest[1]).name
+        if name and latest != self._checkpoint:  # empty: it is being written
             digits = "".join(letter for letter in name if letter.isdigit())
             self._event("checkpoint", path=name, step=int(digits) if digits else None)
+            self._checkpoint = latest
 
     def _last_checkpoint(self) -> tuple[int, str]:
         """When XTuner last finished a checkpoint, and its path."""
@@ -174,7 +185,7 @@ class Supervisor:
         if not seen.gpus:
             return
         path = self.folder / state.GPU_METRICS
-        files.private_folder(path.parent)
+        path.parent.mkdir(mode=0o700, exist_ok=True)  # never a run's folder that was removed
         names = ("index", "used", "total", "util", "temperature", "power")
         gauges = [{name: getattr(one, name) for name in names} for one in seen.gpus]
         files.append_json(path, {"time": now, "gpus": gauges})
@@ -182,7 +193,8 @@ class Supervisor:
     def _end_at_once(self, trainer: subprocess.Popen[bytes], word: Word) -> None:
         """End every process of the run, then write `word`."""
         killed = (self.folder / state.KILL).exists()
-        self._become_once("stopping")
+        with _forgiving("stopping"):
+            self._become_once("stopping")
         self._end_descendants(2.0 if killed else GRACE)
         try:
             status: int | None = trainer.wait(5)
@@ -194,7 +206,10 @@ class Supervisor:
         """The trainer ended by itself (or was killed from outside): say what that means."""
         # What it leaves behind holds GPU memory and waits for a dead partner.
         self._end_descendants(2.0 if status == 0 else 0.0)
-        self._watch_checkpoints()
+        with _forgiving("end"):
+            if self.state.trainer is None:
+                self._announce()
+            self._watch_checkpoints()
         facts = self._facts()
         if status == 0 and facts is not None and facts.stopped is not None:
             self._finish("stopped", 0, Cause("stopped", {"step": str(facts.stopped)}))
@@ -206,9 +221,11 @@ class Supervisor:
             self._finish("failed", status, cause)
 
     def _end_descendants(self, grace: float) -> None:
-        # Twice: one that was just starting another is caught with its child.
+        # Twice: one that was just starting another is caught with its child. By the mark
+        # as well: one that left our family (a daemon of its own) still holds the GPU.
         for _round in range(2):
-            left = processes.end(processes.descendants(but=self._watch.pids()), grace)
+            family = {*processes.descendants(but=self._watch.pids())}
+            left = processes.end(family | {*processes.of_run(self.folder)}, grace)
             processes.reap_orphans(but=self._ours())
             if left:
                 _note(f"still there after SIGKILL: {[one.pid for one in left]}")
@@ -232,8 +249,9 @@ class Supervisor:
 
     def _finish(self, word: Word, status: int | None, cause: Cause | None) -> None:
         """Write the final state; a full disk is waited for, up to ten minutes."""
-        for name in (state.STOP, state.KILL):
-            (self.folder / name).unlink(missing_ok=True)
+        with _forgiving("orders"):
+            for name in (state.STOP, state.KILL):
+                (self.folder / name).unlink(missing_ok=True)
         checkpoints.clear_parts(self.folder)  # which may be what fills the disk
         until = time.monotonic() + 600
         changes = {"exit": status, "cause": cause, "ended": time.time()}
@@ -256,15 +274,22 @@ class Supervisor:
         self._watch.leave()
 
     def _written(self, word: Word, changes: dict[str, Any]) -> bool:
-        try:
+        with _forgiving(word):
             self._become(word, **changes)
-        except OSError as error:
-            _note(f"{word}: {error}")
-            return False
-        return True
+            return True
+        return False
 
     def _event(self, kind: Any, **values: Any) -> None:
         files.append_json(self.folder / state.EVENTS, Event(time.time(), kind, **values))
+
+
+@contextmanager
+def _forgiving(what: str) -> Iterator[None]:
+    """Go on where something cannot be written: it is tried again, or comes out otherwise."""
+    try:
+        yield
+    except (OSError, Problem) as error:
+        _note(f"{what}: {error}")
 
 
 def _note(text: str) -> None:

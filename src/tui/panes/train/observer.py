@@ -23,7 +23,7 @@ from engine.run.progress import FIELDS, History, Progress
 from engine.run.state import LIVING, STATE, RunRecord
 from engine.workspace import Workspace
 
-EVERY = 0.7
+EVERY = 1.0
 """Seconds between two looks."""
 
 
@@ -172,10 +172,9 @@ class Observer:
     def _runs(self) -> list[Run]:
         known, self._folders = self._folders, {}
         runs = []
-        for found in list_runs(self._workspace):
-            path = str(found.path)
-            # The one we know has read most of its progress already.
-            folder = self._folders[path] = known.get(path, found)
+        for folder in list_runs(self._workspace, known):
+            path = str(folder.path)
+            self._folders[path] = folder
             try:
                 runs.append(self._run(path, folder))
             except FileNotFoundError:  # removed while we looked

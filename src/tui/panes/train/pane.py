@@ -8,6 +8,7 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -27,6 +28,9 @@ _WIDE = 100
 """Cells from which list and run stand side by side."""
 _HIGH = 24
 """Rows of the pane from which there is room for a whole chart."""
+_RESTS = 0.25
+"""Seconds for which the cursor stays on a run before the run is drawn: head, curve and log
+of each one that is only passed would cost the line kilobytes."""
 
 
 class TrainPane(Pane):
@@ -78,6 +82,9 @@ class TrainPane(Pane):
         self._history = History(self, self._acts)
         self._look = Look(())
         self._step = Step("wait", "")
+        self._shown = ""
+        """The folder of the run that is drawn."""
+        self._resting: Timer | None = None
         self._observer = Observer(
             workspace,
             lambda look: self.post_message(self.Seen(look)),
@@ -145,9 +152,20 @@ class TrainPane(Pane):
 
     @on(RunList.Chosen)
     def _chosen(self) -> None:
-        self._detail.other_run(self._list.chosen)
-        self._draw_anew()
+        if self._resting is not None:
+            self._resting.stop()
+        if self._list.run(self._shown) is None:
+            self._show_chosen()
+        else:
+            self._resting = self.set_timer(_RESTS, self._show_chosen)
         self._say_next()
+
+    def _show_chosen(self) -> None:
+        """Draw the run under the cursor, if it is another one than before."""
+        if self._shown != self._list.chosen:
+            self._shown = self._list.chosen
+            self._detail.other_run(self._shown)
+            self._draw_anew()
 
     def _set_empty(self, empty: bool) -> None:
         """Without a list the pane itself takes the keys."""
@@ -167,21 +185,21 @@ class TrainPane(Pane):
         return run
 
     def _draw_run(self) -> None:
-        run = self._list.run(self._list.chosen)
+        run = self._list.run(self._shown)
         if run is not None:
             self._detail.see(run, self._look, self._list.compared)
 
     def _draw_anew(self) -> None:
         """Another run is chosen, or others are compared."""
         compared = [run.summary.dir for run in self._list.compared]
-        self._observer.show(self._list.chosen, compared)
+        self._observer.show(self._shown, compared)
         self._draw_run()
 
     def _say_next(self) -> None:
         config = self.workspace.last().config
         shown = self.workspace.relative(self.workspace.resolve(config)) if config else ""
         untrained = shown if self._look.untrained else ""
-        run = self._list.run(self._list.chosen)
+        run = self._list.current
         self._step = next_step(run, shown, untrained, self._list.moved)
         self.hint = self._step.hint
         if not self._look.runs:
@@ -262,6 +280,7 @@ class TrainPane(Pane):
 
     def action_mark(self) -> None:
         """Mark the run under the cursor for comparison, or take the mark away."""
+        self._show_chosen()
         self._list.mark()
         self._draw_anew()
 
@@ -280,4 +299,5 @@ class TrainPane(Pane):
 
     def action_see(self, what: str) -> None:
         """A key of `SEEN_KEYS`: how the chosen run is shown."""
+        self._show_chosen()
         self._detail.see_otherwise(what)
