@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.candidates import adapted, candidates, named, ready
 from engine.errors import Problem
+from engine.joined.candidates import adapted, candidates, named, ready
 from engine.run.folder import RunFolder
 from engine.workspace import Workspace
 

@@ -17,8 +17,8 @@ from engine.config.making.copy import Copied
 from engine.config.stock.entry import Entry
 from engine.config.stock.reading import read
 from engine.config.text.source import ConfigSource
-from engine.copying import copy_config, training_data
 from engine.errors import Problem
+from engine.joined.copying import copy_config, training_data
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 

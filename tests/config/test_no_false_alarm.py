@@ -13,8 +13,8 @@ import pytest
 from engine.config.checks import findings, loaded
 from engine.config.preflight import preflight
 from engine.config.stock.entry import Entry
-from engine.copying import copy_config
-from engine.joined import Rows
+from engine.joined.copying import copy_config
+from engine.joined.rows import Rows
 from engine.machine import gpu
 from engine.machine.gpu import Gpu, Gpus
 from engine.settings import Settings

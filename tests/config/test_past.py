@@ -18,7 +18,7 @@ from engine.config.checks.loaded import Loaded
 from engine.config.checks.start import Start
 from engine.config.memory import estimate, past, sizing
 from engine.config.memory.past import PastRun
-from engine.own_runs import OwnRuns
+from engine.joined.own_runs import OwnRuns
 from engine.run import state
 from engine.settings import Settings
 from engine.worker.client import WorkerClient

@@ -19,7 +19,7 @@ from engine.config.preflight import Report, preflight
 from engine.config.text.source import ConfigSource
 from engine.dataset.checking import check as dataset_check
 from engine.errors import Problem
-from engine.joined import Rows
+from engine.joined.rows import Rows
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 from tests.config.faults import FAULTS, Bench, Fault, build

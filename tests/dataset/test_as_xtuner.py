@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.copying import training_data
 from engine.dataset import mapping, shapes, suggest
 from engine.dataset.checking.check import check
 from engine.dataset.preview import WORKER, Preview
 from engine.dataset.reader import Dataset
 from engine.errors import Failed
+from engine.joined.copying import training_data
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 from tests.dataset import shaped

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from engine import corrected
 from engine.dataset.mapping import Mapping, source
 from engine.dataset.reader import Dataset
 from engine.dataset.shapes import SHAPES, Turn, by_mapping, conversation
 from engine.dataset.shapes.writing import row_of
 from engine.errors import Problem
+from engine.joined import corrected
 from engine.workspace import Workspace
 
 TURN = Turn("你是谁?\n(really)", 'I am "Nova".', "Be brief.")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import resuming
+from engine.joined import resuming
 from engine.machine import gpu
 from engine.run import control, launch, processes, state
 from engine.run.folder import RunFolder

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from engine import files, run_configs
+from engine import files
 from engine.cli import history_verbs
 from engine.cli.main import main
 from engine.errors import Problem
+from engine.joined import run_configs
 from engine.run import control, history, processes
 from engine.run.folder import RunFolder, open_run
 from engine.run.state import Order, RunState, Wait

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import resuming
+from engine.joined import resuming
 from engine.run import control, launch
 from engine.run.folder import RunFolder
 from engine.settings import Settings

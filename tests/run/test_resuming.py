@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import resuming
 from engine.cli.main import main
 from engine.config.text.source import ConfigSource
 from engine.errors import Problem
+from engine.joined import resuming
 from engine.machine import gpu
 from engine.machine.gpu import Gpu, Gpus
 from engine.run import control, inputs, rewind, state

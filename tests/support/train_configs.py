@@ -106,7 +106,7 @@ def copy(case: Case, work: Path) -> Path:
     """The case's config as a user would copy it, then brought down to this machine's size."""
     from engine.config.text.source import ConfigSource
     from engine.config.text.values import Code
-    from engine.copying import copy_config
+    from engine.joined.copying import copy_config
     from engine.settings import Settings
 
     data, model = work / "data" / case.data, work / "models" / case.kind

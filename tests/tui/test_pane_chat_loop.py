@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.candidates import named
 from engine.chat.answer import Sampling
 from engine.chat.sets import Item
+from engine.joined.candidates import named
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.support.chat_server import serving

@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from engine.config.text.source import ConfigSource
 from engine.config.text.values import Code
-from engine.copying import copy_config
+from engine.joined.copying import copy_config
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.support.screen import NASTY, screen_lines, wait_until

@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine import effective_batch, files
+from engine import files
 from engine.config.text.source import ConfigSource
-from engine.effective_batch import Batch
+from engine.joined import effective_batch
+from engine.joined.effective_batch import Batch
 from engine.machine import gpu
 from engine.machine.gpu import Gpu, Gpus
 from engine.run import control, history, notes, state

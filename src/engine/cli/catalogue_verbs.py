@@ -91,7 +91,7 @@ def _rows(entries: list[Entry]) -> Iterator[str]:
 
 
 def _copy(args: argparse.Namespace, out: Output) -> int:
-    from engine.copying import copy_config
+    from engine.joined.copying import copy_config
 
     workspace = out.workspace()
     done = copy_config(

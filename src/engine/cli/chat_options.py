@@ -172,8 +172,8 @@ def specs(args: argparse.Namespace, workspace: Workspace) -> list[ModelSpec]:
     """What to load, checkpoints converted. Raises `Problem` for what is no model."""
     import msgspec
 
-    from engine import candidates
     from engine.chat import sources
+    from engine.joined import candidates
 
     found = []
     for number, model in enumerate([args.model, *args.against]):

@@ -28,10 +28,10 @@ def add(
 
 
 def _chat(args: argparse.Namespace, out: Output) -> int:
-    from engine.candidates import busy_gpus
     from engine.chat import sets
     from engine.chat.session import ChatSession
     from engine.cli import chat_set
+    from engine.joined.candidates import busy_gpus
 
     # What is wrong with the order is said before a model is loaded for minutes.
     chat_options.check(args)

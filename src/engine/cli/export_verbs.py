@@ -125,8 +125,8 @@ def _merge(args: argparse.Namespace, out: Output) -> int:
 
 
 def _verify(args: argparse.Namespace, out: Output) -> int:
-    from engine import dataset_questions
     from engine.export.verify import config_text, verify
+    from engine.joined import dataset_questions
 
     rows = (
         dataset_questions.of_file(args.data)

@@ -52,7 +52,7 @@ def _preflight(args: argparse.Namespace, out: Output) -> int:
     with loaded.warm(out.settings) as worker:
         worker.start()  # it imports what it needs while we do
         from engine.config.preflight import preflight
-        from engine.own_runs import OwnRuns
+        from engine.joined.own_runs import OwnRuns
 
         report = preflight(
             args.file,
@@ -78,7 +78,7 @@ class _Later:
         self._out = out
 
     def _rows(self) -> Data:
-        from engine.joined import Rows
+        from engine.joined.rows import Rows
 
         workspace = self._out.workspace()
         # What is known of the rows is kept in a workspace, and in no other folder.

@@ -14,7 +14,7 @@ from engine.errors import Problem
 from engine.i18n import _
 
 if TYPE_CHECKING:
-    from engine.resuming import Resumption
+    from engine.joined.resuming import Resumption
     from engine.run.folder import RunFolder
 
 
@@ -55,7 +55,7 @@ def add(
 
 
 def _resume(args: argparse.Namespace, out: Output) -> int:
-    from engine import resuming
+    from engine.joined import resuming
     from engine.run import control
     from engine.run.folder import open_run
 

@@ -99,7 +99,7 @@ def _train(args: argparse.Namespace, out: Output) -> int:
         )
     if args.like is None:
         return _start(args, out, args.config)
-    from engine import run_configs
+    from engine.joined import run_configs
     from engine.run.folder import open_run
 
     run = open_run(out.workspace(), args.like)
@@ -162,8 +162,8 @@ def _preflight(plan: LaunchPlan, out: Output) -> bool:
     """Check config and data as the run would use them; say what was found."""
     from engine.cli.preflight_verbs import report_lines
     from engine.config.preflight import preflight
-    from engine.joined import Rows
-    from engine.own_runs import OwnRuns
+    from engine.joined.own_runs import OwnRuns
+    from engine.joined.rows import Rows
 
     report = preflight(
         plan.config,

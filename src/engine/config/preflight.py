@@ -131,7 +131,7 @@ def preflight(
         found: told of each finding as it comes.
         data: looks at every row and counts them (`engine.joined.Rows`); without it only
             the first rows are looked at, and nothing is counted.
-        past: one's own finished runs (`engine.own_runs.OwnRuns`): they correct the memory's
+        past: one's own finished runs (`engine.joined.own_runs.OwnRuns`): they correct the memory's
             estimate and tell how long it will take.
         worker: a warm loader (`loaded.warm`); by default one is started.
 

@@ -87,7 +87,7 @@ class Stages:
 
     def make_config(self) -> Done:
         """A copy of the shipped config, pointed at this data and model."""
-        from engine.copying import copy_config
+        from engine.joined.copying import copy_config
 
         self._set_aside("config", self.config)
         made = copy_config(
@@ -107,8 +107,8 @@ class Stages:
     def preflight(self) -> Done:
         """Everything that can be known before training."""
         from engine.config.preflight import preflight
-        from engine.joined import Rows
-        from engine.own_runs import OwnRuns
+        from engine.joined.own_runs import OwnRuns
+        from engine.joined.rows import Rows
 
         report = preflight(
             self.config,

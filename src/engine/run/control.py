@@ -134,7 +134,7 @@ def resume(
     A run that never left the queue (a reboot took its supervisor, or what it
     waited for failed) is put back into it, or started `now`.
     What was saved after that checkpoint is set aside (`engine.run.rewind`).
-    Whether the settings fit the checkpoint is not asked here: see `engine.resuming`.
+    Whether the settings fit the checkpoint is not asked here: see `engine.joined.resuming`.
 
     Args:
         run: one of our own runs that has ended (or is lost).

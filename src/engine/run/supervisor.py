@@ -266,7 +266,7 @@ class Supervisor:
         record = state.read_record(self.folder)
         if self.state.state == "finished" and record is not None and record.then_export:
             exporting = subprocess.Popen(
-                command(sys.executable, "engine.then_export", str(self.folder)),
+                command(sys.executable, "engine.joined.then_export", str(self.folder)),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # it goes on if this process is ended
             )

@@ -1,7 +1,7 @@
 """What XTuner will make of the data, and what is wrong with it.
 
 The rows themselves are the dataset part's affair: whoever calls preflight hands
-it in as `Data` (see `engine.joined`).
+it in as `Data` (see `engine.joined.rows`).
 """
 
 from __future__ import annotations

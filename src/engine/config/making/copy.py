@@ -49,7 +49,7 @@ def copy(
     """Copy a config to `dest` (a file, or a folder to put it in) and change what was asked.
 
     Args:
-        data: what to train on (`engine.copying.training_data` makes it of files).
+        data: what to train on (`engine.joined.copying.training_data` makes it of files).
         model: a folder (made absolute), a hub name, or "ms:owner/name" for ModelScope.
         template: the name of one of XTuner's prompt templates; without it the
             model's, where that is sure, else the config's stays.

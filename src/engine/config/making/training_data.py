@@ -1,6 +1,6 @@
 """The user's data as a config names it: how it is loaded, mapped and asked about.
 
-The dataset part knows the data, this part the config; `engine.copying` hands this over.
+The dataset part knows the data, this part the config; `engine.joined.copying` hands this over.
 """
 
 from __future__ import annotations

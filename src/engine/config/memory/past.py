@@ -1,7 +1,7 @@
 """What one's own finished runs tell about a training that is to come.
 
 The runs themselves are another part's affair: whoever calls preflight hands them
-in as `Past` (see `engine.own_runs`).
+in as `Past` (see `engine.joined.own_runs`).
 """
 
 from __future__ import annotations

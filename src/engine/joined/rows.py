@@ -1,4 +1,4 @@
-"""What takes two parts at once: above them, so that they need not know each other."""
+"""The rows of a training, for the preflight: config and dataset at once."""
 
 from __future__ import annotations
 

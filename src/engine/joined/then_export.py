@@ -1,6 +1,6 @@
 """After a run that succeeded: its last checkpoint becomes a checked model.
 
-    python .../bootstrap.py engine.then_export RUN_FOLDER
+    python .../bootstrap.py engine.joined.then_export RUN_FOLDER
 
 The run's supervisor starts it where that was asked for at launch, and waits for it. The
 app shows it as it shows an export that was started by hand.
@@ -14,11 +14,12 @@ from pathlib import Path
 
 import msgspec
 
-from engine import dataset_questions, i18n
+from engine import i18n
 from engine.errors import Problem
 from engine.export import job, plan
 from engine.export.exporter import Exporter
 from engine.i18n import _
+from engine.joined import dataset_questions
 from engine.run.folder import RunFolder
 from engine.settings import Settings
 from engine.workspace import Workspace
