@@ -11,12 +11,12 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from engine import files
-from engine.candidates import Candidate, candidates, named
 from engine.chat import transcripts
 from engine.chat.conversation import Conversation
 from engine.chat.transcripts import Transcript
 from engine.errors import Problem
 from engine.i18n import N_, _
+from engine.joined.candidates import Candidate, candidates, named
 from engine.text import one_line
 from tui.dialogs.ask import Ask
 from tui.dialogs.choose import Choice, Choose

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from engine.candidates import Candidate, busy_gpus, ready
 from engine.chat import set_run
 from engine.chat.conversation import Conversation, Node
 from engine.chat.set_table import Cell
 from engine.chat.sets import Item
 from engine.chat.sources import is_endpoint
 from engine.errors import Problem
+from engine.joined.candidates import Candidate, busy_gpus, ready
 from engine.settings import Settings
 from engine.workspace import Workspace
 

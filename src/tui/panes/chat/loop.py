@@ -10,11 +10,11 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from engine import resources
-from engine.candidates import Candidate, candidates
 from engine.chat import sets
 from engine.chat.set_run import distinct
 from engine.errors import Problem
 from engine.i18n import N_, _, ngettext
+from engine.joined.candidates import Candidate, candidates
 from engine.text import one_line
 from tui.dialogs.choose import Choice, Choose
 from tui.dialogs.correct import Correct, Corrected
@@ -22,7 +22,7 @@ from tui.panes.base import Pane
 from tui.panes.chat.set_screen import SetScreen
 
 if TYPE_CHECKING:
-    from engine.corrected import Target
+    from engine.joined.corrected import Target
     from tui.panes.chat.pane import ChatPane
 
 FOLDER = "prompts"
@@ -123,7 +123,7 @@ class LoopActs(Pane):
     @work(exit_on_error=False)
     async def action_correct(self) -> None:
         """Put the last answer right and add it to the dataset that is open."""
-        from engine import corrected
+        from engine.joined import corrected
 
         pane = self._chat
         node = pane.talk.last
@@ -170,8 +170,8 @@ class LoopActs(Pane):
 
     @work(thread=True, group="correct", exit_on_error=False)
     def _add(self, where: Target, made: Corrected) -> None:
-        from engine import corrected
         from engine.dataset.shapes import Turn
+        from engine.joined import corrected
 
         turn = Turn(made.question, made.answer, made.system)
         try:

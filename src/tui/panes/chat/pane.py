@@ -9,12 +9,12 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widget import Widget
 
-from engine.candidates import Candidate, suggested
 from engine.chat.answer import Answer, Loaded, Sampling
 from engine.chat.conversation import Conversation, Node, Reply
 from engine.chat.transcripts import Transcript
 from engine.errors import Problem
 from engine.i18n import _
+from engine.joined.candidates import Candidate, suggested
 from engine.settings import Settings
 from engine.text import one_line
 from engine.workspace import Workspace

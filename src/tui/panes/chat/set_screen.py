@@ -14,7 +14,6 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.candidates import Candidate
 from engine.chat import set_files, votes
 from engine.chat.answer import Answer, Loaded, Sampling
 from engine.chat.set_run import distinct
@@ -22,6 +21,7 @@ from engine.chat.set_table import Cell, Table
 from engine.chat.sets import Item
 from engine.errors import Problem
 from engine.i18n import N_, _, ngettext
+from engine.joined.candidates import Candidate
 from engine.text import one_line
 from engine.workspace import Workspace
 from tui.dialogs.ask import Ask

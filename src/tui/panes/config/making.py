@@ -8,11 +8,11 @@ from engine.config.making.copy import Copied
 from engine.config.stock import catalogue
 from engine.config.stock.entry import Entry
 from engine.config.text.source import ConfigSource
-from engine.copying import copy_config
 from engine.errors import Problem
 from engine.export import artefact
 from engine.files import refuse_existing
 from engine.i18n import _
+from engine.joined.copying import copy_config
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tui.dialogs.choose import Choice

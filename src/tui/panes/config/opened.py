@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine import copying
 from engine.config.checks.findings import Fix, apply
 from engine.config.known import fields
 from engine.config.known.field_table import find
@@ -21,6 +20,7 @@ from engine.config.text.merging import merge_configs
 from engine.config.text.source import ConfigSource
 from engine.errors import Problem
 from engine.i18n import _
+from engine.joined import copying
 from engine.settings import Settings
 from tui.panes.config.rows import Row, rows_of
 

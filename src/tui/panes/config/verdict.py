@@ -177,8 +177,8 @@ class Verdict(Vertical):
     @work(thread=True, exclusive=True, group="preflight", exit_on_error=False)
     def _check(self, config: OpenConfig) -> None:
         from engine.config.preflight import preflight
-        from engine.joined import Rows
-        from engine.own_runs import OwnRuns
+        from engine.joined.own_runs import OwnRuns
+        from engine.joined.rows import Rows
 
         def progress(done: int, total: int) -> None:
             self.post_message(self._Stage(done, total))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import dataset_questions
 from engine.errors import Problem
 from engine.export import costs, gguf, handover, job
 from engine.export import plan as plans
@@ -13,6 +12,7 @@ from engine.export.costs import Costs
 from engine.export.handover import Handover
 from engine.export.job import Job, Order, Step
 from engine.export.plan import Choices, Plan
+from engine.joined import dataset_questions
 from engine.run import answers, folder
 from engine.run.answers import Answer
 from engine.run.folder import RunFolder

@@ -42,8 +42,8 @@ class Check:
 def check(plan: LaunchPlan, settings: Settings) -> Check:
     """Run the preflight for `plan`. Takes seconds."""
     from engine.config.preflight import preflight
-    from engine.joined import Rows
-    from engine.own_runs import OwnRuns
+    from engine.joined.own_runs import OwnRuns
+    from engine.joined.rows import Rows
 
     workspace = Workspace(plan.workspace)
     report = preflight(

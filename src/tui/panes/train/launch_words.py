@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from engine.config.text.source import Change
-from engine.effective_batch import Batch
 from engine.i18n import _, ngettext
+from engine.joined.effective_batch import Batch
 from engine.machine.gpu import Gpu
 from engine.text import one_line, size
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from engine import effective_batch
 from engine.config.text import textfile
 from engine.config.text.source import Change, ConfigSource
-from engine.effective_batch import Batch
 from engine.errors import Problem
 from engine.i18n import _
+from engine.joined import effective_batch
+from engine.joined.effective_batch import Batch
 from engine.run import beside, launch
 from engine.run.state import Wait
 from engine.settings import Settings, Slurm

@@ -24,7 +24,7 @@ from engine.workspace import Workspace
 from tui.panes.base import as_problem
 
 if TYPE_CHECKING:
-    from engine.resuming import Difference, Resumption
+    from engine.joined.resuming import Difference, Resumption
 
 _SHOWN = 5
 """Checkpoints in view; the others are scrolled to."""
@@ -110,7 +110,7 @@ class Resume(ModalScreen[bool]):
 
     @work(thread=True, exclusive=True, group="compare", exit_on_error=False)
     def _compare_in_thread(self, chosen: Path | None, text: str | None) -> None:
-        from engine.resuming import resume_differences
+        from engine.joined.resuming import resume_differences
 
         told = resume_differences(self._run, text, checkpoint=chosen)
         self.app.call_from_thread(self._tell, told)
@@ -141,7 +141,7 @@ class Resume(ModalScreen[bool]):
 
     @work(thread=True, group="start", exit_on_error=False)
     def _start(self, chosen: Path | None, text: str | None) -> None:
-        from engine.resuming import resume
+        from engine.joined.resuming import resume
 
         resume(self._run, self._settings, checkpoint=chosen, config=text)
         self.app.call_from_thread(self.dismiss, True)
