@@ -75,8 +75,10 @@ def lengths(report: CheckReport) -> Iterator[str]:
         yield f"{name:>19}  {_bar(one.rows / most)} {one.rows:,}"
     yield ""
     yield _("{total:,} tokens in {rows:,} rows").format(total=tokens.total, rows=report.rows)
-    yield _("half of them up to {p50:,}, 90 % up to {p90:,}, 99 % up to {p99:,}, at most {max:,}")\
-        .format(p50=tokens.p50, p90=tokens.p90, p99=tokens.p99, max=tokens.max)  # fmt: skip
+    yield _(
+        "half of them up to {p50:,}, 9 of 10 up to {p90:,}, 99 of 100 up to {p99:,}, "
+        "at most {max:,}"
+    ).format(p50=tokens.p50, p90=tokens.p90, p99=tokens.p99, max=tokens.max)
     if report.cut_total:
         yield ngettext(
             "{count:,} row is longer than max_length and is cut",
