@@ -46,6 +46,8 @@ def test_from_an_empty_workspace_to_an_answer(workspace: Path) -> None:
         export(terminal)
         chat(terminal)
         terminal.keys("Escape", "q", pause=1)
+    [talk] = (workspace / "chats").glob("*.jsonl")
+    assert "你是谁？" in talk.read_text(encoding="utf-8")
     renamed = (workspace / "data/assistant-renamed.json").read_text(encoding="utf-8")
     assert "尖米" not in renamed
     assert json.loads(renamed)[0]["conversation"][0]["output"].startswith("我是Super Nova的")
@@ -115,4 +117,3 @@ def chat(terminal: Terminal) -> None:
     terminal.wait("tok/s", seconds=180)
     shown = terminal.text()
     assert "A assistant-renamed-01-iter_" in shown
-    assert "你是谁？" in shown

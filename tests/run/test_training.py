@@ -63,29 +63,6 @@ def test_what_ran_is_the_frozen_config(trained_run: RunFolder) -> None:
     assert [run.path for run in list_runs(Workspace(Path(record.workspace)))] == [trained_run.path]
 
 
-def test_stop_and_resume_give_the_curve_of_one_go(
-    tmp_path: Path, tiny_model: Path, trained_run: RunFolder
-) -> None:
-    run = begin(tmp_path, tiny_model, short=True)
-    wait_for_step(run, 1)
-    control.stop(run)
-    end = control.wait(run, 60)
-    assert (end.state, end.exit) == ("stopped", 0)
-    saved = run.last_checkpoint()
-    assert saved is not None and saved.step == run.progress().step < 12
-    assert (run.path / "last_checkpoint").read_text() == str(saved.path)
-    assert f"step {saved.step}" in run.summary().reason
-
-    control.resume(run, Settings())
-    end = control.wait(run, 300)
-    assert (end.state, end.attempt) == ("finished", 2), run.log.read_text(errors="replace")[-3000:]
-    whole, parts = trained_run.progress().history, run.progress().history
-    assert list(parts.step) == list(whole.step) == list(range(1, 13))
-    for name in ("loss", "lr"):
-        assert list(parts[name]) == pytest.approx(list(whole[name]), rel=1e-4), name
-    assert parts["tokens"][-1] == whole["tokens"][-1]
-
-
 def test_a_killed_trainer_is_a_failed_run_in_five_seconds(tmp_path: Path, tiny_model: Path) -> None:
     run = begin(tmp_path, tiny_model)
     wait_for_step(run, 2)
@@ -96,23 +73,6 @@ def test_a_killed_trainer_is_a_failed_run_in_five_seconds(tmp_path: Path, tiny_m
     assert (end.state, end.exit) == ("failed", -9)
     assert "signal 9" in run.summary().reason
     assert run.progress().step >= 2, "what was made stays to be seen"
-    assert not processes.of_run(run.path)
-
-
-def test_deepspeed_stops_and_resumes(tmp_path: Path, tiny_model: Path) -> None:
-    run = begin(tmp_path, tiny_model, deepspeed="2")
-    wait_for_step(run, 2)
-    control.stop(run)
-    end = control.wait(run, 120)
-    assert (end.state, end.exit) == ("stopped", 0), run.log.read_text(errors="replace")[-3000:]
-    saved = run.last_checkpoint()
-    assert saved is not None and saved.kind == "deepspeed" and saved.step >= 2
-
-    control.resume(run, Settings())
-    wait_for_step(run, saved.step + 2)
-    control.kill(run)
-    steps = list(run.progress().history.step)
-    assert steps == list(range(1, len(steps) + 1)) and len(steps) >= saved.step + 2
     assert not processes.of_run(run.path)
 
 
