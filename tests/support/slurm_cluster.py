@@ -104,7 +104,11 @@ class Cluster:
         self.start_controller()
         for node in self.nodes:
             self._spawn("slurmd", "-D", "-N", node, name=node)
-        self.wait_for(self._idle, "idle nodes", 30)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until every node is idle: after a controller came back it knows none for a while."""
+        self.wait_for(self._idle, "idle nodes", 60)
 
     def start_controller(self) -> None:
         """Start the controller, anew or again."""
