@@ -209,7 +209,8 @@ async def test_a_large_log_is_read_from_its_end(path: Path) -> None:
     async with opened(path, numbered) as log:
         await log.ends_with(f"line {count - 1}")
         file = log.view._reader.file
-        assert file is not None and not file.whole and file.end - file.first < 10_000
+        # (How little is read at opening: tests/run/test_log_file.py. The view may have read on.)
+        assert file is not None and not file.whole
         before = file.first
         await log.press("up")
         held = log.beside_the_bar()
