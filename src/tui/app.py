@@ -25,6 +25,7 @@ from textual.worker import Worker, WorkerState
 from engine import i18n, settings
 from engine.errors import Problem
 from engine.i18n import N_, _
+from engine.run.state import MARKS
 from engine.settings import Settings
 from engine.text import clean, one_line
 from engine.workspace import Workspace
@@ -35,7 +36,7 @@ from tui.panes.base import Pane, as_problem
 from tui.safety import NoColours, NoControls
 from tui.theme import choose_theme, register_themes
 from tui.watch import Sight, Watch, look_at_runs
-from tui.widgets.strips import ACTIVE, MARKS, Line, machine_line, run_line, tabs_line
+from tui.widgets.strips import ACTIVE, Line, machine_line, run_line, tabs_line
 
 TABS: dict[str, str] = {
     "data": N_("Data"),

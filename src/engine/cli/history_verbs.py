@@ -125,10 +125,12 @@ def _queue(args: argparse.Namespace, out: Output) -> int:
     ]
 
     def lines() -> Iterator[str]:
+        from engine.run.state import MARKS
+
         if not waiting:
             yield _("Nothing waits.")
         for place, one in enumerate(waiting, 1):
-            yield f"{place}  {run_lines.MARKS[one['state']]} {one['run']}  {one['waits']}"
+            yield f"{place}  {MARKS[one['state']]} {one['run']}  {one['waits']}"
 
     out.result(waiting, lines)
     return 0

@@ -13,21 +13,10 @@ from engine.i18n import _
 if TYPE_CHECKING:
     from engine.run.folder import RunSummary
 
-MARKS = {
-    "queued": "⏸",
-    "starting": "◌",
-    "training": "◐",
-    "stopping": "◑",
-    "finished": "✓",
-    "failed": "✗",
-    "stopped": "■",
-    "lost": "?",
-}
-
 
 def short(summary: RunSummary) -> str:
     """The run in one line."""
-    from engine.run.state import spoken
+    from engine.run.state import MARKS, spoken
 
     word = spoken(summary.state)
     if summary.state == "queued" and summary.waits:

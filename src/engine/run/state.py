@@ -28,6 +28,17 @@ _SPOKEN: dict[Word, str] = {
 Launcher = Literal["local", "nodes", "slurm"]
 """Who starts the trainer: a supervisor here; the same, with lines for the user to start on
 other nodes; a supervisor in a Slurm job."""
+MARKS: dict[str, str] = {
+    "queued": "⏸",
+    "starting": "◌",
+    "training": "◐",
+    "stopping": "◑",
+    "finished": "✓",
+    "failed": "✗",
+    "stopped": "■",
+    "lost": "?",
+}
+"""A run's state as one cell; always shown beside a word or a number, never colour alone."""
 LIVING: frozenset[Word] = frozenset(("queued", "starting", "training", "stopping"))
 
 RECORD = "run.json"

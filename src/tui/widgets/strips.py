@@ -14,6 +14,7 @@ from textual.geometry import Region
 from textual.widgets import Static
 
 from engine.i18n import _
+from engine.run.state import MARKS
 from engine.text import duration, one_line, size
 from tui.widgets.gauge import bar
 
@@ -23,18 +24,6 @@ if TYPE_CHECKING:
     from engine.machine.gpu import Gpu
     from engine.run.folder import RunSummary
     from tui.watch import Sight
-
-MARKS = {
-    "queued": "⏸",
-    "starting": "◌",
-    "training": "◐",
-    "stopping": "◑",
-    "finished": "✓",
-    "failed": "✗",
-    "stopped": "■",
-    "lost": "?",
-}
-"""A run's state as one cell; always shown beside a word or a number, never colour alone."""
 
 ACTIVE = frozenset({"queued", "starting", "training", "stopping"})
 STYLES = {"failed": "red", "lost": "red", "finished": "green", "training": "cyan"}

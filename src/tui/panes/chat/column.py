@@ -140,12 +140,13 @@ class Column(Vertical):
         words = [Text(self.slot, style="bold"), Text(" " + one_line(self._title))]
         loaded = self._loaded
         if loaded is not None:
+            if loaded.parity is not None:
+                agree = loaded.parity.agree
+                # First: what a narrow column cuts is the rest.
+                words.append(Text(" ✓" if agree else " ≠", style="" if agree else "bold yellow"))
             place = loaded.device.replace("cuda:", "GPU")
             parts = [loaded.dtype, place if loaded.dtype else "", one_line(loaded.template)]
             words.append(Text("".join(f" · {part}" for part in parts if part), style="dim"))
-            if loaded.parity is not None:
-                agree = loaded.parity.agree
-                words.append(Text(" ✓" if agree else " ≠", style="" if agree else "bold yellow"))
         self.query_one(Line).say(Text.assemble(*words), self.context)
 
     async def begin(self, question: str) -> Exchange:

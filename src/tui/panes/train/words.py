@@ -11,12 +11,12 @@ from engine.i18n import N_, _
 from engine.machine.gpu import Gpu, Gpus
 from engine.run.folder import RunSummary
 from engine.run.progress import Progress
-from engine.run.state import RunRecord, spoken
+from engine.run.state import MARKS, RunRecord, spoken
 from engine.text import duration, one_line, size
 from tui.panes.train.observer import Curve, Run
 from tui.widgets.gauge import bar
 from tui.widgets.plot import number
-from tui.widgets.strips import MARKS, STYLES
+from tui.widgets.strips import STYLES
 from tui.widgets.table import Column, Kind
 
 KINDS: dict[str, Kind] = {
