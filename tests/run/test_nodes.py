@@ -1,21 +1,33 @@
-"""A run on several nodes whose lines the user types, with real torchrun over loopback."""
+"""Several processes on one machine, and on several whose lines the user types: real torchrun.
+
+A small program trains in XTuner's place, with our own answer to the question whether to stop.
+XTuner itself in two processes is in test_slurm_cluster.py.
+"""
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from engine.run import control, launch
+from engine.run import control, launch, processes
+from engine.run.folder import RunFolder
+from engine.run.launch import LaunchPlan
+from engine.run.processes import MARK
 from engine.settings import Nodes, Settings
+from engine.worker.client import BOOTSTRAP
 from engine.workspace import Workspace
-from tests.support import tiny_config
+from tests.support import small_trainer
 
 pytestmark = pytest.mark.trains
+
+REAL = [str(BOOTSTRAP), "engine.train.entry"]
+SMALL = [str(small_trainer.__file__)]
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
@@ -25,19 +37,55 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def test_a_node_that_never_comes_ends_the_run_with_its_cause(tmp_path: Path) -> None:
-    config = tmp_path / "assistant.py"
+def planned(folder: Path, patience: int = 100, **wishes: object) -> LaunchPlan:
+    """A start of the small trainer in the real one's place: all else is as it was planned."""
+    config = folder / "assistant.py"
     config.write_text("lr = 1e-4\n")
-    settings = msgspec.structs.replace(Settings(), nodes=Nodes(address="127.0.0.1", patience=3))
+    nodes = Nodes(address="127.0.0.1", patience=patience)
     plan = launch.plan(
-        config, workspace=Workspace(tmp_path), settings=settings, launcher="nodes", nodes=2, gpus=[]
+        config,
+        workspace=Workspace(folder),
+        settings=msgspec.structs.replace(Settings(), nodes=nodes),
+        gpus=[],
+        **wishes,  # type: ignore[arg-type]
     )
-    run = launch.start(plan, settings)
-    try:
-        end = control.wait(run, 60)
-    finally:
+    at = plan.command.index(REAL[1]) - 1
+    assert plan.command[at : at + 2] == REAL
+    lines = [line.replace(shlex.join(REAL), shlex.join(SMALL)) for line in plan.lines]
+    command = [*plan.command[:at], *SMALL, *plan.command[at + 2 :]]
+    return msgspec.structs.replace(plan, command=command, lines=lines)
+
+
+Starter = Callable[[LaunchPlan], RunFolder]
+
+
+@pytest.fixture
+def start() -> Iterator[Starter]:
+    runs = []
+
+    def started(plan: LaunchPlan) -> RunFolder:
+        runs.append(launch.start(plan, Settings()))
+        return runs[-1]
+
+    yield started
+    for run in runs:
         if run.state.living:
             control.kill(run)
+
+
+def test_two_processes_stop_together(tmp_path: Path, start: Starter) -> None:
+    run = start(planned(tmp_path, processes=2))
+    until(lambda: run.state.state == "training", 60)
+    assert len(processes.of_run(run.path)) >= 3, "torchrun and its two workers"
+    stop(run)
+    assert not processes.of_run(run.path)
+
+
+def test_a_node_that_never_comes_ends_the_run_with_its_cause(
+    tmp_path: Path, start: Starter
+) -> None:
+    run = start(planned(tmp_path, patience=3, launcher="nodes", nodes=2))
+    end = control.wait(run, 60)
     assert end.state == "failed", run.log.read_text()
     assert end.cause is not None and end.cause.code.startswith("nodes-missing"), (
         end.cause,
@@ -45,33 +93,27 @@ def test_a_node_that_never_comes_ends_the_run_with_its_cause(tmp_path: Path) -> 
     )
 
 
-def test_two_nodes_train_into_one_folder_and_stop_with_a_checkpoint(
-    tmp_path: Path, tiny_model: Path
-) -> None:
-    config = tiny_config.write(tmp_path, tiny_model)
-    settings = msgspec.structs.replace(Settings(), nodes=Nodes(address="127.0.0.1", patience=100))
-    # Under DeepSpeed: mmengine's own wrapper for several processes wants GPUs.
-    plan = launch.plan(
-        config,
-        workspace=Workspace(tmp_path),
-        settings=settings,
-        launcher="nodes",
-        nodes=2,
-        gpus=[],
-        deepspeed="2",
-    )
-    run = launch.start(plan, settings)
-    typed = subprocess.Popen(["bash", "-c", plan.lines[1]], stderr=subprocess.DEVNULL)
+def test_the_lines_of_two_nodes_make_one_run(tmp_path: Path, start: Starter) -> None:
+    plan = planned(tmp_path, launcher="nodes", nodes=2)
+    run = start(plan)
+    # Of one on another machine our supervisor knows nothing; here it would clear it away.
+    line = plan.lines[1].replace(f"{MARK}=", "ELSEWHERE=")
+    said = tmp_path / "second.log"
+    with said.open("wb") as out:
+        typed = subprocess.Popen(["bash", "-c", line], stdout=out, stderr=out)
     try:
-        until(lambda: run.progress().step >= 1 or not run.state.living, 200)
-        control.stop(run)
-        end = control.wait(run, 60)
-        assert (end.state, end.exit) == ("stopped", 0), run.log.read_text()[-3000:]
+        until(lambda: run.state.state == "training", 60)
+        assert plan.processes == 2
+        stop(run)
         assert typed.wait(30) == 0, "the other node ended as well"
     finally:
-        if run.state.living:
-            control.kill(run)
         typed.kill()
-    saved = run.last_checkpoint()
-    assert saved is not None and f"step {saved.step}" in run.summary().reason
-    assert (run.record and run.record.processes) == 2
+    step = run.summary().reason.split("step ")[1].split(",")[0]
+    assert f"rank 0 of 2 stops after step {step}\n" in run.log.read_text()
+    assert f"rank 1 of 2 stops after step {step}\n" in said.read_text()
+
+
+def stop(run: RunFolder) -> None:
+    control.stop(run)
+    end = control.wait(run, 30)
+    assert (end.state, end.exit) == ("stopped", 0), run.log.read_text()[-3000:]

@@ -74,16 +74,3 @@ def test_a_killed_trainer_is_a_failed_run_in_five_seconds(tmp_path: Path, tiny_m
     assert "signal 9" in run.summary().reason
     assert run.progress().step >= 2, "what was made stays to be seen"
     assert not processes.of_run(run.path)
-
-
-def test_two_processes_stop_together(tmp_path: Path, tiny_model: Path) -> None:
-    # Under DeepSpeed: mmengine's own wrapper for several processes wants GPUs.
-    run = begin(tmp_path, tiny_model, processes=2, deepspeed="2")
-    wait_for_step(run, 2)
-    assert len(processes.of_run(run.path)) >= 3, "torchrun and its two workers"
-    control.stop(run)
-    end = control.wait(run, 120)
-    assert (end.state, end.exit) == ("stopped", 0), run.log.read_text(errors="replace")[-3000:]
-    saved = run.last_checkpoint()
-    assert saved is not None and saved.step == run.progress().step
-    assert not processes.of_run(run.path)

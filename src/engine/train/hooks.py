@@ -11,15 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import barrier, broadcast, get_world_size, is_main_process
+from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import FlexibleRunner, Runner
 
-from engine.train import saving
+from engine.train import saving, stopping
 from engine.train.continuing import ContinuingHook
 
-STOP_FILE = "stop"
 FACTS_FILE = "trainer.json"
 TOKENS = "train/tokens"
 
@@ -71,7 +70,10 @@ class RunHook(Hook):  # type: ignore[misc]  # mmengine has no types
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Save a checkpoint and end the loop when the stop file is there."""
-        if self.is_last_train_iter(runner) or not _stop_wanted(runner):
+        if self.is_last_train_iter(runner):
+            return
+        device = next(runner.model.parameters()).device
+        if not stopping.wanted(Path(runner.work_dir), device):
             return
         step = runner.iter + 1
         saving.save_now(runner, step)
@@ -87,19 +89,6 @@ class RunHook(Hook):  # type: ignore[misc]  # mmengine has no types
             temporary = path.with_suffix(".part")
             temporary.write_text(json.dumps(self._facts) + "\n", encoding="utf-8")
             temporary.replace(path)
-
-
-def _stop_wanted(runner: Any) -> bool:
-    """Whether the main rank sees the stop file; all ranks get the same answer."""
-    wanted = is_main_process() and (Path(runner.work_dir) / STOP_FILE).exists()
-    if get_world_size() == 1:
-        return wanted
-    import torch
-
-    device = next(runner.model.parameters()).device
-    answer = torch.tensor([int(wanted)], device=device)
-    broadcast(answer, src=0)
-    return bool(answer.item())
 
 
 def _tokens(batch: Any) -> int:
