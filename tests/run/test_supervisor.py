@@ -34,6 +34,7 @@ from engine.run.state import RunState
 from engine.run.supervisor import Supervisor
 from engine.settings import Settings
 from engine.workspace import Workspace
+from tests.support.run_files import START, add_steps
 
 NOTE = """
 import json, pathlib, subprocess, sys, time
@@ -382,11 +383,19 @@ def test_gpus_are_sampled(start: Starter, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(gpu, "read", read)
     supervisor = Supervisor(run.path)
+    (run.path / START / "vis_data").mkdir(parents=True)  # of this start
     supervisor._sample_gpus()
     supervisor._sample_gpus()  # too soon
     [line] = (run.path / "metrics" / "gpu.jsonl").read_text().splitlines()
     gauges = {"index": 1, "used": 10, "total": 80, "util": 55, "temperature": 40, "power": 300.5}
-    assert json.loads(line)["gpus"] == [gauges] and asked == ["1"]
+    told = json.loads(line)
+    assert told["gpus"] == [gauges] and told["step"] is None and asked == ["1"]
+    add_steps(run.path, 0, 3)
+    supervisor._watch._look_at_run(2.0)
+    supervisor._sampled = 0.0
+    supervisor._sample_gpus()
+    last = (run.path / "metrics" / "gpu.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["step"] == 3
 
 
 def test_states_are_plain_json(start: Starter) -> None:

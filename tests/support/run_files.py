@@ -106,3 +106,19 @@ def add_log(folder: Path, text: str) -> None:
     """Append whole lines to the raw log."""
     with (folder / state.LOG).open("a", encoding="utf-8") as log:
         log.write(text + "\n")
+
+
+def gpu_sample(
+    step: int | None, used: int, total: int = 25_769_803_776, **more: float
+) -> dict[str, object]:
+    """A sample of one card, as the supervisor takes it."""
+    card = {"index": 0, "used": used, "total": total, "util": 98, "temperature": 71}
+    return {"time": time.time(), "step": step, "gpus": [card | {"power": 412.5} | more]}
+
+
+def add_gpu_samples(folder: Path, *samples: dict[str, object]) -> None:
+    """Append samples to those of the run in `folder`."""
+    path = folder / state.GPU_METRICS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(sample) + "\n" for sample in samples)

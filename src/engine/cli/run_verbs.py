@@ -15,6 +15,7 @@ from engine.errors import Problem
 from engine.i18n import _
 
 if TYPE_CHECKING:
+    from engine.config.preflight import Report
     from engine.run.folder import RunFolder
     from engine.run.launch import LaunchPlan
 
@@ -133,8 +134,13 @@ def _start(
         wait=queue_options.wait(args, workspace),
         then_export=args.then_export,
     )
-    if not args.no_preflight and not _preflight(plan, out):
-        return 1
+    if not args.no_preflight:
+        from engine.joined import before_start
+
+        report = _preflight(plan, out)
+        if not report.ok:
+            return 1
+        plan = before_start.expecting(plan, report)
     run = launch.start(plan, out.settings)
     waits = run.summary().waits
     started: dict[str, object] = {"run": run.name, "dir": str(run.path), "pid": run.state.pid}
@@ -158,29 +164,17 @@ def _start(
     return attend(run, out)
 
 
-def _preflight(plan: LaunchPlan, out: Output) -> bool:
+def _preflight(plan: LaunchPlan, out: Output) -> Report:
     """Check config and data as the run would use them; say what was found."""
     from engine.cli.preflight_verbs import report_lines
-    from engine.config.preflight import preflight
-    from engine.joined.own_runs import OwnRuns
-    from engine.joined.rows import Rows
+    from engine.joined import before_start
 
-    report = preflight(
-        plan.config,
-        settings=out.settings,
-        gpus=plan.gpus,
-        elsewhere=plan.launcher == "slurm",
-        deepspeed=plan.deepspeed or None,
-        work_dir=plan.dir,
-        data=Rows(out.settings, out.workspace().cache),
-        past=OwnRuns(out.workspace()),
-        progress=out.progress(_("Preflight")),
-    )
+    report = before_start.look(plan, out.settings, out.progress(_("Preflight")))
     for line in report_lines(report):
         out.say(line)
     if not report.ok:
         out.say(_("Nothing was started. Correct this, or add --no-preflight."))
-    return report.ok
+    return report
 
 
 def attend(run: RunFolder, out: Output) -> int:

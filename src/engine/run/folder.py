@@ -15,6 +15,7 @@ from engine.run import (
     alarms,
     checkpoints,
     elsewhere,
+    gpu_samples,
     notes,
     processes,
     progress,
@@ -80,6 +81,7 @@ class RunFolder:
         return self.record.run if self.record is not None else self.path.name
 
     @cached_property
+        self._gpus = gpu_samples.Follower(self.path)
     def record(self) -> RunRecord | None:
         """Who started what; None for a work dir of plain XTuner."""
         try:
@@ -190,6 +192,10 @@ class RunFolder:
         return checkpoints.find(self.path, self.progress().history)
 
     def last_checkpoint(self) -> Checkpoint | None:
+    def gpu_samples(self) -> gpu_samples.Samples:
+        """What its GPUs did; each call reads only what is new."""
+        return self._gpus.update()
+
         """The newest whole checkpoint: where a resume goes on."""
         whole = [one for one in self.checkpoints() if one.complete]
         return whole[-1] if whole else None

@@ -27,7 +27,7 @@ from engine.run import nodes as by_hand
 from engine.run.folder import RunFolder
 from engine.run.launchers import MAKERS, Wish
 from engine.run.slurm import client, script, submission
-from engine.run.state import Cause, Launcher, Order, RunRecord, RunState, Wait
+from engine.run.state import Cause, Expected, Launcher, Order, RunRecord, RunState, Wait
 from engine.settings import Settings, Slurm
 from engine.worker.client import command, environment
 from engine.workspace import Workspace
@@ -69,6 +69,8 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     """The file that `config` is a copy of, with other settings."""
     then_export: bool = False
     """Whether its last checkpoint is exported when it has succeeded."""
+    expected: Expected | None = None
+    """The GPU memory that it will take, where that was reckoned."""
 
     @property
     def shown(self) -> str:
@@ -137,7 +139,10 @@ def plan(
     arguments += ["--resume", resume] if resume else []
     distributed = each * nodes > 1 or bool(stage)
     arguments += ["--launcher", "pytorch"] if distributed else []
-    wish = Wish(settings, folder, workspace.root, arguments, devices, stage, nodes, each, asked)
+    wait = None if wait is None else queue.placed(wait, folder, devices, launcher)
+    wish = Wish(
+        settings, folder, workspace.root, arguments, devices, stage, nodes, each, asked, wait
+    )
     made = MAKERS[launcher](wish)
     return LaunchPlan(
         name=name,
@@ -150,7 +155,7 @@ def plan(
         deepspeed=stage,
         workspace=workspace.root,
         resume=resume or "",
-        wait=None if wait is None else queue.placed(wait, folder, devices, launcher),
+        wait=wait,
         launcher=launcher,
         nodes=nodes,
         lines=list(made.lines),
@@ -310,6 +315,7 @@ def _record(plan: LaunchPlan, settings: Settings, config: bytes) -> RunRecord:
         nodes=plan.nodes,
         slurm=plan.slurm,
         then_export=plan.then_export,
+        expected=plan.expected,
     )
 
 

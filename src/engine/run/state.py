@@ -63,6 +63,15 @@ def spoken(word: Word) -> str:
 
 class RunRecord(msgspec.Struct, frozen=True):
     """Who started what (``run.json``): written at the start; a resume changes how it runs."""
+class Expected(msgspec.Struct, frozen=True):
+    """The GPU memory that was reckoned before the start, of each card, in bytes."""
+
+    used: int
+    """What the card is to hold: tensors, the allocator's room around them, CUDA itself."""
+    allocated: int
+    """Of these, tensors at their peak: what XTuner logs as ``memory``."""
+
+
 
     run: str
     created: float
@@ -99,6 +108,8 @@ class RunRecord(msgspec.Struct, frozen=True):
     """Whether its last checkpoint becomes a checked model when it has succeeded."""
 
 
+    expected: Expected | None = None
+    """None where nobody reckoned, and on a CPU."""
 def read_record(folder: Path) -> RunRecord | None:
     """Who started the run in `folder`; None when that is not (legibly) written."""
     try:

@@ -176,7 +176,7 @@ class Supervisor:
             return 0, ""
 
     def _sample_gpus(self) -> None:
-        """A line into metrics/gpu.jsonl every `SAMPLE` seconds, in the units of `Gpu`."""
+        """A line into metrics/gpu.jsonl every `SAMPLE` seconds; `gpu_samples` reads them."""
         now = time.time()
         if not self.order.gpus or 0 <= now - self._sampled < SAMPLE:
             return
@@ -188,7 +188,7 @@ class Supervisor:
         path.parent.mkdir(mode=0o700, exist_ok=True)  # never a run's folder that was removed
         names = ("index", "used", "total", "util", "temperature", "power")
         gauges = [{name: getattr(one, name) for name in names} for one in seen.gpus]
-        files.append_json(path, {"time": now, "gpus": gauges})
+        files.append_json(path, {"time": now, "step": self._watch.step, "gpus": gauges})
 
     def _end_at_once(self, trainer: subprocess.Popen[bytes], word: Word) -> None:
         """End every process of the run, then write `word`."""

@@ -40,6 +40,12 @@ class Watch:
         self._looked = self._looked_at_machine = time.monotonic()
         self._noted = ""
 
+    @property
+    def step(self) -> int | None:
+        """The last step that this start has logged, as it was seen last."""
+        steps = self._follower.history.step
+        return steps[-1] if steps else None
+
     def look(self, now: RunState) -> None:
         """Look around when it is time; to be called several times a second."""
         self._board.state = now

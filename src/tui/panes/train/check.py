@@ -14,7 +14,6 @@ from engine.machine.gpu import Gpu
 from engine.run.launch import LaunchPlan
 from engine.settings import Settings
 from engine.text import duration, one_line
-from engine.workspace import Workspace
 from tui.panes.train.launch_words import memory_line
 
 if TYPE_CHECKING:
@@ -41,22 +40,9 @@ class Check:
 
 def check(plan: LaunchPlan, settings: Settings) -> Check:
     """Run the preflight for `plan`. Takes seconds."""
-    from engine.config.preflight import preflight
-    from engine.joined.own_runs import OwnRuns
-    from engine.joined.rows import Rows
+    from engine.joined import before_start
 
-    workspace = Workspace(plan.workspace)
-    report = preflight(
-        plan.config,
-        settings=settings,
-        # Slurm's GPUs are elsewhere: nothing can be told of them by number.
-        gpus=None if plan.launcher == "slurm" else plan.gpus,
-        deepspeed=plan.deepspeed or None,
-        work_dir=plan.dir,
-        data=Rows(settings, workspace.cache),
-        past=OwnRuns(workspace),
-    )
-    return Check(report)
+    return Check(before_start.look(plan, settings))
 
 
 def check_words(found: Check, gpus: Sequence[Gpu] = ()) -> Text:

@@ -246,10 +246,13 @@ class Launch(ModalScreen["Launched | Asked"]):
 
     @work(thread=True, exclusive=True, group="start", exit_on_error=False)
     def _start(self, asked: Asked) -> None:
+        from engine.joined import before_start
+
         # What is shown is what starts: a port that was chosen stands in each node's line.
         shown = self._planned
         made = shown[1] if shown is not None and shown[0] == asked else self._plan_for(asked)
-        run = launch.start(made.plan, self._settings)
+        report = self._check.report if self._check and self._checked == asked.checked else None
+        run = launch.start(before_start.expecting(made.plan, report), self._settings)
         remember(self._workspace, asked)
         done = Launched(str(run.path), made.plan.lines)
         self.app.call_from_thread(self.dismiss, done)

@@ -1,0 +1,41 @@
+"""The preflight of a run that is planned, and what of it the run keeps.
+
+Above run and config, so that they need not know each other.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.config.preflight import Progress, Report, preflight
+from engine.joined.own_runs import OwnRuns
+from engine.joined.rows import Rows
+from engine.run.launch import LaunchPlan
+from engine.run.state import Expected
+from engine.settings import Settings
+from engine.workspace import Workspace
+
+
+def look(plan: LaunchPlan, settings: Settings, progress: Progress | None = None) -> Report:
+    """Check config and data as `plan` would use them; see `preflight`. Takes seconds."""
+    workspace = Workspace(plan.workspace)
+    return preflight(
+        plan.config,
+        settings=settings,
+        gpus=plan.gpus,
+        elsewhere=plan.launcher == "slurm",
+        deepspeed=plan.deepspeed or None,
+        work_dir=plan.dir,
+        data=Rows(settings, workspace.cache),
+        past=OwnRuns(workspace),
+        progress=progress,
+    )
+
+
+def expecting(plan: LaunchPlan, report: Report | None) -> LaunchPlan:
+    """`plan` with the GPU memory that `report` tells: the run's record keeps it."""
+    needed = report.estimate if report is not None and plan.gpus else None
+    if needed is None:
+        return plan
+    expected = Expected(needed.gpu_bytes, needed.allocated_bytes)
+    return msgspec.structs.replace(plan, expected=expected)
