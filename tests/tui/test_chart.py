@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 from rich.cells import cell_len
+from textual._compositor import CompositorUpdate
 from textual.app import App, ComposeResult
+from textual.screen import Screen
 
 from tests.support.screen import NASTY, screen_lines, segments_of
 from tui.widgets.chart import Chart
-from tui.widgets.series import Series
+from tui.widgets.series import Level, Series
 
 STEPS = list(range(10, 1010, 10))
 FALLING = [2.0 * math.exp(-step / 300) + 0.5 for step in STEPS]
@@ -185,3 +188,58 @@ async def test_new_values_are_drawn() -> None:
         app.chart.show([Series("loss", [1, 2], [3.0, 1.0])])
         await pilot.pause()
         assert "loss 1" in screen_lines(app)[0]
+
+
+async def test_levels_lie_below_the_lines_and_are_named() -> None:
+    app = Host()
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        levels = [Level("estimated", 17.9), Level("[/card]", 80.0)]
+        app.chart.show([Series("memory", STEPS, [18.3] * len(STEPS))], levels)
+        await pilot.pause()
+        lines = screen_lines(app)
+        assert lines[0].startswith("── memory 18.3  ┈ estimated 17.9  ┈ [/card] 80")
+        plot = [line[6:] for line in lines[1:-2]]
+        assert plot[0].count("⠁") + plot[0].count("⠈") > 30, "the card is the highest there is"
+        assert sum(has_braille(line) for line in plot) == 2, "the estimate gives way to the curve"
+        await pilot.press("plus", "plus", "y")
+        zoomed = screen_lines(app)
+        assert sum(has_braille(line[6:]) for line in zoomed[1:-2]) == 2
+
+
+async def test_a_long_name_in_the_legend_gives_way_to_short_ones() -> None:
+    app = Host(Series("m" * 90, STEPS, FALLING), Series("two", STEPS, FALLING))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.pause()
+        legend = screen_lines(app)[0]
+    assert legend.endswith("m…  ╌╌ two 0.5713") and "m" * 50 in legend
+
+
+async def test_only_what_has_changed_crosses_the_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = Host(Series("loss", STEPS, FALLING), Series("two", STEPS, [y + 1 for y in FALLING]))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        sent: list[str] = []
+
+        def display(_screen: Screen, update: CompositorUpdate | None) -> None:
+            sent.append(update.render_segments(app.console) if update is not None else "")
+
+        monkeypatch.setattr(app, "_display", display)
+
+        async def count(act: Callable[[], object]) -> int:
+            await pilot.pause()
+            sent.clear()
+            act()
+            await pilot.pause()
+            return len("".join(sent).encode())
+
+        whole = await count(lambda: app.chart.refresh())
+        assert whole > 3000
+        series = [Series("loss", STEPS, FALLING), Series("two", STEPS, [y + 1 for y in FALLING])]
+        assert await count(lambda: app.chart.show(series)) == 0
+        series[1] = Series("two", STEPS, [*series[1].ys[:-20], *[y + 1.1 for y in FALLING[-20:]]])
+        assert 0 < await count(lambda: app.chart.show(series)) < whole / 3
+        before = screen_lines(app)
+        app.chart.refresh()
+        await pilot.pause()
+        assert screen_lines(app) == before

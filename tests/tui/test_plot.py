@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from tui.widgets.cells import shares
 from tui.widgets.plot import Bin, log_ticks, logs, number, reduce, smooth, ticks
 
 
@@ -104,3 +105,17 @@ def test_logarithmic_ticks() -> None:
 )
 def test_numbers_are_short(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_many_points_of_one_step_are_one_bin() -> None:
+    xs = [float(n // 500) for n in range(5000)]
+    reduced = reduce(xs, [float(n) for n in range(5000)], 0, 9, 10)
+    assert reduced.strokes == [
+        [Bin(at, *(float(at * 500 + n) for n in (0, 0, 499, 499))) for at in range(10)]
+    ]
+
+
+def test_lines_that_are_too_long_share_what_the_short_ones_leave() -> None:
+    assert shares([10, 30, 40], 80) == [10, 30, 40]
+    assert shares([50, 10, 60], 80) == [35, 10, 35]
+    assert shares([5, 5], 4) == [2, 2] and shares([5, 5], 0) == [0, 0] and shares([], 9) == []

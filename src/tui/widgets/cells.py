@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.segment import Segment
@@ -33,6 +35,16 @@ def fit(text: str, width: int, align: str = "left") -> str:
         return set_cell_size(text, width - 1) + ELLIPSIS
     before = {"left": 0, "right": width - length, "center": (width - length) // 2}[align]
     return " " * before + set_cell_size(text, width - before)
+
+
+def shares(wanted: Sequence[int], room: int) -> list[int]:
+    """How many of `room` cells each part of a line gets: the longest are cut until all fit."""
+    widths, left = list(wanted), room
+    by_width = sorted(range(len(widths)), key=widths.__getitem__)
+    for before, index in enumerate(by_width):
+        widths[index] = min(widths[index], max(left, 0) // (len(widths) - before))
+        left -= widths[index]
+    return widths
 
 
 def clip(text: str, width: int) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from operator import lt
+from operator import le
 from typing import NamedTuple
+
+_HUGE = 1e300
 
 
 class Bin(NamedTuple):
@@ -46,7 +48,7 @@ def reduce(
     """
     reduced = Reduced()
     scale = (columns - 1) / (stop - start) if stop > start else 0.0
-    if scale and len(xs) > 4 * columns and all(map(lt, xs, islice(xs, 1, None))):
+    if scale and len(xs) > 4 * columns and all(map(le, xs, islice(xs, 1, None))):
         xs, ys = _least_and_greatest(xs, ys, start, scale, columns)
     stroke: list[Bin] = []
     column, first, low, high, last = -1, 0.0, 0.0, 0.0, 0.0
@@ -131,6 +133,34 @@ def extent(values: Iterable[float]) -> tuple[float, float] | None:
         return min(known), max(known)
     finite = [value for value in known if math.isfinite(value)]
     return (min(finite), max(finite)) if finite else None
+
+
+def span(*lines: Sequence[float]) -> tuple[float, float]:
+    """The least and the greatest of the values; a little apart if they are one."""
+    ends = [end for end in map(extent, lines) if end is not None]
+    low = min((low for low, _high in ends), default=0.0)
+    high = max((high for _low, high in ends), default=1.0)
+    # Neither the span nor its inverse may overflow.
+    low, high = max(low, -_HUGE), min(high, _HUGE)
+    if high - low > max(abs(high) * 1e-9, 1 / _HUGE):
+        return low, high
+    margin = abs(low) * 0.05 if abs(low) > 1 / _HUGE else 1.0
+    return low - margin, high + margin
+
+
+def rows(low: float, high: float, count: int) -> Callable[[float], int]:
+    """What turns a value between `low` and `high` into one of `count` rows, 0 at the top."""
+    scale = (count - 1) / (high - low)
+
+    def row(value: float) -> int:
+        return min(max(round((high - value) * scale), 0), count - 1)
+
+    return row
+
+
+def bad_mark(value: float) -> str:
+    """The mark of a value that is not finite."""
+    return "×" if math.isnan(value) else "↑" if value > 0 else "↓"
 
 
 def ticks(low: float, high: float, most: int, least_step: float = 0.0) -> list[float]:

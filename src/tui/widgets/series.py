@@ -1,12 +1,13 @@
-"""The lines of a chart."""
+"""The lines of a chart, and how they are shown."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tui.widgets import plot
+from tui.widgets.chart_part import Part, Span
 
 _LEAST_SMOOTHED = 5  # points that an average is taken over
 
@@ -23,6 +24,37 @@ class Series:
     def last(self) -> float | None:
         """The newest value, finite or not."""
         return self.ys[-1] if self.ys else None
+
+
+@dataclass(frozen=True)
+class Level:
+    """A named value that holds for all steps."""
+
+    name: str
+    y: float
+
+
+@dataclass
+class Shown:
+    """What a chart shows: the lines, of them which part, and whether logarithmic or smoothed."""
+
+    series: Sequence[Series] = ()
+    levels: Sequence[Level] = ()
+    part: Part = field(default_factory=Part)
+    log_y: bool = False
+    smooth: bool = False
+
+    @property
+    def whole(self) -> Span | None:
+        """The first and the last step there is."""
+        ends = [plot.extent(series.xs) for series in self.series if series.xs]
+        known = [end for end in ends if end is not None]
+        return (min(low for low, _ in known), max(high for _, high in known)) if known else None
+
+    def values(self, ys: Sequence[float], smooth: bool = True) -> Sequence[float]:
+        """Values as they are drawn: smoothed, and logarithms on a logarithmic axis."""
+        ys = smoothed(ys) if self.smooth and smooth else ys
+        return plot.logs(ys) if self.log_y else ys
 
 
 def part(series: Series, start: float, stop: float) -> Series:
