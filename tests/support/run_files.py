@@ -12,7 +12,7 @@ from pathlib import Path
 from engine import files
 from engine.run import state
 from engine.run.processes import Identity
-from engine.run.state import Cause, Facts, RunRecord, RunState, Word
+from engine.run.state import Cause, Expected, Facts, RunRecord, RunState, Word
 from engine.workspace import Workspace
 
 START = "20261124_210407"
@@ -30,6 +30,7 @@ def write_run(
     created: float | None = None,
     log: str = "",
     gradient: bool = True,
+    expected: Expected | None = None,
 ) -> Path:
     """Make ``runs/NAME``. A run in progress is supervised by the test's own process."""
     folder = files.private_folder(workspace.runs / name)
@@ -53,6 +54,7 @@ def write_run(
             command=["python", "train", name],
             environment={},
             versions={},
+            expected=expected,
         ),
     )
     files.write_json(
@@ -80,13 +82,20 @@ def write_run(
 
 
 def add_steps(
-    folder: Path, first: int, last: int, *, gradient: bool = True, steps: int = 100
+    folder: Path,
+    first: int,
+    last: int,
+    *,
+    gradient: bool = True,
+    steps: int = 100,
+    memory: int | None = None,
 ) -> None:
     """Append the steps after `first` up to `last` to scalars and log, as XTuner writes them."""
     with (folder / START / "vis_data" / "scalars.json").open("a", encoding="utf-8") as scalars:
         for step in range(first + 1, last + 1):
             point = {"lr": 2e-4, "data_time": 0.01, "loss": loss_at(step), "time": 0.5}
             point |= {"grad_norm": 0.5 + 1 / step} if gradient else {}
+            point |= {"memory": memory} if memory is not None else {}
             scalars.write(json.dumps({**point, "iter": step, "step": step}) + "\n")
     lines = [
         f"11/24 21:04:{step % 60:02} - mmengine - INFO - Iter(train) [{step}/{steps}]  "

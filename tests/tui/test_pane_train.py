@@ -18,12 +18,14 @@ from engine.machine import gpu
 from engine.machine.gpu import Gpu, GpuProcess, Gpus
 from engine.run import control, launch, state
 from engine.run.folder import RunFolder, list_runs
-from engine.run.state import Cause
+from engine.run.progress import History, Progress
+from engine.run.state import Cause, Expected
 from engine.settings import Settings
 from engine.workspace import Workspace
-from tests.support.run_files import add_log, add_steps, write_run
+from tests.support.run_files import add_gpu_samples, add_log, add_steps, gpu_sample, write_run
 from tests.support.screen import NASTY
 from tests.support.train_pane import Screen, config, opened
+from tui.panes.train.words import figures
 
 OUT_OF_MEMORY = Cause(
     "oom-gpu", {"gpu": "0", "wanted": "2.00 GiB", "total": "79.1 GiB", "free": "1.2 GiB"}
@@ -147,6 +149,61 @@ async def test_m_leaves_out_what_the_run_has_no_values_of(workspace: Workspace) 
         await screen.shows("log · smoothed")
 
 
+ESTIMATE = Expected(used=17_900_000_000, allocated=15_000_000_000)
+
+
+async def test_gpu_memory_is_held_against_the_estimate_and_the_card(workspace: Workspace) -> None:
+    run = write_run(workspace, "assistant-01", "training", step=40, expected=ESTIMATE)
+    add_gpu_samples(run, *(gpu_sample(step, 18_300_000_000) for step in range(1, 40)))
+    async with opened(workspace, size=(140, 45)) as screen:
+        await screen.shows("peak 18.3 of 25.8 GB, estimated 17.9", "── loss assistant-01")
+        await screen.press(*"mmmm")
+        await screen.shows("── GPU memory, GB assistant-01 18.3  ┈ estimated 17.9  ┈ card 25.77")
+        for name in ("GPU use, %", "hottest GPU, °C", "GPU power, W"):
+            await screen.press("m")
+            await screen.shows(f"── {name} assistant-01")
+        await screen.press("m")
+        await screen.shows("── loss assistant-01")
+        await screen.pilot.pause(1.0)
+        drawn = count_refreshes(screen)
+        add_gpu_samples(run, gpu_sample(40, 19_400_000_000))
+        await screen.shows("peak 19.4 of 25.8 GB")
+        assert set(drawn) == {"figures"}, "the loss is as it was"
+        await screen.press(*"mmmm")
+        await screen.shows("── GPU memory, GB assistant-01 19.4")
+
+
+async def test_memory_of_plain_xtuner_and_of_runs_overlaid(workspace: Workspace) -> None:
+    now = time.time()
+    plain = write_run(workspace, "plain", "finished", created=now, expected=ESTIMATE)
+    add_steps(plain, 0, 30, memory=14_000)
+    sampled = write_run(workspace, "sampled", "finished", created=now - 9)
+    add_steps(sampled, 0, 60, memory=14_000)
+    add_gpu_samples(sampled, *(gpu_sample(step, 18_300_000_000) for step in range(1, 60)))
+    async with opened(workspace) as screen:
+        await screen.shows("peak 14.7 GB in tensors, estimated 15.0")
+        await screen.press(*"mmmm")
+        await screen.shows("── tensors, GB plain 14.68  ┈ estimated 15")
+        await screen.press("j")
+        await screen.shows("── GPU memory, GB sampled 18.3  ╌╌ tensors, GB 14.68  ┈ card 25.77")
+        await screen.press("space", "k")
+        text = await screen.shows("── tensors, GB plain 14.68  ╌╌ GPU memory, GB sampled 18.3")
+        assert "estimated 15 " not in text and "card" not in text
+
+
+def test_figures_that_do_not_fit_give_way() -> None:
+    at = Progress(
+        step=9, steps=99, loss=0.7312, lr=1.9e-4, grad_norm=0.61, step_time=1.62, eta=None,
+        tokens_per_s=3100.0, memory=15_000_000_000, history=History(),
+    )  # fmt: skip
+    wide = figures(at, None, ESTIMATE, 140).plain
+    assert wide.split("   ")[1:5] == ["lr 1.9e-4", "grad 0.61", "1.62 s/step", "3.1k tok/s"]
+    assert wide.endswith("   peak 15.0 GB in tensors, estimated 15.0")
+    narrow = figures(at, None, ESTIMATE, 80).plain
+    assert len(narrow) <= 80 and "grad" not in narrow and "lr" not in narrow
+    assert narrow.startswith(" loss 0.7312  1.62 s/step  3.1k tok/s  peak")
+
+
 async def test_the_chart_in_full_has_its_own_keys_and_is_saved(workspace: Workspace) -> None:
     write_run(workspace, "小助手-01", "finished", step=50)
     async with opened(workspace) as screen:
@@ -159,6 +216,11 @@ async def test_the_chart_in_full_has_its_own_keys_and_is_saved(workspace: Worksp
         await screen.shows("Saved:")
         await screen.press("x")
         await screen.shows("log: all lines")
+    assert {path.suffix for path in (workspace.root / "charts").iterdir()} == {
+        ".csv",
+        ".png",
+        ".svg",
+    }
     [table] = (workspace.root / "charts").glob("*.csv")
     lines = table.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "step,loss 小助手-01" and len(lines) == 51

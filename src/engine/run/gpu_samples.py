@@ -72,6 +72,8 @@ class Samples:
         self.values = {name: array("d") for name in ("used", *_TOGETHER)}
         """used: bytes on the fullest card; util: percent, in the mean; temperature: degrees
         Celsius of the hottest; power: watts of all."""
+        self.taken = 0
+        """How many there were in all, those of lost attempts too: it grows with each look."""
         self.peak = 0
         """The most bytes that were in use on one card, in lost attempts too."""
         self.total = 0
@@ -89,6 +91,7 @@ class Samples:
         read = [sample for sample in samples if sample.gpus]
         if not read:
             return
+        self.taken += len(read)
         self._append([sample.gpus for sample in read])
         for step, group in groupby(map(_step, read)):
             if step is not None and step != self._last:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rich.cells import get_character_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
-from textual.geometry import Region
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
@@ -139,17 +137,8 @@ class Chart(Widget, can_focus=True):
     # Drawing
 
     def _draw_anew(self) -> None:
-        """Draw all lines; those that are as before do not cross the line to the terminal."""
-        if self._drawn_for != self.size:
-            self.refresh()
-            return
-        before, self._drawn = self._drawn, self._draw(*self.size)
-        changes = (
-            _difference(y, old, new)
-            for y, (old, new) in enumerate(zip(before, self._drawn, strict=True))
-        )
-        if regions := [change for change in changes if change is not None]:
-            self.refresh(*regions)
+        self._drawn_for = None
+        self.refresh()
 
     def render_line(self, y: int) -> Strip:
         """Line `y`; all lines are made at once and kept until something changes."""
@@ -182,24 +171,3 @@ class Chart(Widget, can_focus=True):
                 else self.rich_style
             )
         return self._styles[part]
-
-
-def _difference(y: int, old: Strip, new: Strip) -> Region | None:
-    """The cells from the first to the last in which line `y` differs; all where in doubt."""
-    if old == new:
-        return None
-    before, after = _cells(old), _cells(new)
-    differ = [x for x, (a, b) in enumerate(zip(before, after, strict=False)) if a != b]
-    if not differ or len(before) != len(after):
-        return Region(0, y, new.cell_length, 1)
-    return Region(differ[0], y, differ[-1] - differ[0] + 1, 1)
-
-
-def _cells(strip: Strip) -> list[tuple[str, Style | None]]:
-    """What stands in each cell; both of a wide character's hold all of it."""
-    return [
-        (character, segment.style)
-        for segment in strip
-        for character in segment.text
-        for _cell in range(get_character_cell_size(character))
-    ]

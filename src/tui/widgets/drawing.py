@@ -161,29 +161,38 @@ class Drawing:
             tail.insert(0, Segment(" " + words.format(count=bad_count), self._style("bad")))
         room = max(width - sum(segment.cell_length for segment in tail), 0)
         entries = [
-            (f"{_LEGEND_MARKS[index % len(_LEGEND_MARKS)]} {self._label(series)}", _line(index))
+            (
+                f"{_LEGEND_MARKS[index % len(_LEGEND_MARKS)]} {one_line(series.name)}",
+                self._value(series),
+                _line(index),
+            )
             for index, series in enumerate(self._shown.series)
         ]
         entries += [
-            (f"{_LEVEL_MARK} {one_line(level.name)} {plot.number(level.y)}", "axis")
+            (f"{_LEVEL_MARK} {one_line(level.name)}", f" {plot.number(level.y)}", "axis")
             for level in self._shown.levels
         ]
-        widths = shares([cell_len(words) + 2 for words, _part in entries], room)
+        # A name that is cut leaves the value whole.
+        names = [cell_len(name) for name, _value, _part in entries]
+        values = sum(len(value) + 2 for _name, value, _part in entries)
         head = [
-            Segment(fit(fit(words, each - 2), each), self._style(part))
-            for (words, part), each in zip(entries, widths, strict=True)
+            Segment(fit(name, each) + value + "  ", self._style(part))
+            for (name, value, part), each in zip(entries, shares(names, room - values), strict=True)
         ]
         gap = max(room - sum(segment.cell_length for segment in head), 0)
         return [*head, Segment(" " * gap, self._style("")), *tail]
 
-    def _label(self, series: Series) -> str:
+    def _value(self, series: Series) -> str:
+        """The newest value, or the one at the cursor, after a space; "" where there is none."""
         cursor = self._shown.part.cursor
         value = series.last if cursor is None else at(series, cursor)
-        said = "" if value is None else f" {plot.number(value)}"
-        if cursor is not None and self._shown.smooth and value is not None:
+        if value is None:
+            return ""
+        said = f" {plot.number(value)}"
+        if cursor is not None and self._shown.smooth:
             smooth = at(Series("", series.xs, smoothed(series.ys)), cursor)
             said += f" ({plot.number(smooth)})" if smooth is not None else ""
-        return one_line(series.name) + said
+        return said
 
 
 def _line(index: int) -> str:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from rich.text import Text
 
-from engine.config.text.source import ConfigSource
-from engine.errors import Problem
 from engine.i18n import _
+from engine.joined import run_configs
 from engine.run.folder import RunFolder
 from engine.text import one_line
 
@@ -23,30 +22,17 @@ def difference_lines(folders: Sequence[Path]) -> Iterator[str | Text]:
     if len(runs) < 2:
         yield _("Mark the runs to compare with Space first.")
         return
-    sources = {run.name: source for run in runs if (source := _source(run)) is not None}
-    names = dict.fromkeys(name for source in sources.values() for name in source.names())
-    count = 0
-    for name in names:
-        codes = {title: _code(source, name) for title, source in sources.items()}
-        if len(set(codes.values())) > 1:
-            count += 1
-            yield Text(one_line(name), "bold")
-            for title, code in codes.items():
-                yield f"  {one_line(title)}: {code}"
-    if not count:
+    found = run_configs.differences(runs)
+    for one in found:
+        yield Text(one_line(one.name), "bold")
+        for run, code in zip(runs, one.values, strict=True):
+            yield f"  {one_line(run.name)}: {_short(code)}"
+    if not found:
         yield _("The configs set the same.")
 
 
-def _source(run: RunFolder) -> ConfigSource | None:
-    """The run's frozen config; None where it cannot be read."""
-    try:
-        return None if run.config is None else ConfigSource.open(run.config)
-    except Problem:
-        return None
-
-
-def _code(source: ConfigSource, name: str) -> str:
-    if not source.holds(name):
+def _short(code: str | None) -> str:
+    if code is None:
         return _("(not set)")
-    code = one_line(" ".join(source.code_of(name).split()))
+    code = one_line(" ".join(code.split()))
     return code if len(code) <= _LONGEST else code[:_LONGEST] + "…"

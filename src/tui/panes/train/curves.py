@@ -4,27 +4,62 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from engine.i18n import N_
+from engine.i18n import N_, _
+from engine.run.state import Expected
+from engine.text import one_line
 from tui.panes.train.observer import Curve
-from tui.widgets.series import Series
+from tui.widgets.series import Level, Series
 
 METRICS = {
     "loss": N_("loss"),
     "lr": N_("learning rate"),
     "grad_norm": N_("gradient norm"),
     "time": N_("seconds a step"),
-    "memory": N_("GPU memory, MB"),
+    "memory": N_("GPU memory, GB"),
     "speed": N_("tokens a second"),
+    "util": N_("GPU use, %"),
+    "temperature": N_("hottest GPU, °C"),
+    "power": N_("GPU power, W"),
 }
-"""XTuner's name of each quantity, and ours; "speed" is reckoned from its tokens and times."""
+"""XTuner's name of each quantity, or the GPU samples', and ours; "speed" is reckoned from
+XTuner's tokens and times, "memory" is in both."""
+_SAMPLED = ("util", "temperature", "power")
+_GB = 1e9
+_MIB = 1024**2
+"""XTuner's unit of memory."""
 
 
-def series(curves: Iterable[tuple[str, Curve]], metric: str) -> list[Series]:
-    """The lines of `metric`, one a run (name, curve), the first on top."""
-    return [Series(name, curve.step, _values(curve, metric)) for name, curve in curves]
+def series(runs: Sequence[tuple[str, Curve]], metric: str) -> list[Series]:
+    """The lines of `metric`: all of one run, the foremost of each (name, curve) of several."""
+    if len(runs) == 1:
+        [(run, curve)] = runs
+        first, *others = _lines(curve, metric) or [Series(_(METRICS[metric]), (), ())]
+        return [_named(first, run), *others]
+    return [_named(line, run) for run, curve in runs for line in _lines(curve, metric)[:1]]
+
+
+def levels(
+    runs: Sequence[tuple[str, Curve]], metric: str, expected: Expected | None
+) -> list[Level]:
+    """What the lines of one run are held against: for memory the estimate, and the card's size."""
+    if metric != "memory" or len(runs) != 1:
+        return []
+    gpu = runs[0][1].gpu
+    found = []
+    if expected is not None:
+        needed = expected.used if gpu.taken else expected.allocated
+        found.append(Level(_("estimated"), needed / _GB))
+    return [*found, Level(_("card"), gpu.total / _GB)] if gpu.total else found
+
+
+def sources(curve: Curve, metric: str) -> tuple[object, ...]:
+    """What `metric` is drawn from: while these are the same objects, so are the lines."""
+    if metric in _SAMPLED:
+        return (curve.gpu,)
+    return (curve.step, curve.gpu) if metric == "memory" else (curve.step,)
 
 
 def following(metric: str, curve: Curve | None) -> str:
@@ -32,13 +67,38 @@ def following(metric: str, curve: Curve | None) -> str:
     names = list(METRICS)
     at = names.index(metric)
     for name in (*names[at + 1 :], *names[:at]):
-        if curve is not None and any(map(math.isfinite, _values(curve, name))):
+        if curve is not None and _lines(curve, name):
             return name
     return "loss"
 
 
-def _values(curve: Curve, name: str) -> array[float]:
-    return _speed(curve) if name == "speed" else curve.values[name]
+def _named(line: Series, run: str) -> Series:
+    return Series(f"{line.name} {one_line(run)}", line.xs, line.ys)
+
+
+def _lines(curve: Curve, metric: str) -> list[Series]:
+    """The lines of one run that have values, the foremost first, named by their quantity."""
+    name, lines = _(METRICS[metric]), []
+    if metric == "memory":
+        sampled = curve.gpu.values.get("used", ())
+        lines = [
+            Series(name, curve.gpu.step, [value / _GB for value in sampled]),
+            Series(
+                _("tensors, GB"),
+                curve.step,
+                [value * _MIB / _GB for value in curve.values["memory"]],
+            ),
+        ]
+    elif metric in _SAMPLED:
+        lines = [Series(name, curve.gpu.step, curve.gpu.values.get(metric, ()))]
+    else:
+        values = _speed(curve) if metric == "speed" else curve.values[metric]
+        lines = [Series(name, curve.step, values)]
+    return [line for line in lines if _has_values(line.ys)]
+
+
+def _has_values(values: Iterable[float]) -> bool:
+    return any(map(math.isfinite, values))
 
 
 def _speed(curve: Curve) -> array[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import time
 from collections.abc import Callable, Iterable, Sequence
+from operator import is_
 from pathlib import Path
 
 from rich.text import Text
@@ -15,10 +16,10 @@ from textual.containers import Vertical
 from textual.message import Message
 
 from engine.i18n import N_, _
-from engine.text import one_line
+from engine.run.state import Expected
 from tui.dialogs.reading import Reading
 from tui.panes.base import Reporting
-from tui.panes.train.curves import METRICS, following, series
+from tui.panes.train.curves import following, levels, series, sources
 from tui.panes.train.observer import Curve, Look, Run
 from tui.panes.train.over_time import answer_lines, checkpoint_lines
 from tui.panes.train.run_log import RunLog
@@ -83,8 +84,9 @@ class RunDetail(Reporting, Vertical):
         self._user = getpass.getuser()
         self._folder = ""
         self._metric = "loss"
-        self._what: tuple[str, list[str]] = ("", [])
-        self._seen: list[Curve] = []
+        self._expected: Expected | None = None
+        self._what: object = None
+        self._seen: list[object] = []
         self._drawn_at = 0.0
         self._curves: dict[str, Curve] = {}
         self._names: list[tuple[str, str]] = []
@@ -112,7 +114,9 @@ class RunDetail(Reporting, Vertical):
         shown = run.summary.dir
         if look.progress is not None and look.shown == shown:
             curve = look.curves.get(shown)
-            self.query_one("#figures", Line).say(figures(look.progress, curve))
+            self._expected = look.record.expected if look.record is not None else None
+            words = figures(look.progress, curve, self._expected, self.size.width)
+            self.query_one("#figures", Line).say(words)
             self._gauge(gauges(look.gpus, look.record, self._user) if run.living else [])
         self._curves = look.curves
         self._names = [
@@ -124,7 +128,7 @@ class RunDetail(Reporting, Vertical):
 
     def other_run(self, folder: str) -> None:
         """The run in `folder` was chosen: nothing of the last one stays."""
-        self._folder = folder
+        self._folder, self._expected = folder, None
         self.query_one("#figures", Line).say("")
         self.log_part.open(folder)
 
@@ -159,15 +163,17 @@ class RunDetail(Reporting, Vertical):
 
     @work(thread=True, exclusive=True, group="save", exit_on_error=False)
     def save_chart(self) -> None:
-        """Write what is drawn as CSV and SVG into the workspace, and say where."""
+        """Write what is drawn as CSV, SVG and PNG into the workspace, and say where."""
         from tui.panes.train.chart_files import save
 
-        lines = series(self._lines(), self._metric)
+        runs, chart = self._lines(), self.query_one(Chart)
+        lines = series(runs, self._metric)
         if not any(len(line.xs) for line in lines):
             said = _("There is no value to save yet.")
         else:
-            paths = save(self._charts, lines, self.query_one(Chart).log_y)
-            said = _("Saved:") + "".join(f"\n{path}" for path in paths)
+            held = levels(runs, self._metric, self._expected)
+            saved = save(self._charts, lines, held, chart.log_y)
+            said = "\n".join([_("Saved:"), *map(str, saved.paths), saved.lack]).rstrip()
         self.app.call_from_thread(self.notify, said, markup=False, timeout=8)
 
     def next_metric(self) -> None:
@@ -192,21 +198,21 @@ class RunDetail(Reporting, Vertical):
         self._read(_("Config differences"), lambda _folder: difference_lines(folders))
 
     def _lines(self) -> list[tuple[str, Curve]]:
-        return [(_title(name, self._metric), self._curves[folder]) for folder, name in self._names]
+        return [(name, self._curves[folder]) for folder, name in self._names]
 
     def _draw_chart(self) -> None:
-        lines = self._lines()
-        what, curves = (
-            (self._metric, [name for name, _curve in lines]),
-            [one for _name, one in lines],
-        )
+        runs = self._lines()
+        what = (self._metric, [name for name, _curve in runs], self._expected)
+        seen = [one for _name, curve in runs for one in sources(curve, self._metric)]
+        same = len(seen) == len(self._seen) and all(map(is_, seen, self._seen))
         now = time.monotonic()
         # Another run or quantity at once; a step more once the last drawing is a while ago,
         # for each costs a kilobyte.
-        if what == self._what and (curves == self._seen or now - self._drawn_at < _REDRAWN):
+        if what == self._what and (same or now - self._drawn_at < _REDRAWN):
             return
-        self._what, self._seen, self._drawn_at = what, curves, now
-        self.query_one(Chart).show(series(lines, self._metric))
+        self._what, self._seen, self._drawn_at = what, seen, now
+        chart = self.query_one(Chart)
+        chart.show(series(runs, self._metric), levels(runs, self._metric, self._expected))
 
     def _gauge(self, lines: Sequence[str]) -> None:
         for number, line in enumerate(self.query(GaugeLine)):
@@ -215,7 +221,3 @@ class RunDetail(Reporting, Vertical):
             if used:
                 more = len(lines) - _GAUGES if number == _GAUGES - 1 else 0
                 line.show(lines[number] + (f"  (+{more})" if more > 0 else ""))
-
-
-def _title(run: str, metric: str) -> str:
-    return f"{_(METRICS[metric])} {one_line(run)}"

@@ -12,13 +12,14 @@ import hashlib
 import threading
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.errors import Problem
 from engine.machine import gpu
 from engine.machine.gpu import Gpus
 from engine.run.folder import RunFolder, RunSummary, list_runs
+from engine.run.gpu_samples import Samples
 from engine.run.progress import FIELDS, History, Progress
 from engine.run.state import LIVING, STATE, RunRecord
 from engine.workspace import Workspace
@@ -28,16 +29,37 @@ EVERY = 1.0
 
 
 @dataclass(frozen=True, eq=False)
+class GpuCurve:
+    """A copy of what is sampled of a run's GPUs; see `Samples`."""
+
+    step: array[float] = field(default_factory=lambda: array("d"))
+    values: dict[str, array[float]] = field(default_factory=dict)
+    taken: int = 0
+    peak: int = 0
+    total: int = 0
+
+    @classmethod
+    def of(cls, samples: Samples) -> GpuCurve:
+        """What `samples` holds now."""
+        values = {name: values[:] for name, values in samples.values.items()}
+        return cls(samples.step[:], values, samples.taken, samples.peak, samples.total)
+
+
+@dataclass(frozen=True, eq=False)
 class Curve:
     """The points of a run, copied: the follower's own arrays go on growing."""
 
     step: array[int]
     values: dict[str, array[float]]
+    gpu: GpuCurve = field(default_factory=GpuCurve)
 
     @classmethod
-    def of(cls, history: History) -> Curve:
+    def of(cls, history: History, gpu: GpuCurve) -> Curve:
         """What `history` holds now."""
-        return cls(history.step[:], {name: history[name][:] for name in FIELDS})
+        return cls(history.step[:], {name: history[name][:] for name in FIELDS}, gpu)
+
+
+_NO_GPU = GpuCurve()
 
 
 @dataclass(frozen=True)
@@ -66,7 +88,8 @@ class Look:
     progress: Progress | None = None
     record: RunRecord | None = None
     curves: dict[str, Curve] = field(default_factory=dict)
-    """By run folder: the shown run's and those to compare. Unchanged ones stay the same object."""
+    """By run folder: the shown run's and those to compare. What is unchanged in one, or all of
+    it, stays the same object."""
     gpus: Gpus | None = None
     untrained: str = ""
     """The config that is open, when no run has trained it as it stands now."""
@@ -97,6 +120,7 @@ class Observer:
         self._folders: dict[str, RunFolder] = {}
         self._settled: dict[str, tuple[tuple[int, int], Run]] = {}
         self._curves: dict[str, Curve] = {}
+        self._gpus: dict[str, GpuCurve] = {}
         self._config: tuple[str, int, str] = ("", 0, "")
         self._said: set[str] = set()
         self._thread = threading.Thread(target=self._work, daemon=True, name="runs")
@@ -139,10 +163,21 @@ class Observer:
     def _try_look(self) -> None:
         try:
             self._seen(self._look(self._wanted))
+            self._read_samples()
         except Exception as error:  # whatever a broken folder does, the next look may go well
             from tui.panes.base import unexpected
 
             self._say(error if isinstance(error, Problem) else unexpected(error))
+
+    def _read_samples(self) -> None:
+        """Read the GPUs' samples of the curves told last: what is told first does not wait."""
+        before, self._gpus = self._gpus, {}
+        for path in self._curves:
+            samples, known = self._folders[path].gpu_samples(), before.get(path)
+            if known is None and samples.taken:
+                self._now.set()
+            same = known is not None and known.taken == samples.taken
+            self._gpus[path] = known if known is not None and same else GpuCurve.of(samples)
 
     def _say(self, problem: Problem) -> None:
         if str(problem) not in self._said:
@@ -199,11 +234,11 @@ class Observer:
         return run
 
     def _curve(self, path: str, history: History) -> Curve:
-        known = self._curves.get(path)
+        known, gpu = self._curves.get(path), self._gpus.get(path, _NO_GPU)
         same = known is not None and len(known.step) == len(history)
         if known is not None and same and (not history or known.step[-1] == history.step[-1]):
-            return known
-        return Curve.of(history)
+            return known if known.gpu is gpu else replace(known, gpu=gpu)
+        return Curve.of(history, gpu)
 
     def _untrained(self, runs: list[Run]) -> str:
         name = self._workspace.last().config

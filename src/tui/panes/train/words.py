@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from engine.i18n import N_, _
 from engine.machine.gpu import Gpu, Gpus
 from engine.run.folder import RunSummary
 from engine.run.progress import Progress
-from engine.run.state import MARKS, RunRecord, spoken
+from engine.run.state import MARKS, Expected, RunRecord, spoken
 from engine.text import duration, one_line, size
 from tui.panes.train.observer import Curve, Run
 from tui.widgets.gauge import bar
@@ -109,21 +110,55 @@ def clock(seconds: float) -> str:
     return time.strftime("%H:%M" if same_day else "%m-%d %H:%M", then)
 
 
-def figures(at: Progress, curve: Curve | None) -> Text:
-    """The newest values; those that are not known are left out."""
-    parts = []
+def figures(at: Progress, curve: Curve | None, expected: Expected | None, width: int) -> Text:
+    """The newest values; those that are not known are left out.
+
+    Args:
+        at: where the run stands.
+        curve: its points and samples.
+        expected: the GPU memory that was reckoned for it.
+        width: cells; where they are too few, what is least looked for gives way.
+    """
+    parts: dict[str, str] = {}
     if at.loss is not None:
-        parts.append(f"loss {at.loss:.4g}{_trend(curve)}")
+        parts["loss"] = f"loss {at.loss:.4g}{_trend(curve)}"
     elif at.step:
-        parts.append(_("! loss is not a number"))
-    parts += [f"lr {number(at.lr, 3)}"] if at.lr is not None else []
-    parts += [_("grad {value}").format(value=f"{at.grad_norm:.3g}")] if at.grad_norm else []
+        parts["loss"] = _("! loss is not a number")
+    if at.lr is not None:
+        parts["lr"] = f"lr {number(at.lr, 3)}"
+    if at.grad_norm:
+        parts["grad"] = _("grad {value}").format(value=f"{at.grad_norm:.3g}")
     if at.step_time is not None:
-        parts.append(_("{seconds} s/step").format(seconds=f"{at.step_time:.3g}"))
+        parts["pace"] = _("{seconds} s/step").format(seconds=f"{at.step_time:.3g}")
     if at.tokens_per_s is not None:
-        parts.append(_("{count} tok/s").format(count=thousands(at.tokens_per_s)))
-    parts += [_("peak {memory}").format(memory=size(at.memory))] if at.memory else []
-    return Text("   " + "   ".join(parts))
+        parts["speed"] = _("{count} tok/s").format(count=thousands(at.tokens_per_s))
+    if memory := peak(at, curve, expected):
+        parts["memory"] = memory
+    for gives_way in ("", "grad", "lr", "speed", "pace"):
+        parts.pop(gives_way, None)
+        for gap in ("   ", "  "):
+            line = " " + gap.join(parts.values())
+            if cell_len(line) <= width:
+                return Text(line)
+    return Text(line)
+
+
+def peak(at: Progress, curve: Curve | None, expected: Expected | None) -> str:
+    """The most GPU memory that was in use, against the card's size and the estimate; or ""."""
+    gpu = curve.gpu if curve is not None else None
+    if gpu is not None and gpu.total:
+        words = _("peak {peak} of {total} GB").format(peak=_gb(gpu.peak), total=_gb(gpu.total))
+        needed = expected.used if expected is not None else None
+    elif at.memory:
+        words = _("peak {peak} GB in tensors").format(peak=_gb(at.memory))
+        needed = expected.allocated if expected is not None else None
+    else:
+        return ""
+    return words + ("" if needed is None else _(", estimated {size}").format(size=_gb(needed)))
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f}"
 
 
 def _trend(curve: Curve | None) -> str:

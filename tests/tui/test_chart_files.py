@@ -1,0 +1,71 @@
+"""A chart as files."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tui.panes.train.chart_files import as_csv, as_png, as_svg, save
+from tui.widgets.series import Level, Series
+
+LOSS = Series("loss <one>", [10, 20, 30], [2.0, math.nan, 1.0])
+OTHER = Series("loss two", [20, 40], [5.0, 4.0])
+
+
+def test_the_table_has_a_row_for_each_step() -> None:
+    assert as_csv([LOSS, OTHER]).splitlines() == [
+        "step,loss <one>,loss two",
+        "10,2.0,",
+        "20,nan,5.0",
+        "30,1.0,",
+        "40,,4.0",
+    ]
+
+
+@pytest.mark.parametrize("log_y", [False, True])
+def test_the_picture_names_lines_and_levels(log_y: bool) -> None:
+    picture = ElementTree.fromstring(as_svg([LOSS, OTHER], [Level("card", 80.0)], log_y))
+    words = [text for text in picture.itertext() if text.strip()]
+    assert {"loss <one>", "loss two", "card 80", "20", "40"} <= set(words)
+    dashed = [one for one in picture if one.get("stroke-dasharray") == "6 3"]
+    assert len(dashed) == 1, "the level"
+    lines = [one for one in picture if one.get("fill") == "none"]
+    assert len(lines) == 3, "the gap cuts the first line in two"
+
+
+def test_all_three_are_saved(tmp_path: Path) -> None:
+    saved = save(tmp_path / "charts", [LOSS], [], log_y=False)
+    assert [path.suffix for path in saved.paths] == [".csv", ".svg", ".png"]
+    assert all(path.name.startswith("loss-one-") for path in saved.paths)
+    assert saved.paths[2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_resvg_the_others_are_and_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    saved = save(tmp_path, [LOSS], [], log_y=False)
+    assert [path.suffix for path in saved.paths] == [".csv", ".svg"]
+    assert "pip install 'tunedeck[pictures]'" in saved.lack
+
+
+def test_without_a_font_it_says_that_the_png_has_no_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resvg_py
+
+    real = resvg_py.svg_to_bytes
+    monkeypatch.setattr(resvg_py, "svg_to_bytes", lambda **how: real(**how, skip_system_fonts=True))
+    saved = save(tmp_path, [LOSS], [], log_y=False)
+    assert len(saved.paths) == 3 and "no font" in saved.lack
+
+
+def test_a_hundred_thousand_points_make_a_small_picture() -> None:
+    xs = range(100_000)
+    svg = as_svg([Series("loss", xs, [math.sin(x) for x in xs])], [], log_y=False)
+    assert len(svg) < 100_000
+    assert as_png(svg).startswith(b"\x89PNG")
