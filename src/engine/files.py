@@ -1,20 +1,17 @@
 """Writing files so that no reader ever sees half of one.
 
 Everything that Tunedeck writes is the user's alone (0600, folders 0700):
-servers are shared.
+servers are shared. Every verb imports this module and few need all of its
+libraries: those are imported where they are used.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-
-import msgspec
 
 from engine.errors import Problem
 from engine.i18n import _
@@ -60,6 +57,8 @@ def replacing(path: Path, force: bool = True, mode: int = 0o600) -> Iterator[IO[
     """
     refuse_existing(path, force)
     private_folder(path.parent)
+    import tempfile
+
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     temporary = Path(name)
     try:
@@ -85,7 +84,7 @@ def replacing_folder(path: Path, force: bool = False) -> Iterator[Path]:
     refuse_existing(path, force)
     private_folder(path.parent)
     temporary = path.parent / f".{path.name}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
+    _remove(temporary)
     temporary.mkdir(mode=0o700)
     try:
         yield temporary
@@ -95,26 +94,46 @@ def replacing_folder(path: Path, force: bool = False) -> Iterator[Path]:
                     os.fsync(opened.fileno())
         retired = path.parent / f".{path.name}.old"
         if path.exists():
-            shutil.rmtree(retired, ignore_errors=True)
+            _remove(retired)
             path.rename(retired)
         temporary.rename(path)
-        shutil.rmtree(retired, ignore_errors=True)  # also one that a kill left between the two
+        _remove(retired)  # also one that a kill left between the two
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         raise
     _sync_folder(path.parent)
 
 
+def _remove(folder: Path) -> None:
+    """Remove a folder, if it is there, as far as that can be done."""
+    if folder.exists():
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` atomically with `value` as readable JSON."""
+    import msgspec
+
     with replacing(path) as file:
         file.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 
 def append_json(path: Path, value: Any) -> None:
-    """Append `value` as one JSON line, in a single write."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    """Append `value` as one JSON line, in a single write where there is room for it.
+
+    On a full disk half a line may be all that gets in. That raises `OSError`, and
+    the next line begins behind it on a line of its own: who reads passes over the half.
+    """
+    import msgspec
+
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, msgspec.json.encode(value) + b"\n")
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        rest = (b"\n" if torn else b"") + msgspec.json.encode(value) + b"\n"
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
     finally:
         os.close(descriptor)

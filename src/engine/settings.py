@@ -7,24 +7,16 @@ a table has the table's name before its own (``TUNEDECK_SLURM_PARTITION``).
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import platformdirs
 
-from engine import files
+from engine import files, settings_file
 from engine.errors import Problem
 from engine.i18n import _
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class Nodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,31 +107,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.interpreter or sys.executable
 
 
-def path() -> Path:
-    """Where the settings file lies (it need not exist)."""
-    return platformdirs.user_config_path("tunedeck") / "settings.toml"
-
-
 def load() -> Settings:
     """The settings in force. Raises `Problem` for a file or variable that is wrong."""
-    values: dict[str, Any] = {}
-    source = path()
-    try:
-        values = tomllib.loads(source.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        pass
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Problem(
-            _("Cannot read the settings in {path}").format(path=source),
-            str(error),
-            _("Correct the file, or remove it to start from the defaults."),
-        ) from error
+    values = settings_file.values()
     _override(values)
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise Problem(
-            _("A setting is not right (in {path} or a TUNEDECK_ variable)").format(path=source),
+            _("A setting is not right (in {path} or a TUNEDECK_ variable)").format(
+                path=settings_file.path()
+            ),
             str(error),
             _("Known settings: {names}.").format(names=", ".join(known())),
         ) from error
@@ -162,7 +140,7 @@ def _fields(kind: Any, table: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 def _override(values: dict[str, Any]) -> None:
     """Put what the environment says over `values`. A list there is written as in a shell."""
     for (*tables, name), kind in _fields(Settings):
-        value = os.environ.get("_".join(["TUNEDECK", *tables, name]).upper())
+        value = settings_file.variable(*tables, name)
         if value is None:
             continue
         place: Any = values
@@ -176,7 +154,7 @@ def save(**changes: str | bool | int) -> None:
     """Write `changes` into the settings file; the rest of it stays, comments too."""
     import tomlkit  # only needed here
 
-    source = path()
+    source = settings_file.path()
     document = (
         tomlkit.parse(source.read_text(encoding="utf-8")) if source.exists() else tomlkit.document()
     )

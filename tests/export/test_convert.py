@@ -131,8 +131,9 @@ def test_wrong_inputs_are_named_and_nothing_is_written(torch_files: Path, tmp_pa
 
 
 def test_a_full_disk_is_seen_before(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage("/")._replace(free=1000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    values = list(os.statvfs("/"))
+    values[4] = 1  # f_bavail: one block left
+    monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(values))
     with pytest.raises(Failed, match="room"):
         convert(checkpoint)
     assert [one.name for one in checkpoint.parent.iterdir()] == ["iter_12.pth"]

@@ -23,11 +23,11 @@ import os, sys
 from pathlib import Path
 import numpy, ml_dtypes
 from engine.errors import Problem
-from engine.export import merge as module
+from engine.export import merge as module, output
 import resource
 base, adapter, out = map(Path, sys.argv[1:4])
 for line in sys.stdin:
-    limit = int(line)
+    limit, output.AT_ONCE = map(int, line.split())
     child = os.fork()
     if not child:
         if limit:
@@ -58,9 +58,10 @@ class Merging:
             bufsize=1,
         )
 
-    def start(self, limit: int = 0) -> int:
+    def start(self, limit: int = 0, at_once: int = 0) -> int:
+        """Begin one; files from `at_once` bytes on are made by several threads."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{limit}\n")
+        self._process.stdin.write(f"{limit} {at_once}\n")
         return int(self.line())
 
     def line(self) -> str:
@@ -90,8 +91,8 @@ def test_twenty_kills(merging: Merging) -> None:
     whole = time.monotonic() - started
     dice = random.Random(7)
     killed = 0
-    for _number in range(20):
-        pid = merging.start()
+    for number in range(20):
+        pid = merging.start(at_once=(number % 2) << 30)
         time.sleep(dice.uniform(0, whole))
         with suppress(ProcessLookupError):  # it may have come to its end
             os.kill(pid, 9)
@@ -106,10 +107,11 @@ def test_twenty_kills(merging: Merging) -> None:
     assert [one.name for one in merging.out.parent.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("at_once", [0, 1 << 30])
 @pytest.mark.parametrize("limit", [1, 200, 900])
-def test_a_disk_that_is_full(merging: Merging, limit: int) -> None:
+def test_a_disk_that_is_full(merging: Merging, limit: int, at_once: int) -> None:
     """The kernel refuses to let a file grow beyond so many bytes."""
-    merging.start(limit)
+    merging.start(limit, at_once)
     said = merging.line()
     assert said.startswith("problem 1 Cannot write ") and "File too large" in said
     assert merging.line() == "end 3\n"

@@ -82,8 +82,8 @@ def ended(one: Job) -> State:
 def process(one: Job) -> int:
     [found] = [
         each.pid
-        for each in psutil.process_iter()
-        if str(one.folder) in each.cmdline() and each.status() != psutil.STATUS_ZOMBIE
+        for each in psutil.process_iter(["cmdline"])  # None of a zombie
+        if str(one.folder) in (each.info["cmdline"] or ())
     ]
     return found
 

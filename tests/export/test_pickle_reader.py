@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 import struct
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -170,3 +172,42 @@ def test_reading_needs_no_torch(torch_files: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_zip_of_large_numbers_is_read_as_any_other(
+    torch_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Beyond 4 GB sizes and places stand in fields of 64 bits; here all of them do.
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 0)
+    path = tmp_path / "wide.pth"
+    with (
+        zipfile.ZipFile(torch_files / "views.pth") as plain,
+        zipfile.ZipFile(path, "w") as wide,
+    ):
+        for name in plain.namelist():
+            with wide.open(name, "w", force_zip64=True) as file:
+                file.write(plain.read(name))
+    assert b"PK\6\6" in path.read_bytes()
+    expected = load(torch_files / "views.safetensors")
+    with TorchFile(path) as file:
+        for key, tensor in file.root.items():
+            assert file.weight("", tensor).read() == expected[key].tobytes(), key
+
+
+def test_a_file_cut_off_or_changed_anywhere_is_a_problem_at_most(
+    torch_files: Path, tmp_path: Path
+) -> None:
+    whole = (torch_files / "parameter.pth").read_bytes()
+    path = tmp_path / "a.pth"
+    dice = random.Random(3)
+    for end in (*range(len(whole) - 400, len(whole)), *range(0, len(whole), 97)):
+        path.write_bytes(whole[:end])
+        with pytest.raises(Problem):
+            TorchFile(path)
+    for _number in range(400):  # mostly in the directory, whose numbers are then wild
+        data = bytearray(whole)
+        data[-dice.randrange(1, 1200)] = dice.randrange(256)
+        path.write_bytes(data)
+        with suppress(Problem), TorchFile(path) as file:
+            for tensor in file.root.values():
+                file.weight("", tensor).read()

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine import settings
+from engine import settings, settings_file
 from engine.errors import Problem
 from engine.run import elsewhere, launch, life, processes, reasons
 from engine.run.slurm import client, script, states, submission
@@ -87,15 +87,17 @@ def test_one_process_needs_no_torchrun(tmp_path: Path) -> None:
 def test_settings_of_slurm_come_from_the_file_and_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings.path().parent.mkdir(parents=True, exist_ok=True)
-    settings.path().write_text('[slurm]\npartition = "gpu"\ntime = "1:00:00"\nextra = ["--x"]\n')
+    settings_file.path().parent.mkdir(parents=True, exist_ok=True)
+    settings_file.path().write_text(
+        '[slurm]\npartition = "gpu"\ntime = "1:00:00"\nextra = ["--x"]\n'
+    )
     monkeypatch.setenv("TUNEDECK_SLURM_PARTITION", "big")
     monkeypatch.setenv("TUNEDECK_SLURM_CONTINUES", "2")
     monkeypatch.setenv("TUNEDECK_SLURM_EXTRA", "--a=1 '--b=x y'")
     found = settings.load().slurm
     assert (found.partition, found.time, found.continues) == ("big", "1:00:00", 2)
     assert found.extra == ("--a=1", "--b=x y")
-    settings.path().write_text('[slurm]\npartitoin = "gpu"\n')
+    settings_file.path().write_text('[slurm]\npartitoin = "gpu"\n')
     with pytest.raises(Problem, match=r"slurm\.partition"):
         settings.load()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from textual.command import CommandPalette
 
-from engine import i18n, settings
+from engine import i18n, settings, settings_file
 from engine.errors import Failed, Problem
 from engine.run.folder import list_runs
 from engine.workspace import Workspace
@@ -142,8 +142,8 @@ async def test_the_language_is_kept_and_the_app_opens_again(workspace: Workspace
         await screen.press("enter")
         await screen.pilot.pause()
         assert screen.app.return_code == RESTART
-    assert 'language = "zh"' in settings.path().read_text(encoding="utf-8")
-    assert str(settings.path()).startswith(os.environ["XDG_CONFIG_HOME"])
+    assert 'language = "zh"' in settings_file.path().read_text(encoding="utf-8")
+    assert str(settings_file.path()).startswith(os.environ["XDG_CONFIG_HOME"])
     assert settings.load().language == i18n.language() == "zh"
 
 

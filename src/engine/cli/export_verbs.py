@@ -82,7 +82,7 @@ def _convert(args: argparse.Namespace, out: Output) -> int:
         progress=out.progress(_("Converting")),
     )
     out.result(
-        made,
+        made._asdict(),
         lambda: [
             _("{path}: {keys} tensors, {size}, in {time}").format(
                 path=made.adapter,

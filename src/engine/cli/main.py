@@ -6,10 +6,10 @@ import argparse
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
+from typing import Any
 
-from engine import __version__, i18n, settings
+from engine import __version__, i18n, settings_file
 from engine.cli.output import Output
 from engine.errors import Problem
 from engine.i18n import _
@@ -42,8 +42,30 @@ VERBS = {
 GROUPS = tuple(dict.fromkeys(VERBS.values()))
 
 
+class _Help(argparse.HelpFormatter):
+    """Asks for the terminal's width itself.
+
+    argparse asks with shutil, at every option that is added: with its decompressors that
+    takes longer than all else that a parser does.
+    """
+
+    def __init__(self, prog: str) -> None:
+        try:
+            width = int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size().columns or 80
+        except (ValueError, OSError):
+            width = 80
+        super().__init__(prog, width=width - 2)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose verbs' parsers are of its own kind."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**{"formatter_class": _Help, **values})
+
+
 def _common() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     group = common.add_argument_group(_("common options"))
     group.add_argument("--json", action="store_true", help=_("print one JSON document"))
     group.add_argument("--debug", action="store_true", help=_("show tracebacks"))
@@ -53,7 +75,7 @@ def _common() -> argparse.ArgumentParser:
 
 def parser(groups: Sequence[str] = GROUPS) -> argparse.ArgumentParser:
     """The parser of all verbs, or of those in `groups` only (to import less)."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="tunedeck",
         description=_("Fine-tune language models, from data to chat, in one terminal."),
         epilog=_("`tunedeck` or `tunedeck PATH` opens the app on a workspace."),
@@ -82,16 +104,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     i18n.use(_language(arguments))
     try:
-        chosen = settings.load()
-        i18n.use(_language(arguments) or chosen.language)
+        i18n.use(_language(arguments) or settings_file.language())
         group = VERBS.get(arguments[0]) if arguments else None
         parsed = parser((group,) if group else GROUPS).parse_args(arguments)
-        status: int = parsed.run(parsed, Output(chosen, json=parsed.json))
+        status: int = parsed.run(parsed, Output(json=parsed.json))
         return status
     except Problem as problem:
         for line in problem.lines():
             sys.stderr.write(clean(line) + "\n")
         if debug:
+            import traceback
+
             sys.stderr.write((problem.details or traceback.format_exc()) + "\n")
         return problem.status
     except KeyboardInterrupt:

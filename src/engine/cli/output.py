@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.i18n import _
-from engine.settings import Settings
 from engine.text import clean, duration
-from engine.workspace import Workspace
+
+if TYPE_CHECKING:
+    from engine.settings import Settings
+    from engine.workspace import Workspace
 
 Progress = Callable[[int, int], None]
 """``progress(done, total)``; total 0 when it is not known."""
@@ -19,12 +21,24 @@ Progress = Callable[[int, int], None]
 class Output:
     """One command's output, as text or (``--json``) as one JSON document."""
 
-    def __init__(self, settings: Settings, json: bool = False) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings | None = None, json: bool = False) -> None:
+        """Without `settings` they are those in force, loaded when a verb asks for them."""
+        self._settings = settings
         self.json = json
+
+    @property
+    def settings(self) -> Settings:
+        """The user's settings. Raises `Problem` when they are wrong."""
+        if self._settings is None:
+            from engine import settings
+
+            self._settings = settings.load()
+        return self._settings
 
     def workspace(self) -> Workspace:
         """The workspace of the current folder."""
+        from engine.workspace import Workspace
+
         return Workspace.here()
 
     def result(self, value: Any, human: Callable[[], Iterable[str]]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 from engine.errors import Problem
+from engine.export import torch_zip
 from engine.i18n import N_, _
 
 MODEL = "model"
@@ -47,7 +46,7 @@ _HINTS = {
 }
 
 
-class Artefact(msgspec.Struct, frozen=True):
+class Artefact(NamedTuple):
     """A path and what lies there.
 
     `kind` is one of this module's constants, `words` names it for a person,
@@ -143,11 +142,11 @@ def _file(path: Path) -> str:
     if path.suffix == ".pth" and _cut_off(path):
         return TORN
     # Anything else of that name is meant as a checkpoint: reading it says what is wrong.
-    return CHECKPOINT_FILE if path.suffix == ".pth" or zipfile.is_zipfile(path) else UNKNOWN
+    return CHECKPOINT_FILE if path.suffix == ".pth" or torch_zip.whole(path) else UNKNOWN
 
 
 def _cut_off(path: Path) -> bool:
     """Whether a zip begins here and has no end, or nothing was written at all."""
     with path.open("rb") as file:
         start = file.read(4)
-    return not start or (start == b"PK\x03\x04" and not zipfile.is_zipfile(path))
+    return not start or (start == b"PK\x03\x04" and not torch_zip.whole(path))

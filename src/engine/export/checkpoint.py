@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from engine.errors import Problem
-from engine.export import zero
 from engine.export.pickle_reader import Tensor, TorchFile
 from engine.export.weights import Weight
 from engine.i18n import _
@@ -95,6 +94,8 @@ class Checkpoint:
                 ),
                 _("With ZeRO-3 every process saves its piece of the weights: copy all of them."),
             )
+        from engine.export import zero  # most checkpoints are not in pieces
+
         try:
             return zero.weights(models, [self._file(path) for path in paths])
         # (The numbers of a damaged or hostile file can be anything.)

@@ -11,19 +11,20 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-import msgspec
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine import files
 from engine.errors import Problem
 from engine.export import adapter_config, artefact, dtypes, room, trained_config
 from engine.export.checkpoint import Checkpoint
-from engine.export.full_model import FullModel
 from engine.export.output import Output
 from engine.export.recipe import WeightFile, cast
 from engine.export.trained_config import TrainedConfig
 from engine.export.weights import Entry, Weight
 from engine.i18n import _
+
+if TYPE_CHECKING:
+    from engine.export.full_model import FullModel
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -33,7 +34,7 @@ Progress = Callable[[int, int], None]
 """``progress(bytes done, bytes in all)``."""
 
 
-class Converted(msgspec.Struct, frozen=True):
+class Converted(NamedTuple):
     """What `convert` made: the folder, its tensors, its size and the time it took.
 
     `kind` is ``adapter``, or ``model`` where the whole model was trained; the
@@ -85,6 +86,8 @@ def convert(
         text, known = _config(opened, config)
         result: AdapterFolder | FullModel
         if known.lora is None and not any(".lora_" in one.entry.name for one in opened.weights):
+            from engine.export.full_model import FullModel  # not every checkpoint is one
+
             kind, result = artefact.MODEL, FullModel(opened, known, base, target)
         else:
             kind, result = artefact.ADAPTER, AdapterFolder(opened, known, target)

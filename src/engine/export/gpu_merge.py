@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import Failed, Problem
 from engine.export import dtypes
-from engine.export.output import threads as cores
+from engine.export.maker import threads as cores
 from engine.i18n import _
 from engine.machine import gpu
 from engine.settings import Settings

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import struct
-import zipfile
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, NamedTuple
 
 from engine.errors import Problem
 from engine.export import dtypes
+from engine.export.torch_zip import NotStored, TorchZip, Torn
 from engine.export.weights import Entry, Weight, read_into
 from engine.i18n import _
 
@@ -107,10 +106,24 @@ class _Rebuild(_Callable):
     __slots__ = ()
 
     def __call__(
+        self, storage: Storage, offset: int, shape: Any, strides: Any, *_rest: object
+    ) -> Tensor:
+        numbers = _numbers((offset, *shape, *strides))
+        end = 1 + len(shape)
+        return Tensor(storage, storage.dtype, numbers[0], numbers[1:end], numbers[end:])
+
+
+class _RebuildTyped(_Rebuild):
+    """How torch writes the types that have no storage of their own: they are named."""
+
+    __slots__ = ()
+
+    def __call__(
         self, storage: Storage, offset: int, shape: Any, strides: Any, *rest: object
     ) -> Tensor:
-        dtype = next((one.dtype for one in rest if isinstance(one, _TypeName)), storage.dtype)
-        return Tensor(storage, dtype, _numbers([offset])[0], _numbers(shape), _numbers(strides))
+        _gradient, _hooks, kind, *_more = rest
+        plain = super().__call__(storage, offset, shape, strides)
+        return plain._replace(dtype=kind.dtype) if isinstance(kind, _TypeName) else plain
 
 
 class _RebuildParameter(_Callable):
@@ -137,8 +150,8 @@ class _Size(_Callable):
 
 
 def _numbers(values: Any) -> tuple[int, ...]:
-    numbers = tuple(int(value) for value in values)
-    if any(number < 0 for number in numbers):
+    numbers = tuple(map(int, values))
+    if numbers and min(numbers) < 0:
         raise pickle.UnpicklingError("a negative size")
     return numbers
 
@@ -153,7 +166,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("torch", "Size"): _Size(),
     ("torch._utils", "_rebuild_tensor"): _Rebuild(),
     ("torch._utils", "_rebuild_tensor_v2"): _Rebuild(),
-    ("torch._utils", "_rebuild_tensor_v3"): _Rebuild(),
+    ("torch._utils", "_rebuild_tensor_v3"): _RebuildTyped(),
     ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
     ("torch._utils", "_rebuild_parameter_with_state"): _RebuildParameter(),
     ("torch._tensor", "_rebuild_from_type_v2"): _RebuildFromType(),
@@ -186,7 +199,7 @@ class TorchFile:
             raise _problem(path, error.strerror or str(error), _("Check the path.")) from error
         self._ordered: tuple[Tensor, bytes] | None = None
         try:
-            self._entries = self._list()
+            self._zip = self._opened()
             self.root: Any = self._load()
         except BaseException:
             self._file.close()
@@ -198,8 +211,7 @@ class TorchFile:
     def __exit__(self, *_exception: object) -> None:
         self._file.close()
 
-    def _list(self) -> dict[str, tuple[int, int]]:
-        """Where each entry's bytes lie: name without the archive's own prefix -> (start, size)."""
+    def _opened(self) -> TorchZip:
         start = self._file.read(len(_LEGACY))
         if start == _LEGACY:
             raise _problem(
@@ -210,32 +222,30 @@ class TorchFile:
         if not start.startswith(b"PK"):
             raise _problem(self.path, _("It is not a checkpoint that torch wrote."))
         try:
-            members = zipfile.ZipFile(self._file).infolist()
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+            return TorchZip(self._file.fileno())
+        except Torn as error:
             raise _problem(
                 self.path,
                 _("The file is torn: its end is missing or damaged."),
                 _("Take another checkpoint of the run; this one was cut off while being saved."),
             ) from error
-        return {one.filename.partition("/")[2]: self._place(one) for one in members}
 
-    def _place(self, member: zipfile.ZipInfo) -> tuple[int, int]:
-        # The zip's own directory tells where a member's header is; the data follow
-        # it. Checksums are not looked at: torch can be told not to write them.
-        self._file.seek(member.header_offset)
-        header = self._file.read(30)
-        if len(header) < 30 or header[:4] != b"PK\x03\x04":
-            raise _problem(self.path, _("The file is damaged."))
-        name, extra = struct.unpack("<HH", header[26:30])
-        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-            raise _problem(self.path, _("It is a zip file, but not one that torch wrote."))
-        return member.header_offset + 30 + name + extra, member.file_size
+    def _place(self, name: str) -> tuple[int, int] | None:
+        """First byte and size of an entry, None when there is none."""
+        try:
+            return self._zip.place(name)
+        except Torn as error:
+            raise _problem(self.path, _("The file is damaged.")) from error
+        except NotStored as error:
+            raise _problem(
+                self.path, _("It is a zip file, but not one that torch wrote.")
+            ) from error
 
     def _load(self) -> Any:
-        place = self._entries.get("data.pkl")
+        place = self._place("data.pkl")
         if place is None or place[1] > _LARGEST_PICKLE:
             raise _problem(self.path, _("It is a zip file, but not one that torch wrote."))
-        order = self._entries.get("byteorder")
+        order = self._place("byteorder")
         if order is not None and self._bytes(*order) != b"little":
             raise _problem(self.path, _("It was written on a big-endian machine."))
         self._file.seek(place[0])
@@ -264,7 +274,7 @@ class TorchFile:
 
     def _storage(self, tensor: Tensor) -> int:
         """Where the tensor's storage begins; raises `Problem` unless the tensor lies inside it."""
-        place = self._entries.get(f"data/{tensor.storage.key}")
+        place = self._place(f"data/{tensor.storage.key}")
         width = dtypes.SIZES.get(tensor.dtype, 0)
         # A stride of 0 makes many elements of one: no reason to fill the disk with them.
         if place and tensor.elements * width > max(place[1], _LARGEST_EXPANDED):

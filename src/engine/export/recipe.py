@@ -13,12 +13,12 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from engine.export import dtypes, safetensors_file
-from engine.export.adapter import Change, Delta
 from engine.export.weights import Entry, Weight
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from engine.export.adapter import Change, Delta
     from engine.export.gpu_merge import GpuMerge
 
 _BLOCK = 1 << 19

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from pathlib import Path
 
 from engine.errors import Failed
@@ -16,7 +16,8 @@ _MEMORY = 300 << 20
 def check_disk(target: Path, size: int) -> None:
     """Raise `Failed` unless `size` bytes (and a little) are free where `target` will be."""
     parent = next(one for one in target.absolute().parents if one.exists())
-    free = shutil.disk_usage(parent).free
+    disk = os.statvfs(parent)
+    free = disk.f_bavail * disk.f_frsize
     if free < size + _DISK:
         raise Failed(
             _("There is not enough room for {path}").format(path=target),

@@ -9,8 +9,7 @@ mmengine stores in a checkpoint.
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class _Unknown:
@@ -20,8 +19,7 @@ class _Unknown:
 UNKNOWN = _Unknown()
 
 
-@dataclass(frozen=True)
-class TrainedConfig:
+class TrainedConfig(NamedTuple):
     """The parts of a config that an adapter depends on.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.export import dtypes
 
@@ -16,8 +16,7 @@ It may be called from any thread, in any order.
 """
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A tensor as a header describes it: its type by its safetensors name, its shape."""
 
     name: str
@@ -35,8 +34,7 @@ class Entry:
         return math.prod(self.shape[1:])
 
 
-@dataclass(frozen=True)
-class Weight:
+class Weight(NamedTuple):
     """A tensor to be read: `into` gives its bytes, row-major."""
 
     entry: Entry
