@@ -97,6 +97,32 @@ def test_the_estimate_is_near_what_a_real_run_logged(
     assert logged + 900 < found.gpu_bytes / 2**20 < 1.04 * nvml
 
 
+# 4-bit, checkpointing, rows, MiB that XTuner logged as `memory`: 7.7B, bf16, sdpa, and a base
+# that was not made float32.
+KEPT = [
+    (False, True, 1, 19402),
+    (False, True, 4, 27959),
+    (False, False, 1, 34471),
+    (False, False, 2, 51998),
+    (True, False, 1, 24611),
+]
+
+
+@pytest.mark.parametrize(("quantised", "checkpointing", "rows", "logged"), KEPT)
+def test_a_base_that_keeps_its_type_takes_less(
+    quantised: bool, checkpointing: bool, rows: int, logged: int
+) -> None:
+    given = config(
+        quantised,
+        checkpointing,
+        llm={"attn_implementation": "sdpa", "torch_dtype": {"$ref": "torch:bfloat16"}},
+        train_dataloader={"batch_size": rows},
+        keep_base_dtype=True,
+    )
+    found = estimate.memory(given, model_sizes.of(BIG), tokens=2048 * rows)
+    assert found.allocated_bytes / 2**20 == pytest.approx(logged, rel=0.02)
+
+
 @dataclass
 class Point:
     """One measured micro-batch, as it was and as it is estimated. Bytes."""

@@ -101,5 +101,7 @@ def test_every_one_of_them_trains_once_it_is_copied(tmp_path: Path) -> None:
         assert one["losses"] and all(map(math.isfinite, one["losses"])), name
         if "lora" in name:
             assert one["moved"] > 0, name
+        if name == train_configs.IN_BF16.config:
+            assert one["base"] == ["torch.bfloat16"], "XTuner would have made it float32"
         if name in {path.stem for path in OWN}:  # the warm-up has begun to rise
             assert one["rates"][1] > 5 * one["rates"][0], name

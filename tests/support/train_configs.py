@@ -3,8 +3,9 @@
     python tests/support/train_configs.py WORK_DIR
 
 prints one JSON line a config: ``case``, ``error`` (null when it trained),
-``losses``, ``rates`` (learning rates), ``checkpoint`` and ``moved`` (how far the
-adapter's B matrices are from the zeros that they start as).
+``losses``, ``rates`` (learning rates), ``checkpoint``, ``moved`` (how far the
+adapter's B matrices are from the zeros that they start as) and ``base`` (the number
+formats of the weights below the adapter).
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ SHORT = {
     "evaluation_tokens": 2,
 }
 TALKS = CASES[0]
+IN_BF16 = CASES[3]
+"""Whose base is loaded in bfloat16 all the same, to see that it stays so."""
 
 
 def make_data(folder: Path) -> None:
@@ -120,7 +123,7 @@ def copy(case: Case, work: Path) -> Path:
         if source.has(key):
             source.unset(key)
     for key in FLOAT32:
-        if source.has(key):
+        if source.has(key) and case is not IN_BF16:
             source.set(key, Code("torch.float32"))
     for key, value in SHORT.items():
         if source.has(key):
@@ -165,13 +168,30 @@ def results(folder: Path) -> dict[str, Any]:
     }
 
 
+def note_bases() -> list[str]:
+    """A list that holds the number formats of the base that got an adapter last."""
+    import xtuner.model.sft as sft
+
+    formats: list[str] = []
+    adapt = sft.get_peft_model
+
+    def noted(model: Any, *args: Any) -> Any:
+        formats[:] = sorted({str(one.dtype) for one in model.parameters()})
+        return adapt(model, *args)
+
+    sft.get_peft_model = noted
+    return formats
+
+
 def main(work: Path) -> None:
     """Make models and data, then copy and train each case."""
     from mmengine.config import config as mmengine_config
 
-    from engine.train import entry, shims
+    from engine.train import base, entry, shims
 
     shims.apply()
+    base.install()
+    formats = note_bases()
     # mmengine lays the config out five times a run: a third of the time of these.
     mmengine_config.FormatCode = lambda text, **_options: (text, True)
     for kind in tiny.KINDS:
@@ -184,7 +204,7 @@ def main(work: Path) -> None:
             config = copy(case, work)
             entry.find_beside(config)
             error = train(config, folder)
-        found = {"case": case.config, "error": error, **results(folder)}
+        found = {"case": case.config, "error": error, "base": formats, **results(folder)}
         print(json.dumps(found), flush=True)
 
 

@@ -17,6 +17,7 @@ from engine.config.checks import lora as check_lora
 from engine.config.checks import model as check_model
 from engine.config.checks import place as check_place
 from engine.config.checks import rules as check_rules
+from engine.config.checks import speed as check_speed
 from engine.config.checks import tokenizer as check_tokenizer
 from engine.config.checks import values as check_values
 from engine.config.checks import versions as check_versions
@@ -166,6 +167,7 @@ def preflight(
     )
     if not elsewhere:
         flight.add(check_gpu.fits(begin, flight.sizes.estimate))
+        flight.add(check_speed.check(begin, flight.longest))
     if flight.sizes.disk_bytes is not None:
         flight.add(check_place.disk(flight.sizes.disk_bytes, work_dir or path.parent))
     flight.stage()

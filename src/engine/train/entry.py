@@ -23,8 +23,9 @@ def main() -> None:
     shims.apply()
     from xtuner.tools.train import main as train
 
-    from engine.train import continuing, hooks, saving
+    from engine.train import base, continuing, hooks, saving
 
+    base.install()
     hooks.install()
     saving.install()
     continuing.install()

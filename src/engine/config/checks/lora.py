@@ -8,11 +8,13 @@ from typing import Any
 
 from engine.config import model_files
 from engine.config.checks import model as check_model
-from engine.config.checks.findings import ERROR, INFO, WARNING, Finding
+from engine.config.checks.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.checks.start import Start
 from engine.i18n import _
 
 _KEY = "model.lora.target_modules"
+KEEP = "keep_base_dtype"
+"""Our trainer's setting (`engine.train.base`)."""
 
 
 def check(start: Start) -> Iterator[Finding]:
@@ -32,15 +34,21 @@ def check(start: Start) -> Iterator[Finding]:
 
 
 def _float32(start: Start) -> Iterator[Finding]:
-    if start.quantized or not start.dtype or start.deepspeed is not None:
+    """XTuner turns all of an adapter's base that is not quantised into float32."""
+    if not start.dtype or start.deepspeed is not None or start.config.get(KEEP) is True:
         return
+    if start.quantized:
+        what = _("What is not quantised of the base is held in float32, not in {dtype}")
+    else:
+        what = _("The base model is held in float32, not in {dtype}")
     yield Finding(
         INFO,
         "lora-float32",
-        _("The base model is held in float32, not in {dtype}").format(dtype=start.dtype),
-        _("XTuner casts an unquantized base under LoRA: 4 bytes a parameter on GPU and host."),
-        _("Half of it with DeepSpeed (deepspeed_zero2), an eighth with 4-bit (QLoRA)."),
-        field="model.llm.torch_dtype",
+        what.format(dtype=start.dtype),
+        _("XTuner casts it: 4 bytes a parameter, cast back for every product. It gains nothing."),
+        _("Set {field} = {value}.").format(field=KEEP, value="True"),
+        Fix(KEEP, True),
+        KEEP,
     )
 
 

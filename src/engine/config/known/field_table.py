@@ -45,10 +45,14 @@ ADDABLE = frozenset(
         "log_level",
         "visualizer",
         "experiment_name",
+        "keep_base_dtype",
         "model_resource",
     )
 )
-"""Top-level settings that may be missing in a file and still mean something to the trainer."""
+"""Top-level settings that may be missing in a file and still mean something to the trainer.
+
+mmengine and XTuner read all but ``keep_base_dtype``, which is ours (`engine.train.base`).
+"""
 
 RUNNER_KEYS = ADDABLE | {
     "auto_scale_lr",
@@ -86,4 +90,4 @@ RUNNER_KEYS = ADDABLE | {
     "val_dataloader",
     "val_evaluator",
 }
-"""Every top-level name that mmengine's runner or XTuner's trainer reads."""
+"""Every top-level name that mmengine's runner, XTuner's trainer or ours reads."""

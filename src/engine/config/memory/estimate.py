@@ -20,7 +20,7 @@ from engine.config.memory import parts as memory_parts
 from engine.config.memory.parts import Training
 from engine.config.memory.sizes import Shape, shape
 
-__all__ = ["Estimate", "Measured", "Shape", "disk", "memory", "place", "shape", "trainable"]
+__all__ = ["Estimate", "Measured", "Shape", "disk", "memory", "of", "place", "shape", "trainable"]
 
 CHECKPOINT = 12
 """Bytes per trainable parameter in a checkpoint: weight and AdamW's two moments."""
@@ -96,13 +96,18 @@ def memory(
         processes=processes,
         deepspeed=deepspeed,
     )
+    return of(plan, model, measured)
+
+
+def of(plan: Training, model: Shape, measured: Iterable[Measured] = ()) -> Estimate:
+    """The memory of one GPU for `plan`, corrected by `measured` runs."""
     held = memory_parts.peak(plan, model)
     factor = _correction(measured)
     parts = dict(held.parts)
     parts["correction"] = int(held.total * (factor - 1))
     allocated = sum(parts.values())
     room = int(memory_parts.room(plan, model) * factor)
-    parts["overhead"] = room - allocated + CONTEXT + (COMMUNICATION if zero else 0)
+    parts["overhead"] = room - allocated + CONTEXT + (COMMUNICATION if plan.zero else 0)
     return Estimate(sum(parts.values()), parts, allocated, held.moment)
 
 
@@ -130,6 +135,7 @@ def training(
         padded=batch > 1 and not _packed(config),
         double_quant=config.get(f"{_QUANTIZATION}.bnb_4bit_use_double_quant", False) is True,
         half=method == "full" and (attention == _FLASH or _half(config)),
+        kept=method != "full" and config.get("keep_base_dtype") is True and _half(config),
         state=2.0 if "8bit" in optimizer else 8.0,
         zero=zero,
         processes=max(1, processes),

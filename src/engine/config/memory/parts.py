@@ -49,6 +49,8 @@ class Training(msgspec.Struct, frozen=True):
     double_quant: bool = True
     half: bool = False
     """Full fine-tuning of weights that are loaded in 16 bits."""
+    kept: bool = False
+    """An adapter's base stays in the 16 bits that it was loaded in."""
     state: float = 8.0
     """Bytes of optimizer state a parameter: 8 AdamW, 2 in 8 bits."""
     zero: int = 0
@@ -68,8 +70,13 @@ class Training(msgspec.Struct, frozen=True):
 
     @property
     def halved(self) -> bool:
-        """Whether the weights that compute are in 16 bits already, so that no copies are made."""
+        """Whether the weights that are trained are in 16 bits already."""
         return self.zero > 0 or self.half
+
+    @property
+    def narrow(self) -> bool:
+        """Whether what flows through the layers is in 16 bits, and autocast copies no base."""
+        return self.halved or self.kept
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -192,8 +199,8 @@ def _resident(training: Training, model: Shape) -> dict[str, float]:
 
 
 def _base(training: Training, model: Shape) -> float:
-    """The frozen base: what is not quantised XTuner holds in float32, DeepSpeed in 16 bits."""
-    rest = 2 if training.zero else 4
+    """The frozen base: what is not quantised XTuner makes float32, DeepSpeed 16 bits."""
+    rest = 2 if training.zero or training.kept else 4
     whole = rest * (model.embedding + model.small)
     if training.method == "qlora":
         return whole + (NF4 if training.double_quant else NF4_PLAIN) * model.linear
@@ -213,7 +220,7 @@ def _step(training: Training, trained: int) -> float:
 
 def _stream(training: Training) -> int:
     """Bytes of a number in the residual stream."""
-    return 2 if training.halved else 4
+    return 2 if training.narrow else 4
 
 
 def _kept(training: Training, model: Shape) -> float:
@@ -228,12 +235,12 @@ def _copies(training: Training, model: Shape) -> float:
     """16-bit copies that autocast makes of float32 weights, alive when the loss is computed."""
     if training.halved:
         return 0
-    copies = 2.0 * model.head
+    copies = 0.0 if training.kept else 2.0 * model.head
     if training.checkpointing:
         return copies  # the layers' own are gone: each makes them anew when it runs backward
     if training.adapted:
         copies += 2.0 * _trained(training, model)
-    if training.method in ("full", "lora"):
+    if training.method in ("full", "lora") and not training.kept:
         copies += 2.0 * model.linear
     return copies
 
@@ -241,8 +248,8 @@ def _copies(training: Training, model: Shape) -> float:
 def layer(training: Training, model: Shape) -> float:
     """Bytes per token that one layer saves for its backward pass, its input included."""
     stream, hidden = _stream(training), model.hidden
-    # Two norms: the stream as float32; their own gradient keeps the result too.
-    norms = 2 * hidden * (4 if stream == 4 else 6)
+    # Two norms keep the stream as float32; for their own gradients the result too.
+    norms = 2 * hidden * (4 if stream == 4 or training.adapted else 6)
     if not training.adapted:
         norms += 2 * hidden * stream
     inner = model.intermediate * model.experts_used
@@ -252,7 +259,7 @@ def layer(training: Training, model: Shape) -> float:
         entering = inputs * (3 if training.dropout else 2) + 2 * training.rank * 7
     else:
         entering = 2 * inputs - 2 * model.query
-    wide = 4 if training.method == "qlora" and not training.halved else 2
+    wide = 4 if training.method == "qlora" and not training.narrow else 2
     return norms + entering + _attention(training, model) + 3 * wide * inner
 
 
@@ -273,7 +280,7 @@ def _inside(training: Training, model: Shape) -> float:
     one = model.linear / model.layers
     if training.method in ("qlora", "lora8"):
         found += 2.0 * model.hidden * model.intermediate  # one matrix at a time
-    elif not training.halved:
+    elif not training.narrow:
         found += 2.0 * one
     return found
 

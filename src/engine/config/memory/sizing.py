@@ -10,7 +10,9 @@ from engine.config.checks import loaded
 from engine.config.checks.start import Start
 from engine.config.memory import estimate, past
 from engine.config.memory.estimate import Estimate
+from engine.config.memory.parts import Training
 from engine.config.memory.past import Past, Told
+from engine.config.memory.sizes import Shape
 from engine.worker.client import WorkerClient
 
 
@@ -43,30 +45,42 @@ def of(
         worker: a warm loader (`loaded.warm`); by default one is started, if there are runs.
     """
     place = estimate.place(start.config)
-    model = estimate.shape(place) if place is not None else None
-    if place is None or model is None:
+    planned = plan(start, longest)
+    if place is None or planned is None:
         return Sizes()
-    config = start.config
-    length = int(config.number(f"{start.dataset}.max_length", 2048))
-    if not start.packed:
-        length = min(length, longest or length)
+    training, model = planned
     told = Told()
     if runs is not None:
         with nullcontext(worker) if worker else loaded.warm(start.settings) as loader:
             told = past.ask(runs, start, model, loader)
-    needed = estimate.memory(
-        config,
-        model,
-        tokens=length * max(1, int(config.number("train_dataloader.batch_size", 1))),
-        zero=start.zero,
-        processes=start.processes,
-        deepspeed=start.deepspeed,
-        measured=told.measured,
-    )
+    needed = estimate.of(training, model, told.measured)
     if not steps:
         return Sizes(needed)
-    disk = estimate.disk(config, model, steps=steps, folder=place)
+    disk = estimate.disk(start.config, model, steps=steps, folder=place)
     pace = told.pace
     if pace is None:
         return Sizes(needed, disk)
     return Sizes(needed, disk, pace.step_seconds * steps, pace.run)
+
+
+def plan(start: Start, longest: int | None = None) -> tuple[Training, Shape] | None:
+    """What decides the memory of `start`; None for a model of an unknown form.
+
+    `longest`: tokens of the longest row, where they were counted.
+    """
+    place = estimate.place(start.config)
+    model = estimate.shape(place) if place is not None else None
+    if model is None:
+        return None
+    length = int(start.config.number(f"{start.dataset}.max_length", 2048))
+    if not start.packed:
+        length = min(length, longest or length)
+    training = estimate.training(
+        start.config,
+        kind=model.kind,
+        tokens=length * max(1, int(start.config.number("train_dataloader.batch_size", 1))),
+        zero=start.zero,
+        processes=start.processes,
+        deepspeed=start.deepspeed,
+    )
+    return training, model

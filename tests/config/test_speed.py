@@ -1,0 +1,83 @@
+"""What preflight knows to be faster, and that the trainer does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.config.checks import lora, speed
+from engine.config.checks.findings import apply
+from engine.config.checks.loaded import Loaded
+from engine.config.checks.start import Start
+from engine.config.text.source import ConfigSource
+from engine.machine.gpu import Gpu, Gpus
+from engine.settings import Settings
+from tests.config.test_estimate import BIG
+
+GB = 1_000_000_000
+
+
+def start(
+    folder: Path,
+    card: int,
+    *,
+    quantised: bool = False,
+    checkpointing: bool = True,
+    kept: bool = False,
+    used: int = 0,
+) -> Start:
+    """A training of a 7B model with 2048 tokens, on a GPU with `card` GB."""
+    model = folder / "model"
+    model.mkdir(exist_ok=True)
+    (model / "config.json").write_text(str(BIG).replace("'", '"'))
+    llm = {"pretrained_model_name_or_path": str(model), "attn_implementation": "sdpa"}
+    values = {
+        "model": {
+            "llm": llm | {"torch_dtype": {"$ref": "torch:bfloat16"}},
+            "lora": {"r": 64, "lora_dropout": 0.1},
+            "use_activation_checkpointing": checkpointing,
+        },
+        "optim_wrapper": {"type": {"$ref": "mmengine.optim:AmpOptimWrapper"}},
+        "train_dataloader": {"batch_size": 1, "dataset": {"max_length": 2048}},
+    }
+    if quantised:
+        values["model"]["llm"]["quantization_config"] = {  # type: ignore[index]
+            "load_in_4bit": True,
+            "bnb_4bit_use_double_quant": True,
+        }
+    if kept:
+        values["keep_base_dtype"] = True
+    gpu = Gpu(0, "H100", used * GB, card * GB, 0, 30, 70.0, [])
+    return Start(folder / "c.py", Loaded({"values": values}), Settings(), [0], machine=Gpus([gpu]))
+
+
+def codes(begin: Start) -> list[str]:
+    return [one.code for one in speed.check(begin)]
+
+
+def test_a_card_with_room_is_told_what_would_be_faster(tmp_path: Path) -> None:
+    assert codes(start(tmp_path, 80)) == ["checkpointing-spare"]
+    assert codes(start(tmp_path, 80, kept=True)) == ["checkpointing-spare"]
+    assert codes(start(tmp_path, 80, kept=True, checkpointing=False)) == []
+
+
+def test_a_card_without_room_is_not(tmp_path: Path) -> None:
+    assert codes(start(tmp_path, 24, kept=True)) == []
+    assert codes(start(tmp_path, 80, kept=True, used=50)) == []  # others hold it now
+
+
+@pytest.mark.parametrize(("card", "told"), [(16, False), (24, True)])
+def test_four_bits_are_for_cards_that_need_them(tmp_path: Path, card: int, told: bool) -> None:
+    assert ("quantised-spare" in codes(start(tmp_path, card, quantised=True, kept=True))) is told
+
+
+def test_the_fix_adds_the_line_that_our_trainer_reads(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    path.write_text("lr = 1e-4\n")
+    source = ConfigSource.open(path)
+    [found] = lora.check(start(tmp_path, 24))
+    assert found.code == "lora-float32" and found.fix is not None
+    apply(source, found.fix)
+    assert source.text == "lr = 1e-4\nkeep_base_dtype = True\n"
+    assert not list(lora.check(start(tmp_path, 24, kept=True)))
