@@ -165,6 +165,7 @@ def test_what_cannot_be_read_for_a_moment_is_waited_for(start: Starter) -> None:
         first.path, Order([], {}, [], "", [], wait=Wait(after=str(first.path))), Claim([])
     )
     (first.path / "state.json").write_bytes(whole[:20])
+    (first.path / "events.jsonl").unlink()
     assert waiter.look() is False
     (first.path / "state.json").write_bytes(whole)
     assert waiter.look() is True

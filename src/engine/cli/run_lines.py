@@ -43,8 +43,8 @@ def whole(summary: RunSummary) -> Iterator[str]:
         yield "   " + _("on {host}").format(host=summary.host)
     if summary.started is not None:
         began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(summary.started))
-        took = (summary.ended or time.time()) - summary.started
-        yield "   " + _("since {time}, {took}").format(time=began, took=text.duration(took))
+        took = "?" if summary.took is None else text.duration(summary.took)
+        yield "   " + _("since {time}, {took}").format(time=began, took=took)
     for one in summary.checkpoints:
         loss = "" if one.loss is None else f"loss {one.loss:.4f}"
         half = "" if one.complete else _("half written")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.run import progress
 from engine.run.folder import RunFolder
 from engine.text import clean
 
@@ -42,11 +43,9 @@ class Answer(msgspec.Struct, frozen=True):
 def read(run: RunFolder) -> list[Answer]:
     """All answers in order of step, then of question. Reads files."""
     found: dict[tuple[int, str], Answer] = {}
-    try:
-        starts = sorted(run.path.glob("[0-9]*_[0-9]*/vis_data"))
-    except OSError:
-        return []
-    for folder in starts:
+    for folder in (start / "vis_data" for start in progress.starts(run.path)):
+        if not folder.is_dir():
+            continue
         questions = _questions(folder / "config.py")
         outputs = [] if found else [(0, one) for one in _first_outputs(folder)]
         for file in folder.iterdir():

@@ -66,6 +66,14 @@ class RunSummary(msgspec.Struct, frozen=True):
     host: str = ""
     """The machine that it runs (or ran) on; several nodes: the first."""
 
+    @property
+    def took(self) -> float | None:
+        """Seconds from its start to its end, or till now; None where a clock was set back."""
+        if self.started is None:
+            return None
+        took = (self.ended or time.time()) - self.started
+        return took if took >= 0 else None
+
 
 class RunFolder:
     """The run in a folder: one of ours, or a work dir of plain XTuner (read only)."""
@@ -73,6 +81,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self._follower = progress.Follower(self.path)
+        self._gpus = gpu_samples.Follower(self.path)
         self._alarms = alarms.Reader(self.path)
 
     @property
@@ -81,7 +90,6 @@ class RunFolder:
         return self.record.run if self.record is not None else self.path.name
 
     @cached_property
-        self._gpus = gpu_samples.Follower(self.path)
     def record(self) -> RunRecord | None:
         """Who started what; None for a work dir of plain XTuner."""
         try:
@@ -146,12 +154,18 @@ class RunFolder:
         return told or again.become("lost", cause=self._why_lost(again))
 
     def written_state(self) -> RunState | None:
-        """What the supervisor wrote last; None for a plain work dir."""
+        """What the supervisor wrote last; None for a plain work dir.
+
+        By the events where the state itself is torn or gone.
+        """
         try:
             return msgspec.json.decode((self.path / state.STATE).read_bytes(), type=RunState)
         except FileNotFoundError:
-            return None
+            return state.from_events(self.events())
         except (OSError, msgspec.MsgspecError) as error:
+            told = None if isinstance(error, OSError) else state.from_events(self.events())
+            if told is not None:
+                return told
             raise Problem(
                 _("Cannot read the run in {path}").format(path=self.path),
                 f"{state.STATE}: {error}",
@@ -175,6 +189,10 @@ class RunFolder:
         """How far it is; each call reads only what is new."""
         return self._follower.update()
 
+    def gpu_samples(self) -> gpu_samples.Samples:
+        """What its GPUs did; each call reads only what is new."""
+        return self._gpus.update()
+
     def events(self) -> list[Event]:
         """What happened, in order. A torn last line is left out."""
         try:
@@ -192,10 +210,6 @@ class RunFolder:
         return checkpoints.find(self.path, self.progress().history)
 
     def last_checkpoint(self) -> Checkpoint | None:
-    def gpu_samples(self) -> gpu_samples.Samples:
-        """What its GPUs did; each call reads only what is new."""
-        return self._gpus.update()
-
         """The newest whole checkpoint: where a resume goes on."""
         whole = [one for one in self.checkpoints() if one.complete]
         return whole[-1] if whole else None
@@ -262,7 +276,7 @@ class RunFolder:
         cause = None
         if at.steps is not None and at.step >= at.steps:
             word = "finished"
-        elif time.time() - changed < _QUIET:
+        elif abs(time.time() - changed) < _QUIET:  # a sign from the future: the clock was set back
             word = "training" if at.step else "starting"
         else:
             word, cause = "lost", Cause("no-end")
@@ -297,7 +311,7 @@ def is_run(path: Path) -> bool:
     """Whether `path` is a run's folder: ours, or a work dir of plain XTuner."""
     if not path.is_dir():
         return False
-    if (path / state.STATE).exists():
+    if (path / state.STATE).exists() or (path / state.EVENTS).exists():
         return True
     return any(path.glob("[0-9]*_[0-9]*/vis_data"))
 

@@ -3,7 +3,9 @@
 Every start makes a folder ``<YYYYmmdd_HHMMSS>/vis_data/scalars.json`` of JSON
 lines. They are appended to while we read: a line without its end is left for
 the next look. A value may be a bare NaN. After a resume the steps that were
-lost come again, and the new ones count.
+lost come again, and the new ones count. Which start is newer our hook notes
+(``starts``): the names would say so only if no clock were ever set back, as
+every autumn's is.
 """
 
 from __future__ import annotations
@@ -137,15 +139,8 @@ class Follower:
 
     def _files(self) -> list[Path]:
         """The scalars of every start, in order of time."""
-        try:
-            starts = sorted(
-                entry
-                for entry in self.folder.iterdir()
-                if _START.fullmatch(entry.name) and entry.name not in self._but
-            )
-        except OSError:
-            return []
-        return [start / "vis_data" / "scalars.json" for start in starts]
+        wanted = (start for start in starts(self.folder) if start.name not in self._but)
+        return [start / "vis_data" / "scalars.json" for start in wanted]
 
     def _read(self, path: Path) -> None:
         offset = self._offsets.get(path, 0)
@@ -153,6 +148,7 @@ class Follower:
             size = path.stat().st_size
             if size == offset:
                 return
+            offset = offset if size > offset else 0  # cut short, and written anew
             with path.open("rb") as file:
                 file.seek(offset)
                 data = file.read()
@@ -170,8 +166,8 @@ class Follower:
         if facts is not None:
             self._steps = facts.steps
         elif self._steps is None and self._offsets:
-            newest = max(self._offsets)
-            found = _last_step(newest.parent.parent)
+            read = [file for file in self._files() if file in self._offsets]
+            found = _last_step(read[-1].parent.parent) if read else None
             self._steps = None if found is None else found[1]
         return self._steps
 
@@ -207,6 +203,23 @@ class Follower:
 def read(folder: Path) -> Progress:
     """Where the run in `folder` stands, read once from the start."""
     return Follower(folder).update()
+
+
+def starts(folder: Path) -> list[Path]:
+    """The folders of the run's starts, the first one first.
+
+    By our hook's note; before them those that it does not name, by their own names.
+    """
+    try:
+        found = [entry for entry in folder.iterdir() if _START.fullmatch(entry.name)]
+    except OSError:
+        return []
+    try:
+        noted = (folder / state.STARTS).read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        noted = []
+    places = {name: place for place, name in enumerate(noted, 1)}
+    return sorted(found, key=lambda entry: (places.get(entry.name, 0), entry.name))
 
 
 def read_facts(folder: Path) -> Facts | None:
@@ -248,7 +261,8 @@ def _last(values: array[float]) -> float | None:
 
 
 def _pace(history: History) -> float | None:
-    times = [value for value in history["time"][-_RECENT:] if math.isfinite(value)]
+    # Below 0: the trainer's clock was set back in the middle of a step.
+    times = [value for value in history["time"][-_RECENT:] if 0 <= value < math.inf]
     return median(times) if times else None
 
 

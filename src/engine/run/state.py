@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +55,7 @@ CONFIG_FOLDER = "config"
 STOP = "stop"
 KILL = "kill"
 FACTS = "trainer.json"
+STARTS = "starts"
 
 
 def spoken(word: Word) -> str:
@@ -61,8 +63,6 @@ def spoken(word: Word) -> str:
     return _(_SPOKEN[word])
 
 
-class RunRecord(msgspec.Struct, frozen=True):
-    """Who started what (``run.json``): written at the start; a resume changes how it runs."""
 class Expected(msgspec.Struct, frozen=True):
     """The GPU memory that was reckoned before the start, of each card, in bytes."""
 
@@ -72,6 +72,8 @@ class Expected(msgspec.Struct, frozen=True):
     """Of these, tensors at their peak: what XTuner logs as ``memory``."""
 
 
+class RunRecord(msgspec.Struct, frozen=True):
+    """Who started what (``run.json``): written at the start; a resume changes how it runs."""
 
     run: str
     created: float
@@ -106,10 +108,10 @@ class Expected(msgspec.Struct, frozen=True):
     """sha256 of `source`, where the frozen config has other settings; else ""."""
     then_export: bool = False
     """Whether its last checkpoint becomes a checked model when it has succeeded."""
-
-
     expected: Expected | None = None
     """None where nobody reckoned, and on a CPU."""
+
+
 def read_record(folder: Path) -> RunRecord | None:
     """Who started the run in `folder`; None when that is not (legibly) written."""
     try:
@@ -204,6 +206,10 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     event: Literal["state", "start", "checkpoint"] | AlarmEvent
     state: Word | None = None
     """For "state": what the run became."""
+    supervisor: Identity | None = None
+    """For "state": who supervises it, where that is new."""
+    trainer: Identity | None = None
+    """For "state": its trainer, where that is new."""
     step: int | None = None
     """For "checkpoint": the step it was saved after."""
     path: str = ""
@@ -215,6 +221,33 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """For "start"."""
     alarm: Alarm | None = None
     """For "alarm" (it is raised) and "alarm-over"."""
+
+
+def from_events(events: Iterable[Event]) -> RunState | None:
+    """How a run stands by its events, for when its state cannot be read; None: they do not say.
+
+    What they do not tell (an exit status, where the log begins) is left out.
+    """
+    now: RunState | None = None
+    attempt = 1
+    for event in events:
+        if event.event == "start":
+            attempt = event.attempt or attempt
+        if event.event != "state" or event.state is None:
+            continue
+        before = now if now is not None and now.attempt == attempt else None
+        supervisor = event.supervisor or (now.supervisor if now is not None else None)
+        now = RunState(
+            event.state,
+            changed=event.time,
+            attempt=attempt,
+            supervisor=supervisor,
+            trainer=event.trainer or (before.trainer if before is not None else None),
+            started=event.time if event.trainer else before.started if before else None,
+            ended=None if event.state in LIVING else event.time,
+            cause=event.cause,
+        )
+    return now
 
 
 class Facts(msgspec.Struct, frozen=True):

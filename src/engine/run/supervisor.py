@@ -243,7 +243,8 @@ class Supervisor:
     def _become(self, word: Word, **changes: Any) -> None:
         changed = self.state.become(word, **changes)
         # First the event: who sees the new state finds its event as well.
-        self._event("state", state=word, cause=changed.cause)
+        told = {name: changes[name] for name in ("supervisor", "trainer") if name in changes}
+        self._event("state", state=word, cause=changed.cause, **told)
         files.write_json(self.folder / state.STATE, changed)
         self.state = changed
 

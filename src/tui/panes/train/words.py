@@ -99,7 +99,8 @@ def _times(run: Run) -> Iterator[str]:
     if run.living:
         yield _("since {time}").format(time=clock(at.started))
     elif at.ended is not None:
-        yield _("took {time}").format(time=duration(at.ended - at.started))
+        if at.took is not None:
+            yield _("took {time}").format(time=duration(at.took))
         yield _("until {time}").format(time=clock(at.ended))
 
 

@@ -1,0 +1,147 @@
+"""Faults of files: torn, cut short, gone, no room, not to be written, slow. See docs/faults.md."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine import files
+from engine.errors import Problem
+from engine.run import control, launch, processes, progress, queue, state
+from engine.run.alarms import reading
+from engine.run.folder import RunFolder, list_runs
+from engine.run.state import Event, Wait
+from engine.settings import Settings
+from engine.workspace import Workspace
+from tests.run.test_supervisor import Starter, gone, training, until, worker
+from tests.support import run_files
+
+NOTED = """
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
+                          start_new_session=True)
+(run / "worker.pid").write_text(str(worker.pid))
+note()
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Starter]:
+    """Starts runs of small programs, and leaves none behind."""
+    starter = Starter(Workspace(tmp_path))
+    yield starter
+    for run in starter.runs:
+        if run.state.living or run.state.state == "lost":
+            control.kill(run)
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """No file of this process grows beyond `size` bytes: the kernel cuts the write short."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# Torn
+
+
+@pytest.mark.parametrize("room", [1, 20, -1], ids=["a byte", "some", "all but the end"])
+def test_half_a_line_spoils_no_other(tmp_path: Path, room: int) -> None:
+    path = tmp_path / state.EVENTS
+    first, second, third = (Event(n, "checkpoint", path=f"iter_{n}.pth") for n in (1, 2, 3))
+    files.append_json(path, first)
+    line = path.stat().st_size
+    with files_end_at(line + (room % line)), pytest.raises(OSError, match="too large"):
+        files.append_json(path, second)
+    assert path.stat().st_size == line + (room % line), "half of it got in"
+    events, offset = reading.read(tmp_path, 0)
+    assert events == [first]
+    files.append_json(path, third)
+    whole = [event for event in RunFolder(tmp_path).events() if event != second]
+    assert whole == [first, third]
+    assert reading.read(tmp_path, offset)[0][-1] == third, "who read the half reads on"
+
+
+@pytest.mark.parametrize("text", ["", '{"state": "trai', "null", None], ids=repr)
+@pytest.mark.parametrize("supervised", [True, False], ids=["supervised", "supervisor dead"])
+def test_a_torn_state_is_told_by_the_events(
+    start: Starter,
+    text: str | None,
+    supervised: bool,
+) -> None:
+    run = start(NOTED)
+    training(run)
+    before, path = run.written_state(), run.path / state.STATE
+    assert before is not None and before.supervisor is not None and before.pid is not None
+    if not supervised:
+        before.supervisor.send(signal.SIGKILL)
+        until(lambda: run.state.state == "lost")
+    path.unlink() if text is None else path.write_text(text)
+    [listed] = list_runs(start.workspace)
+    now = listed.state
+    assert listed.summary().state == now.state == ("training" if supervised else "lost")
+    assert (now.supervisor, now.trainer, now.attempt) == (before.supervisor, before.trainer, 1)
+    control.kill(listed)
+    assert gone(before.pid) and gone(worker(run)) and not processes.of_run(run.path)
+    assert json.loads(path.read_bytes())["state"] == "stopped", "whole again"
+
+
+def test_a_torn_order_of_a_run_that_waits(start: Starter) -> None:
+    first = start("note(); time.sleep(600)")
+    plan = start.plan("note()")
+    second = launch.start(
+        msgspec.structs.replace(plan, wait=Wait(after=str(first.path))), Settings()
+    )
+    start.runs.append(second)
+    (second.path / state.ORDER).write_text("")
+    assert second.summary().state == "queued"
+    with pytest.raises(Problem, match="does not wait"):
+        queue.move(start.workspace, second, -1)
+    assert control.stop(second).state in ("queued", "stopped")
+    assert control.wait(second, 10).state == "stopped", "its supervisor knows what it waits for"
+
+
+# The clock
+
+
+def test_a_clock_set_back_mixes_no_attempts(tmp_path: Path) -> None:
+    """A name like these is local time: every autumn an hour comes twice."""
+    first, second = "20261025_025500", "20261025_020500"
+    for name, steps in ((first, range(1, 31)), (second, range(11, 16))):
+        data = tmp_path / name / "vis_data"
+        data.mkdir(parents=True)
+        lines = [{"step": n, "loss": 1.0 if name == first else 0.5, "time": 0.1} for n in steps]
+        (data / "scalars.json").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    (tmp_path / state.STARTS).write_text(f"\n{first}\n2026102\n{second}")
+    at = progress.read(tmp_path)
+    assert list(at.history.step) == list(range(1, 16)) and at.step == 15
+    assert list(at.history["loss"]) == [1.0] * 10 + [0.5] * 5
+    (tmp_path / state.STARTS).unlink()
+    assert progress.read(tmp_path).step == 30, "the names alone say otherwise"
+
+
+def test_a_start_notes_its_folder(trained_run: RunFolder) -> None:
+    [folder] = progress.starts(trained_run.path)
+    assert (trained_run.path / state.STARTS).read_text().split() == [folder.name]
+
+
+@pytest.mark.parametrize("time", [-3600.0, math.nan, math.inf])
+def test_no_time_is_left_below_nothing(tmp_path: Path, time: float) -> None:
+    folder = run_files.write_run(Workspace(tmp_path), "one", "training")
+    with (folder / run_files.START / "vis_data" / "scalars.json").open("a") as scalars:
+        scalars.write(json.dumps({"step": 1, "loss": 1.0, "time": time}) + "\n")
+    assert progress.read(folder).eta is None
+    run_files.add_steps(folder, 1, 3)
+    assert progress.read(folder).eta == pytest.approx(97 * 0.5)
