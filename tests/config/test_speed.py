@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from engine.cli.main import main
 from engine.config.checks import lora, speed
 from engine.config.checks.findings import apply
 from engine.config.checks.loaded import Loaded
@@ -81,3 +83,21 @@ def test_the_fix_adds_the_line_that_our_trainer_reads(tmp_path: Path) -> None:
     apply(source, found.fix)
     assert source.text == "lr = 1e-4\nkeep_base_dtype = True\n"
     assert not list(lora.check(start(tmp_path, 24, kept=True)))
+
+
+@pytest.mark.parametrize(
+    ("method", "card", "kept"),
+    [("lora", 24, False), ("lora", 48, True), ("qlora", 24, False), ("qlora", 40, True)],
+)
+def test_a_copy_keeps_activations_where_the_card_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, card: int, kept: bool
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(BIG))
+    monkeypatch.chdir(tmp_path)
+    name = f"internlm2_5_chat_7b_{method}_custom_sft_e3"
+    arguments = ["config", "copy", name, "mine.py", "--model", str(model), "--card", str(card)]
+    assert main([*arguments, "--json"]) == 0
+    text = (tmp_path / "mine.py").read_text()
+    assert f"use_activation_checkpointing = {not kept}\n" in text

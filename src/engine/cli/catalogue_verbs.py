@@ -41,6 +41,9 @@ def add(
     )
     one.add_argument("--template", metavar="T", help=_("the prompt template"))
     one.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[])
+    one.add_argument(
+        "--card", metavar="GB", type=float, help=_("fit a GPU of this size (else the largest here)")
+    )
     one.add_argument("--force", action="store_true", help=_("replace an existing file"))
     one.set_defaults(run=_copy)
 
@@ -91,6 +94,7 @@ def _rows(entries: list[Entry]) -> Iterator[str]:
 
 
 def _copy(args: argparse.Namespace, out: Output) -> int:
+    from engine.config.making import fitting
     from engine.joined.copying import copy_config
 
     workspace = out.workspace()
@@ -104,6 +108,7 @@ def _copy(args: argparse.Namespace, out: Output) -> int:
         model=args.model,
         template=args.template,
         values=dict(pair(one) for one in args.set),
+        card=fitting.card(args.card),
         force=args.force,
     )
 

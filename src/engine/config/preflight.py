@@ -108,6 +108,7 @@ def preflight(
     settings: Settings,
     gpus: Sequence[int] | None = None,
     elsewhere: bool = False,
+    processes: int | None = None,
     deepspeed: str | None = None,
     work_dir: Path | None = None,
     quick: bool = False,
@@ -116,6 +117,7 @@ def preflight(
     data: Data | None = None,
     past: Past | None = None,
     worker: WorkerClient | None = None,
+    also: Sequence[Finding] = (),
 ) -> Report:
     """Check the config at `path`. Cheap checks first: with an error, the dear ones are left out.
 
@@ -126,6 +128,7 @@ def preflight(
         gpus: the GPUs it shall run on; none of them: the CPU; None: one, or the CPU.
         elsewhere: they are other machines' (of a Slurm cluster, say): all that is known of
             them is how many they are.
+        processes: how many train side by side, on all nodes; None: one for each of `gpus`.
         deepspeed: as ``xtuner train --deepspeed`` takes it.
         work_dir: where it shall write; it must not be in use. Default: not known yet.
         quick: leave out the counting.
@@ -135,10 +138,12 @@ def preflight(
         past: one's own finished runs (`engine.joined.own_runs.OwnRuns`): they correct the memory's
             estimate and tell how long it will take.
         worker: a warm loader (`loaded.warm`); by default one is started.
+        also: what others have found already.
 
     Raises `Problem` when the file itself cannot be read.
     """
     flight = _Flight(progress, found)
+    flight.add(also)
     text = _read(path)
     flight.add(check_load.syntax(text))
     flight.stage()
@@ -149,7 +154,8 @@ def preflight(
     if config is None:
         return flight.report()
     setting = _deepspeed(deepspeed, settings, flight)
-    begin = Start(path, config, settings, gpus, setting, work_dir, start.look(gpus))
+    machine = start.look(gpus)
+    begin = Start(path, config, settings, gpus, setting, work_dir, machine, processes)
     _content(begin, flight)
     usable = not flight.failed
     for module in _AROUND:

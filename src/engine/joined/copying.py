@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from engine.config.making.copy import Copied, copy, module_of, target_of, write_module
+from engine.config.making.fitting import fit
 from engine.config.making.pairs import is_pair
 from engine.config.making.pointing import point
 from engine.config.making.training_data import TrainingData
@@ -37,14 +40,16 @@ def copy_config(
     model: str | None = None,
     template: str | None = None,
     values: Mapping[str, Any] | None = None,
+    card: int | None = None,
     force: bool = False,
 ) -> Copied:
     """`engine.config.making.copy.copy`, pointed at the file, files or folder `data`.
 
-    `shape` is a shape's name or the path of a map module (see `training_data`).
+    `shape` is a shape's name or the path of a map module (see `training_data`);
+    `card` the bytes of the GPU that it shall fit (see `fit`), None for none.
     """
     module = module_of(target_of(name, dest))
-    return copy(
+    done = copy(
         name,
         dest,
         settings=settings,
@@ -54,6 +59,19 @@ def copy_config(
         template=template,
         values=values,
         force=force,
+    )
+    asked = any(key.endswith("use_activation_checkpointing") for key in values or {})
+    return done if card is None or asked else _fitted(done, card, settings)
+
+
+def _fitted(done: Copied, card: int, settings: Settings) -> Copied:
+    source = ConfigSource.open(done.path)
+    before = ConfigSource(source.text)
+    note = fit(source, card, settings)
+    return msgspec.structs.replace(
+        done,
+        changes=[*done.changes, *source.changes(before)],
+        notes=[*done.notes, note] if note else done.notes,
     )
 
 

@@ -33,8 +33,8 @@ def check(start: Start, longest: int | None = None) -> Iterator[Finding]:
     if free is None or planned is None:
         return
     plan, model = planned
-    without = checkpoint_free(plan, model, free)
-    if without is not None:
+    without = estimate.of(without_checkpointing(plan), model).gpu_bytes
+    if plan.checkpointing and without <= MARGIN * free:
         yield Finding(
             INFO,
             "checkpointing-spare",
@@ -57,15 +57,9 @@ def room(start: Start) -> int | None:
     return min((one.total - one.used for one in start.gpus), default=None)
 
 
-def checkpoint_free(plan: Training, model: Shape, free: int) -> int | None:
-    """What `plan` needs when activations are kept, where that fits into `free`; else None. Bytes.
-
-    None as well for a plan that keeps them already.
-    """
-    if not plan.checkpointing:
-        return None
-    need = estimate.of(msgspec.structs.replace(plan, checkpointing=False), model).gpu_bytes
-    return need if need <= MARGIN * free else None
+def without_checkpointing(plan: Training) -> Training:
+    """`plan` with all activations kept."""
+    return msgspec.structs.replace(plan, checkpointing=False)
 
 
 def _quantised(plan: Training, model: Shape, free: int) -> Iterator[Finding]:

@@ -28,6 +28,8 @@ class Start:
     """The DeepSpeed setting's content; None without."""
     work_dir: Path | None = None
     machine: Gpus = field(default_factory=lambda: Gpus([]))
+    side_by_side: int | None = None
+    """How many processes train, on all nodes together; None: one for each GPU asked for."""
 
     @property
     def gpus(self) -> list[Gpu]:
@@ -44,8 +46,8 @@ class Start:
 
     @property
     def processes(self) -> int:
-        """How many processes train side by side."""
-        return max(1, len(self.wanted or ()))
+        """How many processes train side by side, on all nodes together."""
+        return self.side_by_side or max(1, len(self.wanted or ()))
 
     @property
     def zero(self) -> int:

@@ -40,6 +40,8 @@ class PastRun(msgspec.Struct, frozen=True):
     """The largest ``memory`` that it logged, in bytes; None on a CPU."""
     step_seconds: float | None
     """Seconds a step (one micro-batch), in the middle of its last steps."""
+    processes: int | None = None
+    """On all its nodes; None: one for each of `gpus`."""
 
 
 class Past(Protocol):
@@ -131,7 +133,7 @@ def _work_of(run: PastRun, start: Start, worker: WorkerClient) -> Work | None:
         setting = check_deepspeed.read(run.deepspeed, start.settings)
     except (Failed, Problem, OSError, SyntaxError, ValueError):  # changed since, or gone
         return None
-    then = Start(run.config, config, start.settings, run.gpus, setting)
+    then = Start(run.config, config, start.settings, run.gpus, setting, side_by_side=run.processes)
     place = estimate.place(config)
     model = estimate.shape(place) if config.error is None and place is not None else None
     return None if model is None else work(then, model)

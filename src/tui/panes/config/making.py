@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine.config.making import fitting
 from engine.config.making.copy import Copied
 from engine.config.stock import catalogue
 from engine.config.stock.entry import Entry
@@ -111,4 +112,5 @@ def make(workspace: Workspace, settings: Settings, stock: Path, name: str, model
         shape=last.shape or None,
         model=(str(local) if local and local.exists() else model) or None,
         template=last.template or None,
+        card=fitting.card(None),
     )
