@@ -188,6 +188,7 @@ def test_a_workspaces_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         deepspeed="",
         peak=1000 * MIB,
         step_seconds=0.5,
+        processes=1,
     )
     assert found[1].peak is None
 

@@ -284,7 +284,7 @@ def test_wishes_that_cannot_be(start: Starter, tmp_path: Path) -> None:
         with pytest.raises(Problem, match=says):
             queue.placed(wait, tmp_path / "new", [], "local")
     with pytest.raises(Problem, match="queue of its own"):
-        queue.placed(Wait(after=str(first.path)), tmp_path / "new", [], "slurm")
+        queue.placed(Wait(free=True), tmp_path / "new", [0], "slurm")
     for folder in (first.path, second.path):
         with pytest.raises(Problem, match="cannot wait for assistant-02") as caught:
             queue.placed(Wait(after=str(second.path)), folder, [], "local")

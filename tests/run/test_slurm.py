@@ -13,7 +13,7 @@ import pytest
 from engine import settings, settings_file
 from engine.errors import Problem
 from engine.run import elsewhere, launch, life, processes, reasons
-from engine.run.slurm import client, script, states, submission
+from engine.run.slurm import client, script, states, submission, view
 from engine.run.slurm.client import Job
 from engine.run.state import RunState
 from engine.settings import Nodes, Settings, Slurm
@@ -117,6 +117,9 @@ def job(word: str, reason: str = "", nodes: str = "node1", start: float | None =
         (job("PENDING", "Resources", ""), "queued", "queued", "until nodes are free"),
         (job("PENDING", "QOSMaxJobs", ""), "queued", "queued", "queue: QOSMaxJobs"),
         (job("PENDING", "PartitionConfig", ""), "queued", "queued", "will never start"),
+        (job("PENDING", "Dependency", ""), "queued", "queued", "for another job"),
+        (job("PENDING", "DependencyNeverSatisfied", ""), "queued", "queued", "did not succeed"),
+        (job("CANCELLED", "DependencyNeverSatisfied", ""), "queued", "failed", "did not succeed"),
         (job("CONFIGURING"), "queued", "queued", "waits in Slurm's queue"),
         (job("RUNNING"), "queued", "starting", ""),
         (job("RUNNING"), "training", "training", ""),
@@ -157,16 +160,75 @@ def test_a_job_id_that_is_used_again_is_not_believed() -> None:
     assert lost.means(job("RUNNING")), "found by its name"
 
 
-def test_lines_of_squeue_and_sacct() -> None:
+def test_lines_of_squeue() -> None:
     waits = client._job("5|PENDING|Nodes required are DOWN, DRAINED||17|0|N/A|tunedeck-a|b")
     assert waits is not None and (waits.reason, waits.start) == (
         "Nodes required are DOWN, DRAINED",
         None,
     )
     assert waits.name == "tunedeck-a|b"
-    told = client._job("5|CANCELLED by 1000|0:15|node1|17|18|19|tunedeck-a")
-    assert told is not None and (told.state, told.reason, told.end) == ("CANCELLED", "", 19.0)
     assert client._job("slurm_load_jobs error") is None
+
+
+# What sacct of Slurm 22.05.8 printed, with a database, of jobs that squeue had forgotten.
+@pytest.mark.parametrize(
+    ("printed", "word", "says"),
+    [
+        ("1|COMPLETED|0:0|node1|1795910522|1795910522|1795910523|tunedeck-a", "finished", ""),
+        ("2|FAILED|3:0|node1|1795910522|1795910524|1795910524|tunedeck-a",
+         "failed", "job 2 failed: FAILED ExitCode=3:0"),
+        ("3|FAILED|0:9|node1|1795910522|1795910524|1795910524|tunedeck-a",
+         "failed", "FAILED ExitCode=0:9"),
+        ("4|CANCELLED by 0|0:0|node1|1795910522|1795910524|1795910526|tunedeck-a",
+         "stopped", "job 4 was cancelled"),
+        ("5|CANCELLED by 0|0:0|None assigned|1795910522|1795910526|1795910526|tunedeck-a",
+         "stopped", "taken out of Slurm's queue"),
+        ("7|CANCELLED|0:0|None assigned|1795910522|None|1795910525|tunedeck-a",
+         "stopped", "taken out of Slurm's queue"),
+        ("9|TIMEOUT|0:0|node2|1795910522|1795910524|1795910612|tunedeck-a",
+         "failed", "time limit ended job 9"),
+        ("6|PENDING|0:0|None assigned|1795910526|Unknown|Unknown|tunedeck-a",
+         "lost", "does not know job 6"),
+        ("", "lost", "does not know job 6"),
+    ],
+)  # fmt: skip
+def test_what_the_accounting_tells_of_a_job_that_slurm_has_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, word: str, says: str
+) -> None:
+    answering(tmp_path, monkeypatch, squeue="", sacct=printed)
+    number = printed.partition("|")[0] or "6"
+    submission.write(tmp_path, submission.Submission("tunedeck-a", 1795910522.0, number))
+    now = view.look(tmp_path, RunState("training", 0.0))
+    assert (now.state, says in reasons.say(now.cause).reason) == (word, True), now
+    if word not in ("lost", "queued"):
+        assert now.ended == float(printed.split("|")[6])
+
+
+def test_accounting_that_is_not_there_or_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submission.write(tmp_path, submission.Submission("tunedeck-a", 1795910522.0, "6"))
+    for said, word, code in (
+        ("Slurm accounting storage is disabled", "lost", "slurm-lost"),
+        ("sacct: error: Sending PersistInit msg: Connection refused", "training", "slurm-silent"),
+    ):
+        answering(tmp_path, monkeypatch, squeue="", sacct=f"!{said}")
+        now = view.look(tmp_path, RunState("training", 0.0))
+        assert now.cause is not None and (now.state, now.cause.code) == (word, code)
+
+
+def answering(folder: Path, monkeypatch: pytest.MonkeyPatch, **said: str) -> None:
+    """Put commands on the path that print what is `said`; behind "!": that they fail with."""
+    commands = folder / "bin"
+    commands.mkdir(exist_ok=True)
+    for name, text in said.items():
+        lines = f"cat <<'.'\n{text}\n.\n" if text else ""
+        if text.startswith("!"):
+            lines = f"cat >&2 <<'.'\n{text[1:]}\n.\nexit 1\n"
+        (commands / name).write_text(f"#!/bin/sh\n{lines}")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    view._queue().forget()
 
 
 def away(folder: Path, **changes: object) -> RunState:

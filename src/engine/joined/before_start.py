@@ -5,11 +5,16 @@ Above run and config, so that they need not know each other.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
+from engine.config.checks.findings import WARNING, Finding
 from engine.config.preflight import Progress, Report, preflight
+from engine.i18n import _
 from engine.joined.own_runs import OwnRuns
 from engine.joined.rows import Rows
+from engine.run import reach
 from engine.run.launch import LaunchPlan
 from engine.run.state import Expected
 from engine.settings import Settings
@@ -24,12 +29,27 @@ def look(plan: LaunchPlan, settings: Settings, progress: Progress | None = None)
         settings=settings,
         gpus=plan.gpus,
         elsewhere=plan.launcher == "slurm",
+        processes=plan.processes,
         deepspeed=plan.deepspeed or None,
         work_dir=plan.dir,
         data=Rows(settings, workspace.cache),
         past=OwnRuns(workspace),
         progress=progress,
+        also=list(_unseen(plan, settings)),
     )
+
+
+def _unseen(plan: LaunchPlan, settings: Settings) -> Iterator[Finding]:
+    found = reach.unseen(plan, settings)
+    if found:
+        paths, kinds = map(str, found), sorted(set(found.values()))
+        yield Finding(
+            WARNING,
+            "disk-unshared",
+            _("The other machines may not see {paths}").format(paths=", ".join(paths)),
+            _("That is on a disk of this machine's own ({kinds}).").format(kinds=", ".join(kinds)),
+            _("All nodes must have it under the same path: put it on a disk that they share."),
+        )
 
 
 def expecting(plan: LaunchPlan, report: Report | None) -> LaunchPlan:

@@ -43,6 +43,7 @@ def _past(run: RunFolder) -> PastRun | None:
         config=config,
         gpus=record.gpus,
         deepspeed=record.deepspeed,
+        processes=record.processes,
         peak=int(memory * 1024**2) or None,
         step_seconds=at.step_time,
     )

@@ -105,8 +105,11 @@ class RunFolder:
 
     @property
     def gpus(self) -> list[int]:
-        """The GPUs it is for, as the driver counts; none for the CPU, or when not known."""
-        return self.record.gpus if self.record is not None else []
+        """The GPUs it is for, as the driver here counts them.
+
+        None for the CPU, for Slurm, which chooses among those of its nodes, or when not known.
+        """
+        return self.record.gpus if self.record is not None and self.launcher != "slurm" else []
 
     @property
     def launcher(self) -> Launcher:
@@ -218,7 +221,7 @@ class RunFolder:
         """The run in short."""
         now, at = self.state, self.progress()
         words = reasons.say(now.cause)
-        noted, wait = notes.read(self.path), self.wait()
+        noted = notes.read(self.path)
         return RunSummary(
             run=self.name,
             dir=str(self.path),
@@ -235,7 +238,7 @@ class RunFolder:
             eta=at.eta,
             alarms=[alarms.say(one).reason for one in self._alarms.standing(now.living)],
             created=self.created(),
-            waits="" if wait is None else waits.brief(wait, self.gpus),
+            waits=self._waits(),
             note=noted.note,
             tags=noted.tags,
             archived=noted.archived,
@@ -258,6 +261,13 @@ class RunFolder:
         here = written.supervisor is None or written.supervisor.boot == processes.boot_id()
         code = "waiting-unwatched" if here else "waiting-rebooted"
         return Cause(code, {"wait": waits.brief(wait, self.gpus), "run": self.name})
+
+    def _waits(self) -> str:
+        """What it waits for, in a few words; of a Slurm run only what we told Slurm."""
+        wait = self.wait()
+        if wait is None or (self.launcher == "slurm" and waits.over(wait)):
+            return ""
+        return waits.brief(wait, self.gpus)
 
     def _host(self, now: RunState) -> str:
         if now.supervisor is not None and now.supervisor.host:

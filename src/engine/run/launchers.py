@@ -9,8 +9,8 @@ from typing import NamedTuple
 from engine.errors import Problem
 from engine.i18n import _
 from engine.run import nodes, program
-from engine.run.slurm import script
-from engine.run.state import Launcher
+from engine.run.slurm import awaited, script
+from engine.run.state import Launcher, Wait
 from engine.settings import Settings, Slurm
 
 
@@ -31,6 +31,8 @@ class Wish(NamedTuple):
     per_node: int
     """Trainers on each node."""
     slurm: Slurm
+    wait: Wait | None
+    """What it waits for; only Slurm waits by itself."""
 
 
 class Made(NamedTuple):
@@ -75,7 +77,8 @@ def slurm(wish: Wish) -> Made:
     meet = wish.settings.nodes
     command, env = script.trainer(wish.settings.python, wish.arguments, shape, meet.patience)
     env = (env if wish.stage else {}) | program.accelerator(wish.stage, on_cpu=not wish.gpus)
-    text = script.text(wish.folder, shape, wish.slurm, meet)
+    after = "" if wish.wait is None else awaited.dependency(wish.wait)
+    text = script.text(wish.folder, shape, wish.slurm, meet, after)
     return Made(command, env, script=text)
 
 

@@ -77,11 +77,11 @@ def placed(wait: Wait, folder: Path, gpus: list[int], launcher: str) -> Wait:
 
     Raises `Problem` when the run could never start so.
     """
-    if launcher == "slurm":
+    if wait.free and launcher == "slurm":
         raise Problem(
             _("Slurm has a queue of its own"),
-            _("When a run starts there is for Slurm to say."),
-            _("Start it without waiting; sbatch knows --dependency."),
+            _("It starts a run when the GPUs that it asks for are free."),
+            _("Start it without waiting for GPUs."),
         )
     if wait.free and not gpus:
         raise Problem(
@@ -120,7 +120,7 @@ def _check_awaited(wait: Wait, folder: Path) -> None:
 def moved(workspace: Workspace, old: Path, new: Path) -> None:
     """Tell the runs that wait for the one in `old` that its folder is `new` now."""
     with _changing(workspace):
-        for wait, run in turn.line(workspace):
+        for wait, run in turn.waiters(workspace):
             order = run.order()
             if order is not None and wait.after == str(old):
                 wait = msgspec.structs.replace(wait, after=str(new))

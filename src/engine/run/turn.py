@@ -48,7 +48,15 @@ def is_held(one: Gpu) -> bool:
 
 
 def line(workspace: Workspace) -> list[tuple[Wait, RunFolder]]:
-    """The workspace's waiting runs with what they wait for, the first in the queue first."""
+    """The workspace's waiting runs with what they wait for, the first in the queue first.
+
+    Not those of Slurm, whose own queue they stand in.
+    """
+    return [one for one in waiters(workspace) if one[1].launcher != "slurm"]
+
+
+def waiters(workspace: Workspace) -> list[tuple[Wait, RunFolder]]:
+    """All runs that wait for another or for GPUs, Slurm's as well."""
     found = []
     for run in list_runs(workspace):
         try:

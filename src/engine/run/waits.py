@@ -32,7 +32,7 @@ def devices(gpus: list[int]) -> str:
 
 def brief(wait: Wait, gpus: list[int]) -> str:
     """What is still waited for: ``after assistant-01``, ``until free: GPU 0``, or both."""
-    awaited = Path(wait.after) if wait.after and not _over(Path(wait.after)) else None
+    awaited = Path(wait.after) if not over(wait) else None
     # One that waits for a run only takes its turn on the GPUs all the same.
     free = gpus and (wait.free or awaited is None)
     if awaited is not None and free:
@@ -46,9 +46,13 @@ def brief(wait: Wait, gpus: list[int]) -> str:
     return words.format(run=name(awaited) if awaited else "", gpus=devices(gpus))
 
 
-def _over(folder: Path) -> bool:
+def over(wait: Wait) -> bool:
+    """Whether no run is waited for (any more), by what is written in that run's folder."""
+    if not wait.after:
+        return True
     try:
-        written = msgspec.json.decode((folder / state.STATE).read_bytes(), type=RunState)
+        path = Path(wait.after) / state.STATE
+        written = msgspec.json.decode(path.read_bytes(), type=RunState)
     except (OSError, msgspec.MsgspecError):
         return False
     return not written.living

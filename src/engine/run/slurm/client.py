@@ -89,15 +89,27 @@ def jobs() -> list[Job]:
     return [job for job in map(_job, said.splitlines()) if job is not None]
 
 
+def hosts(partition: str) -> set[str]:
+    """The machines that a job in `partition` may come to ("": in the cluster's default one)."""
+    words = ["sinfo", "--noheader", "--Node", "--format=%n|%P"]
+    said = _ask([*words, f"--partition={partition}"] if partition else words, LOOK)
+    pairs = [line.strip().split("|") for line in said.splitlines()]
+    # Slurm marks its default partition with a star.
+    return {host for host, of in pairs if partition or of.endswith("*")}
+
+
 def accounted(job: str) -> Job | None:
-    """What the accounting says of a job; None when it does not know it, or there is none."""
+    """What the accounting says of a job; None when it does not know it, or there is none.
+
+    Where a job's end got lost, it stands there as one that runs or waits.
+    """
     words = ["sacct", "--parsable2", "--noheader", "--allocations", f"--jobs={job}"]
     try:
         said = _ask([*words, f"--format={_ACCOUNT}"], LOOK)
     except Refused:
         return None
     lines = said.splitlines()
-    return _job(lines[-1]) if lines else None
+    return _job(lines[-1], accounted=True) if lines else None
 
 
 def details(job: str) -> dict[str, str]:
@@ -174,14 +186,16 @@ def _message(stderr: str) -> str:
     return "; ".join(bare[-2:]) or _("It did not say why.")
 
 
-def _job(line: str) -> Job | None:
+def _job(line: str, accounted: bool = False) -> Job | None:
     fields = line.split("|", 7)
     if len(fields) < 8:
         return None
     number, word, reason, nodes, submitted, start, end, name = fields
-    # sacct: "CANCELLED by 1000"; and what stands for reason there is an exit status.
-    word = word.split(" ")[0].rstrip("+")
-    reason = "" if reason in ("None", "") or reason[0].isdigit() else reason
+    if accounted:  # "CANCELLED by 1000", no reason but "3:0" (exit status and signal)
+        word = word.split(" ")[0].rstrip("+")
+        reason = "" if reason == "0:0" else f"ExitCode={reason}"
+        nodes = "" if nodes == "None assigned" else nodes
+    reason = "" if reason == "None" else reason
     return Job(number, word, reason, nodes, _time(submitted), _time(start), _time(end), name)
 
 

@@ -6,7 +6,8 @@ The batch script becomes this process. It does what a run's supervisor does
 anywhere, and knows three things more: that USR1 is Slurm's warning before the
 time limit, that a SIGTERM is Slurm's as well (a cancelled job, or nodes that go
 to another job), and that a job may be started again after it was put back into
-the queue.
+the queue. Its exit status is what Slurm keeps of the run's end, and what other
+jobs may depend on: 0 when the run has finished or was stopped with a checkpoint.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from engine import files
 from engine.errors import Problem
 from engine.run import launch, life, processes, state
 from engine.run.folder import RunFolder
-from engine.run.slurm import client
+from engine.run.slurm import awaited, client
 from engine.run.state import Cause, Order, RunState, Word
 from engine.run.supervisor import Supervisor
 
@@ -134,7 +135,9 @@ def prepare(folder: Path) -> Cause | None:
     run = RunFolder(folder)
     order, written = run.order(), run.written_state()
     assert order is not None and written is not None
-    order = msgspec.structs.replace(order, gpus=_gpus())
+    if order.wait is not None and (cause := awaited.verdict(order.wait)) is not None:
+        return Cause(cause.code, {**cause.values, "run": run.name})
+    order = msgspec.structs.replace(order, gpus=_gpus(), wait=None)
     if _restarts():
         stop = folder / state.STOP
         if stop.exists() and stop.read_bytes() != _OURS:
@@ -189,7 +192,7 @@ def main() -> None:
     """Supervise the run of this job."""
     folder = Path(sys.argv[1])
     os.umask(0o077)
-    _lock(folder)
+    lock = _lock(folder)
     processes.adopt_orphans()
     life.keep_beating(folder)
     refused = prepare(folder)
@@ -198,6 +201,9 @@ def main() -> None:
         supervisor.run()
     else:
         supervisor.refuse(refused)
+    os.close(lock)  # the run may be resumed now
+    supervisor.leave()
+    sys.exit(0 if supervisor.state.state in ("finished", "stopped") else 1)
 
 
 if __name__ == "__main__":

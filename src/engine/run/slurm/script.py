@@ -67,8 +67,11 @@ class Shape(NamedTuple):
     """On each node."""
 
 
-def text(folder: Path, shape: Shape, asked: Slurm, meet: Nodes) -> str:
-    """The batch script for the run in `folder`."""
+def text(folder: Path, shape: Shape, asked: Slurm, meet: Nodes, dependency: str = "") -> str:
+    """The batch script for the run in `folder`.
+
+    `dependency`: as sbatch takes it (``afterok:17``); "" to start as soon as there are nodes.
+    """
     scontrol = 'scontrol show node "$head" --oneliner'
     node_address = f"$({scontrol} | sed -n 's/.* NodeAddr=\\([^ ]*\\) .*/\\1/p')"
     host = shlex.quote(meet.address).replace("{host}", "'\"$head\"'")
@@ -79,7 +82,7 @@ def text(folder: Path, shape: Shape, asked: Slurm, meet: Nodes) -> str:
         "TOKENIZERS_PARALLELISM": "false",
     }
     return _SCRIPT.format(
-        options="\n".join(f"#SBATCH {one}" for one in options(folder, shape, asked)),
+        options="\n".join(f"#SBATCH {one}" for one in options(folder, shape, asked, dependency)),
         folder=shlex.quote(str(folder)),
         exports="\n".join(f"export {key}={shlex.quote(one)}" for key, one in exports.items()),
         address=host if meet.address else node_address,
@@ -94,7 +97,7 @@ def job_name(folder: Path) -> str:
     return f"tunedeck-{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
 
 
-def options(folder: Path, shape: Shape, asked: Slurm) -> list[str]:
+def options(folder: Path, shape: Shape, asked: Slurm, dependency: str = "") -> list[str]:
     """What sbatch is asked for, one option a line of the script."""
     wanted: dict[str, object] = {
         "job-name": job_name(folder),
@@ -108,6 +111,9 @@ def options(folder: Path, shape: Shape, asked: Slurm) -> list[str]:
         "cpus-per-task": asked.cpus or "",
         "mem": asked.memory,
         "signal": f"B:USR1@{asked.warning}" if asked.warning else "",
+        "dependency": dependency,
+        # Else one that can never start would stay in the queue for ever.
+        "kill-on-invalid-dep": "yes" if dependency else "",
         "open-mode": "append",
         "output": str(folder / OUTPUT).replace("%", "%%"),
     }

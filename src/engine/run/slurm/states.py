@@ -54,7 +54,9 @@ def judge(written: RunState, job: Job) -> RunState:
     if job.state == "COMPLETED":
         return _with(written, "finished", None, ended)
     word, code = _ENDS.get(job.state, ("failed", "slurm-failed"))
-    if word == "stopped" and not job.nodes:
+    if job.reason == words.NEVER_SATISFIED:
+        word, code = "failed", "slurm-awaited"
+    elif word == "stopped" and not job.nodes:
         code = "slurm-withdrawn"
     elif job.reason == "JobLaunchFailure":
         code = "slurm-launch"

@@ -73,7 +73,9 @@ def _find(folder: Path, known: Submission) -> Job | None:
     found = max(mine, key=lambda one: one.submitted or 0, default=None)
     if found is None and known.job:
         found = client.accounted(known.job)
-        found = found if found is not None and known.means(found) else None
+        # What the controller does not know neither runs nor waits, whatever is written there.
+        usable = found is not None and known.means(found) and states.over(found)
+        found = found if usable else None
     if found is None:
         return None
     changed = msgspec.structs.replace(

@@ -5,10 +5,16 @@ from __future__ import annotations
 from engine.i18n import N_
 from engine.run.rules import Rule
 
+NEVER_SATISFIED = "DependencyNeverSatisfied"
+"""The reason of a job that depends on one that did not succeed."""
+
 _WAITS = {
     "Resources": N_("It waits in Slurm's queue until nodes are free (job {job})."),
     "Priority": N_("It waits in Slurm's queue; other jobs come first (job {job})."),
     "Dependency": N_("It waits in Slurm's queue for another job (job {job})."),
+    NEVER_SATISFIED: N_(
+        "It will never start: the job that it waits for did not succeed (job {job})."
+    ),
     "BeginTime": N_("It waits in Slurm's queue until its time to begin (job {job})."),
     "JobHeldUser": N_("It is held in Slurm's queue (job {job})."),
     "JobHeldAdmin": N_("It is held in Slurm's queue by an administrator (job {job})."),
@@ -42,6 +48,10 @@ SPOKEN = {
     ),
     "slurm-again": _rule(
         N_("It is back in Slurm's queue, and will go on from its last checkpoint (job {job}).")
+    ),
+    "slurm-awaited": _rule(
+        N_("It never started: the run that it waited for did not succeed (job {job})."),
+        N_("`tunedeck resume RUN --now` starts it all the same."),
     ),
     "slurm-suspended": _rule(
         N_("Slurm has suspended it (job {job})."), N_("It goes on when an administrator lets it.")
