@@ -26,7 +26,7 @@ if not torch.cuda.is_available():
     torch.cpu.is_bf16_supported = lambda *_: True
 runpy.run_module("xtuner.tools.model_converters.pth_to_hf", run_name="__main__", alter_sys=True)
 """
-OURS = "import sys; from engine.cli.main import main; sys.exit(main())"
+OURS = "from tui.__main__ import main; main()"  # what the command `tunedeck` runs
 
 
 def seconds(code: str, *arguments: str | Path) -> float:

@@ -7,13 +7,14 @@ libraries: those are imported where they are used.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from engine.errors import Problem
+from engine.errors import Failed, Problem
 from engine.i18n import _
 
 
@@ -90,7 +91,8 @@ def replacing_folder(path: Path, force: bool = False) -> Iterator[Path]:
         yield temporary
         for file in sorted(temporary.rglob("*")):
             if file.is_file():
-                with file.open("rb") as opened:
+                said = _("Cannot write {path}").format(path=file)
+                with in_words(said), file.open("rb") as opened:
                     os.fsync(opened.fileno())
         retired = path.parent / f".{path.name}.old"
         if path.exists():
@@ -110,6 +112,19 @@ def _remove(folder: Path) -> None:
         import shutil
 
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def in_words(what: str) -> Iterator[None]:
+    """An `OSError` inside becomes `Failed`: `what` (a sentence) could not be done."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            todo = _("A disk that became so by itself is damaged: tell who looks after it.")
+        else:
+            todo = _("Make room, or correct the permissions of the folder it lies in.")
+        raise Failed(what, error.strerror or str(error), todo) from error
 
 
 def write_json(path: Path, value: Any) -> None:

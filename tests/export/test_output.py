@@ -37,9 +37,9 @@ def test_pieces_come_in_order_and_are_told(tmp_path: Path) -> None:
     dice = random.Random(1)
     files = {f"{size}": Bytes(dice.randbytes(size)) for size in (100_001, 1 << 15, 4096, 5, 0)}
     heard: list[int] = []
-    with Output(tmp_path) as folder:
-        assert folder.make(files, heard.append) == sum(heard)
-        folder.manifest()
+    folder = Output(tmp_path)
+    assert folder.make(files, heard.append) == sum(heard)
+    folder.manifest()
     assert {name: (tmp_path / name).read_bytes() for name in files} == {
         name: file.data for name, file in files.items()
     }
@@ -56,9 +56,9 @@ def test_what_goes_wrong_in_the_middle_is_what_is_raised(tmp_path: Path) -> None
             super().into(begin, buffer)
 
     files = {"whole": Bytes(bytes(50_000)), "torn": Torn(bytes(50_000))}
-    with pytest.raises(EOFError, match="torn"), Output(tmp_path) as folder:
-        folder.make(files, lambda _count: None)
+    with pytest.raises(EOFError, match="torn"):
+        Output(tmp_path).make(files, lambda _count: None)
     (tmp_path / "again").mkdir()
     (tmp_path / "again" / "there").touch()
-    with pytest.raises(Failed, match="Cannot write"), Output(tmp_path / "again") as folder:
-        folder.make({"there": Bytes(b"x")}, lambda _count: None)
+    with pytest.raises(Failed, match="Cannot write"):
+        Output(tmp_path / "again").make({"there": Bytes(b"x")}, lambda _count: None)

@@ -95,7 +95,8 @@ def convert(
         files.refuse_existing(out, force)
         total = sum(file.size for file in result.files.values())
         room.check_disk(out, total)
-        with files.replacing_folder(out, force) as folder, Output(folder) as output:
+        with files.replacing_folder(out, force) as folder:
+            output = Output(folder)
             size = result.write(output, _adding(total, progress))
             output.write(XTUNER_CONFIG, [text])
             output.manifest()

@@ -100,10 +100,10 @@ def merge(
         room.check_memory(2 * max((one.memory for one in change.deltas.values()), default=0))
         card = _use_gpu(plan, settings or Settings(), device)
         where = "cpu" if card is None else opened.enter_context(card).name
-        with Output(folder) as output:
-            told = _told(sum(file.size for file in plan.values()), progress, cancelled)
-            size = model_folder.write_weights(output, plan, told)
-            _describe(output, model, given, target, _untied_head(model, change))
+        output = Output(folder)
+        told = _told(sum(file.size for file in plan.values()), progress, cancelled)
+        size = model_folder.write_weights(output, plan, told)
+        _describe(output, model, given, target, _untied_head(model, change))
         shutil.rmtree(folder / ".adapter", ignore_errors=True)
     kinds = Counter[str]()
     for entry in (entry for file in plan.values() for entry in file.entries):

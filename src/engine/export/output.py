@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from engine.errors import Failed
+from engine import files
 from engine.i18n import _
 
 MANIFEST = "SHA256SUMS"
@@ -29,7 +29,7 @@ class Made(Protocol):
 
 
 class Output:
-    """A folder that is being filled. Use it in a ``with`` block; its end waits for the disk.
+    """A folder that is being filled. Whoever keeps it waits for the disk.
 
     Attributes:
         sums: name -> SHA-256 (hexadecimal) of the files written so far.
@@ -39,29 +39,20 @@ class Output:
         self.folder = folder
         self.sums: dict[str, str] = {}
 
-    def __enter__(self) -> Output:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if exception[0] is None:
-            for name in self.sums:
-                with self._said(name):
-                    _sync(self.folder / name)
-
-    def make(self, files: Mapping[str, Made], told: Callable[[int], None]) -> int:
+    def make(self, made: Mapping[str, Made], told: Callable[[int], None]) -> int:
         """Write new files (0600); returns their bytes.
 
         `told` hears the bytes of each piece, one call at a time; what it raises
         ends the work. Raises `Failed` when the disk does not take them.
         """
-        total = sum(file.size for file in files.values())
+        total = sum(file.size for file in made.values())
         if total < AT_ONCE:
-            for name, file in files.items():
+            for name, file in made.items():
                 self.write(name, _stretches(file, told))
         else:
             from engine.export.maker import make  # its threads are needed here only
 
-            self.sums |= make(files, self._file, told)
+            self.sums |= make(made, self._file, told)
         return total
 
     def write(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
@@ -82,24 +73,13 @@ class Output:
     def _file(self, name: str) -> Iterator[int]:
         """A new file of that name, closed when the block ends; the disk's errors in words."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with self._said(name):
-            descriptor = os.open(self.folder / name, flags, 0o600)
+        path = self.folder / name
+        with files.in_words(_("Cannot write {path}").format(path=path)):
+            descriptor = os.open(path, flags, 0o600)
             try:
                 yield descriptor
             finally:
                 os.close(descriptor)
-
-    @contextmanager
-    def _said(self, name: str) -> Iterator[None]:
-        """The disk's errors, in words."""
-        try:
-            yield
-        except OSError as error:
-            raise Failed(
-                _("Cannot write {path}").format(path=self.folder / name),
-                error.strerror or str(error),
-                _("Free some space, or choose another disk. Nothing half-made was left."),
-            ) from error
 
     def copy(self, source: Path, name: str = "") -> None:
         """Copy a file, under its own name unless another is given."""
@@ -134,11 +114,3 @@ def _pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
             yield piece
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
