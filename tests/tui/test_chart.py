@@ -209,3 +209,12 @@ async def test_a_long_name_in_the_legend_gives_way_to_short_ones() -> None:
         await pilot.pause()
         legend = screen_lines(app)[0]
     assert legend.endswith("m… 0.5713  ╌╌ two 0.5713") and "m" * 40 in legend
+
+
+async def test_at_the_cursor_a_line_that_ended_before_has_no_value() -> None:
+    app = Host(Series("long", STEPS, FALLING), Series("short", STEPS[:20], FALLING[:20]))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("right")
+        assert "╌╌ short  " in screen_lines(app)[0]
+        await pilot.press(*["shift+left"] * 7)
+        assert "╌╌ short 2.4" in screen_lines(app)[0]

@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tui.panes.train.chart_files import as_csv, as_png, as_svg, save
-from tui.widgets.series import Level, Series
+from tui.panes.train.chart_files import as_csv, as_png, save
+from tui.panes.train.chart_picture import as_svg
+from tui.widgets.series import Level, Series, Shown
 
 LOSS = Series("loss <one>", [10, 20, 30], [2.0, math.nan, 1.0])
 OTHER = Series("loss two", [20, 40], [5.0, 4.0])
@@ -28,7 +29,9 @@ def test_the_table_has_a_row_for_each_step() -> None:
 
 @pytest.mark.parametrize("log_y", [False, True])
 def test_the_picture_names_lines_and_levels(log_y: bool) -> None:
-    picture = ElementTree.fromstring(as_svg([LOSS, OTHER], [Level("card", 80.0)], log_y))
+    picture = ElementTree.fromstring(
+        as_svg(Shown([LOSS, OTHER], [Level("card", 80.0)], log_y=log_y))
+    )
     words = [text for text in picture.itertext() if text.strip()]
     assert {"loss <one>", "loss two", "card 80", "20", "40"} <= set(words)
     dashed = [one for one in picture if one.get("stroke-dasharray") == "6 3"]
@@ -38,18 +41,19 @@ def test_the_picture_names_lines_and_levels(log_y: bool) -> None:
 
 
 def test_all_three_are_saved(tmp_path: Path) -> None:
-    saved = save(tmp_path / "charts", [LOSS], [], log_y=False)
-    assert [path.suffix for path in saved.paths] == [".csv", ".svg", ".png"]
-    assert all(path.name.startswith("loss-one-") for path in saved.paths)
-    assert saved.paths[2].read_bytes().startswith(b"\x89PNG")
+    saved = save(tmp_path / "charts", Shown([LOSS]))
+    assert saved.endings == [".csv", ".svg", ".png"] and not saved.lack
+    assert saved.path.name.startswith("loss-one-")
+    assert saved.path.with_name(saved.path.name + ".png").read_bytes().startswith(b"\x89PNG")
+    assert len([*saved.path.parent.iterdir()]) == 3
 
 
 def test_without_resvg_the_others_are_and_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "resvg_py", None)
-    saved = save(tmp_path, [LOSS], [], log_y=False)
-    assert [path.suffix for path in saved.paths] == [".csv", ".svg"]
+    saved = save(tmp_path, Shown([LOSS]))
+    assert saved.endings == [".csv", ".svg"]
     assert "pip install 'tunedeck[pictures]'" in saved.lack
 
 
@@ -60,12 +64,23 @@ def test_without_a_font_it_says_that_the_png_has_no_words(
 
     real = resvg_py.svg_to_bytes
     monkeypatch.setattr(resvg_py, "svg_to_bytes", lambda **how: real(**how, skip_system_fonts=True))
-    saved = save(tmp_path, [LOSS], [], log_y=False)
-    assert len(saved.paths) == 3 and "no font" in saved.lack
+    saved = save(tmp_path, Shown([LOSS]))
+    assert len(saved.endings) == 3 and "no font" in saved.lack
 
 
 def test_a_hundred_thousand_points_make_a_small_picture() -> None:
     xs = range(100_000)
-    svg = as_svg([Series("loss", xs, [math.sin(x) for x in xs])], [], log_y=False)
+    svg = as_svg(Shown([Series("loss", xs, [math.sin(x) for x in xs])]))
     assert len(svg) < 100_000
     assert as_png(svg).startswith(b"\x89PNG")
+
+
+def test_the_picture_shows_what_the_screen_shows() -> None:
+    xs = range(1000)
+    shown = Shown([Series("loss", xs, [float(x) for x in xs])])
+    shown.part.zoom(shown.whole, 0.25)
+    words = [text for text in ElementTree.fromstring(as_svg(shown)).itertext()]
+    assert "900" in words and "500" not in words, "the part that is zoomed to"
+    shown.smooth = True
+    lines = [one for one in ElementTree.fromstring(as_svg(shown)) if one.get("fill") == "none"]
+    assert [one.get("opacity") for one in lines] == ["0.3", None], "the raw line lies below"

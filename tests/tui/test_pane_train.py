@@ -132,10 +132,10 @@ async def test_marked_runs_are_overlaid(workspace: Workspace) -> None:
         await screen.press("c")
         await screen.shows("Mark the runs to compare")
         await screen.press("j", "space", "space", "k", "k")  # typed fast: no key is lost
-        text = await screen.shows("── loss run-0", "╌╌ loss run-1", "·· loss run-2")
+        text = await screen.shows("── loss run-0", "╌╌ run-1", "·· run-2")
         assert "✓+ run-1" in text and "✓+ run-2" in text
         await screen.press("c")
-        await screen.hides("loss run-1", "loss run-2")
+        await screen.hides("╌╌ run-1", "·· run-2")
 
 
 async def test_m_leaves_out_what_the_run_has_no_values_of(workspace: Workspace) -> None:
@@ -239,7 +239,7 @@ async def test_the_configs_of_compared_runs_are_set_side_by_side(workspace: Work
         await screen.press("d")
         await screen.shows("Mark the runs to compare")
         await screen.press("escape", "j", "space", "k")
-        await screen.shows("╌╌ loss run-1")
+        await screen.shows("╌╌ run-1")
         await screen.press("d")
         text = await screen.shows("run-0: 1e-4", "run-1: 2e-4")
         assert "max_length" not in text

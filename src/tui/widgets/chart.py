@@ -90,6 +90,11 @@ class Chart(Widget, can_focus=True):
         self._shown.series, self._shown.levels = series, levels
         self._draw_anew()
 
+    @property
+    def shown(self) -> Shown:
+        """What is drawn, and how."""
+        return self._shown
+
     def action_cursor(self, columns: int) -> None:
         """Move the cursor, which shows the values at its step; it comes in at the right."""
         share = columns / max(self.size.width - NARROW // 2, 1)

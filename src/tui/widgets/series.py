@@ -67,9 +67,9 @@ def part(series: Series, start: float, stop: float) -> Series:
 
 
 def at(series: Series, x: float) -> float | None:
-    """The value of the point next to `x`."""
+    """The value of the point next to `x`; None before the first and after the last."""
     xs = series.xs
-    if not xs:
+    if not xs or not xs[0] <= x <= xs[-1]:
         return None
     after = min(bisect_left(xs, x), len(xs) - 1)
     before = max(after - 1, 0)

@@ -7,57 +7,50 @@ install leaves out; see the extra "pictures".
 from __future__ import annotations
 
 import csv
-import html
 import io
-import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine import files
 from engine.i18n import _
 from engine.text import one_line
-from tui.widgets import plot
-from tui.widgets.series import Level, Series
-
-WIDTH, HEIGHT = 960, 540
-_LEFT, _TOP, _RIGHT, _BOTTOM = 70, 24, 20, 40
-_COLOURS = ("#1f77b4", "#d95f02", "#2ca02c", "#9467bd", "#8c564b")
-_DASHES = ("", "8 4", "2 3")
-_Place = Callable[[float, float], tuple[float, float]]
+from tui.panes.train.chart_picture import FONTS, as_svg, words
+from tui.widgets.series import Series, Shown
 
 
 @dataclass(frozen=True)
 class Saved:
     """What was written."""
 
-    paths: list[Path]
+    path: Path
+    """Without the ending."""
+    endings: list[str]
     lack: str
-    """What keeps the PNG from being made, or whole; "" where nothing does."""
+    """What keeps the PNG from being made, or from being whole; "" where nothing does."""
 
 
-def save(folder: Path, lines: Sequence[Series], levels: Sequence[Level], log_y: bool) -> Saved:
-    """Write ``NAME.csv``, ``NAME.svg`` and, with resvg, ``NAME.png`` into `folder`.
+def save(folder: Path, shown: Shown) -> Saved:
+    """Write all values as ``NAME.csv``, what is seen of them as ``NAME.svg`` and ``NAME.png``.
 
-    The name tells the line and the time.
+    The name tells the line and the time. Without resvg there is no PNG.
     """
     files.private_folder(folder)
-    name = re.sub(r"[^\w.-]+", "-", one_line(lines[0].name)).strip("-") or "chart"
-    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    svg = as_svg(lines, levels, log_y)
-    made = {".csv": as_csv(lines).encode(), ".svg": svg.encode()}
+    name = re.sub(r"[^\w.-]+", "-", one_line(shown.series[0].name)).strip("-") or "chart"
+    path = folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    svg = as_svg(shown)
+    made = {".csv": as_csv(shown.series).encode(), ".svg": svg.encode()}
     try:
         made[".png"] = as_png(svg)
         lack = "" if _has_font() else _("The PNG has no words: there is no font on this machine.")
     except ImportError:
         lack = _("For a PNG as well: pip install 'tunedeck[pictures]'")
-    paths = [folder / f"{stem}{ending}" for ending in made]
-    for path, content in zip(paths, made.values(), strict=True):
-        with files.replacing(path) as file:
+    for ending, content in made.items():
+        with files.replacing(path.with_name(path.name + ending)) as file:
             file.write(content)
-    return Saved(paths, lack)
+    return Saved(path, list(made), lack)
 
 
 def as_csv(lines: Sequence[Series]) -> str:
@@ -72,55 +65,6 @@ def as_csv(lines: Sequence[Series]) -> str:
     return out.getvalue()
 
 
-def as_svg(lines: Sequence[Series], levels: Sequence[Level], log_y: bool) -> str:
-    """The lines with axes and names; spikes stay, values that are not finite are gaps."""
-    start, stop = plot.extent([x for line in lines for x in line.xs]) or (0.0, 1.0)
-    *shown, held = (
-        plot.logs(ys) if log_y else ys
-        for ys in (*(line.ys for line in lines), [level.y for level in levels])
-    )
-    low, high = plot.span(*shown, held)
-    wide, tall = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - start) / (stop - start) if stop > start else 0.5
-        return _LEFT + across * wide, _TOP + (high - y) / (high - low) * tall
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="sans-serif" font-size="13">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-    ]
-    for value in plot.ticks(low, high, 6):
-        _x, y = place(start, value)
-        label = plot.number(10**value if log_y and abs(value) < 300 else value)
-        parts.append(f'<path d="M{_LEFT} {y:.1f}h{wide}" stroke="#ddd"/>')
-        parts.append(_words(label, _LEFT - 8, y + 4, "end"))
-    for value in plot.ticks(start, stop, 8, least_step=1.0):
-        x, _y = place(value, low)
-        parts.append(_words(plot.number(value, 6), x, HEIGHT - 14, "middle"))
-    for level, height in zip(levels, held, strict=True):
-        if math.isfinite(height):
-            _x, y = place(start, height)
-            parts.append(
-                f'<path d="M{_LEFT} {y:.1f}h{wide}" stroke="#888" stroke-dasharray="6 3"/>'
-            )
-            name = f"{one_line(level.name)} {plot.number(level.y)}"
-            parts.append(_words(name, WIDTH - _RIGHT - 4, y - 4, "end", "#666"))
-    for index, (line, ys) in enumerate(zip(lines, shown, strict=True)):
-        colour = _COLOURS[index % len(_COLOURS)]
-        dash = _DASHES[index % len(_DASHES)]
-        style = f'fill="none" stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dash}"'
-        parts += [
-            f'<path d="M{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}" {style}/>'
-            for points in _strokes(line, ys, (start, stop), place)
-        ]
-        parts.append(
-            _words(one_line(line.name), _LEFT + 12, _TOP + 18 * (index + 1), colour=colour)
-        )
-    return "\n".join([*parts, "</svg>", ""])
-
-
 def as_png(svg: str) -> bytes:
     """A picture of `svg`, twice as large for sharp screens. Raises ImportError without resvg."""
     import resvg_py
@@ -130,28 +74,5 @@ def as_png(svg: str) -> bytes:
 
 def _has_font() -> bool:
     """Whether resvg finds a font to write with."""
-    blank = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 20 20">{}</svg>'
-    return as_png(blank.format(_words("M", 2, 15))) != as_png(blank.format(""))
-
-
-def _strokes(
-    line: Series, ys: Sequence[float], steps: tuple[float, float], place: _Place
-) -> list[list[tuple[float, float]]]:
-    columns = WIDTH - _LEFT - _RIGHT
-    scale = (steps[1] - steps[0]) / max(columns - 1, 1)
-    strokes = []
-    for stroke in plot.reduce(line.xs, ys, *steps, columns).strokes:
-        points = []
-        for bin in stroke:
-            x = steps[0] + bin.column * scale
-            values = dict.fromkeys((bin.first, bin.low, bin.high, bin.last))
-            points += [place(x, value) for value in values if math.isfinite(value)]
-        strokes.append(points)
-    return strokes
-
-
-def _words(text: str, x: float, y: float, anchor: str = "start", colour: str = "#333") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">'
-        f"{html.escape(text)}</text>"
-    )
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 20 20" font-family="{FONTS}">'
+    return as_png(f"{head}{words('M', 2, 15)}</svg>") != as_png(f"{head}</svg>")

@@ -33,12 +33,21 @@ _MIB = 1024**2
 
 
 def series(runs: Sequence[tuple[str, Curve]], metric: str) -> list[Series]:
-    """The lines of `metric`: all of one run, the foremost of each (name, curve) of several."""
+    """The lines of `metric`: all of one run, the foremost of each (name, curve) of several.
+
+    The first is named by quantity and run, the others by that in which they differ from it.
+    """
+    lines = [(line, one_line(run)) for run, curve in runs for line in _lines(curve, metric)[:1]]
+    if not lines:
+        return []
+    first, run = lines[0]
+    head = Series(f"{first.name} {run}", first.xs, first.ys)
     if len(runs) == 1:
-        [(run, curve)] = runs
-        first, *others = _lines(curve, metric) or [Series(_(METRICS[metric]), (), ())]
-        return [_named(first, run), *others]
-    return [_named(line, run) for run, curve in runs for line in _lines(curve, metric)[:1]]
+        return [head, *_lines(runs[0][1], metric)[1:]]
+    return [head] + [
+        Series(other if line.name == first.name else f"{line.name} {other}", line.xs, line.ys)
+        for line, other in lines[1:]
+    ]
 
 
 def levels(
@@ -70,10 +79,6 @@ def following(metric: str, curve: Curve | None) -> str:
         if curve is not None and _lines(curve, name):
             return name
     return "loss"
-
-
-def _named(line: Series, run: str) -> Series:
-    return Series(f"{line.name} {one_line(run)}", line.xs, line.ys)
 
 
 def _lines(curve: Curve, metric: str) -> list[Series]:

@@ -166,14 +166,13 @@ class RunDetail(Reporting, Vertical):
         """Write what is drawn as CSV, SVG and PNG into the workspace, and say where."""
         from tui.panes.train.chart_files import save
 
-        runs, chart = self._lines(), self.query_one(Chart)
-        lines = series(runs, self._metric)
-        if not any(len(line.xs) for line in lines):
+        shown = self.query_one(Chart).shown
+        if shown.whole is None:
             said = _("There is no value to save yet.")
         else:
-            held = levels(runs, self._metric, self._expected)
-            saved = save(self._charts, lines, held, chart.log_y)
-            said = "\n".join([_("Saved:"), *map(str, saved.paths), saved.lack]).rstrip()
+            saved = save(self._charts, shown)
+            names = ", ".join([f"{saved.path}{saved.endings[0]}", *saved.endings[1:]])
+            said = "\n".join([_("Saved: {names}").format(names=names), saved.lack]).rstrip()
         self.app.call_from_thread(self.notify, said, markup=False, timeout=8)
 
     def next_metric(self) -> None:

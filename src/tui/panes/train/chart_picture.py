@@ -1,0 +1,111 @@
+"""A chart as a picture: the part, the scale and the smoothing that the screen shows."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from engine.text import one_line
+from tui.widgets import plot
+from tui.widgets.series import Series, Shown, part
+
+WIDTH, HEIGHT = 960, 540
+FONTS = (
+    "'DejaVu Sans', 'Liberation Sans', 'Noto Sans', 'Noto Sans CJK SC', 'WenQuanYi Zen Hei', "
+    "Ubuntu, Cantarell, FreeSans, Roboto, 'Open Sans', Helvetica, Arial, sans-serif"
+)
+"""What Linux machines have: resvg knows no "sans-serif" but the name that it is told."""
+_LEFT, _TOP, _RIGHT, _BOTTOM = 70, 24, 20, 40
+_WIDE, _TALL = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
+_COLOURS = ("#1f77b4", "#d95f02", "#2ca02c", "#9467bd", "#8c564b")
+_DASHES = ("", "8 4", "2 3")
+_Span = tuple[float, float]
+
+
+def as_svg(shown: Shown) -> str:
+    """The lines with axes and names; spikes stay, values that are not finite are gaps."""
+    steps = shown.part.window(shown.whole) or (0.0, 1.0)
+    levels = shown.values([level.y for level in shown.levels], smooth=False)
+    drawn = _drawn(shown, steps, smooth=True)
+    raw = _drawn(shown, steps, smooth=False) if shown.smooth else []
+    place = _Place(steps, plot.span(levels, *(line.ys for line in (*drawn, *raw))))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'font-family="{FONTS}" font-size="13" stroke-linecap="round">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        *_axes(place, shown.log_y),
+    ]
+    for level, y in zip(shown.levels, levels, strict=True):
+        if math.isfinite(y):
+            parts.append(_across(place.y(y), 'stroke="#888" stroke-dasharray="6 3"'))
+            name = f"{one_line(level.name)} {plot.number(level.y)}"
+            parts.append(words(name, WIDTH - _RIGHT - 4, place.y(y) - 4, "end", "#666"))
+    for index, line in enumerate(raw):
+        parts += _paths(line, place, f'stroke="{_colour(index)}" opacity="0.3"')
+    for index, line in reversed([*enumerate(drawn)]):
+        dash = _DASHES[index % len(_DASHES)]
+        style = f'stroke="{_colour(index)}" stroke-width="1.5" stroke-dasharray="{dash}"'
+        parts += _paths(line, place, style)
+    for index, line in enumerate(drawn):
+        down = _TOP + 18 * (index + 1)
+        parts.append(words(one_line(line.name), _LEFT + 12, down, colour=_colour(index)))
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def words(text: str, x: float, y: float, anchor: str = "start", colour: str = "#333") -> str:
+    """Text of a picture."""
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">'
+        f"{html.escape(text)}</text>"
+    )
+
+
+class _Place:
+    """Where a step and a value lie in the picture."""
+
+    def __init__(self, steps: _Span, values: _Span) -> None:
+        self.steps, self.values = steps, values
+
+    def x(self, step: float) -> float:
+        start, stop = self.steps
+        return _LEFT + ((step - start) / (stop - start) if stop > start else 0.5) * _WIDE
+
+    def y(self, value: float) -> float:
+        low, high = self.values
+        return _TOP + (high - value) / (high - low) * _TALL
+
+
+def _drawn(shown: Shown, steps: _Span, smooth: bool) -> list[Series]:
+    return [part(replace(one, ys=shown.values(one.ys, smooth)), *steps) for one in shown.series]
+
+
+def _axes(place: _Place, log_y: bool) -> Iterator[str]:
+    for value in plot.ticks(*place.values, 6):
+        yield _across(place.y(value), 'stroke="#ddd"')
+        said = plot.number(10**value if log_y and abs(value) < 300 else value)
+        yield words(said, _LEFT - 8, place.y(value) + 4, "end")
+    for value in plot.ticks(*place.steps, 8, least_step=1.0):
+        yield words(plot.number(value, 6), place.x(value), HEIGHT - 14, "middle")
+
+
+def _across(y: float, style: str) -> str:
+    return f'<path d="M{_LEFT} {y:.1f}h{_WIDE}" {style}/>'
+
+
+def _paths(line: Series, place: _Place, style: str) -> Iterator[str]:
+    """A path for each piece without a gap; of a single point a dot."""
+    start, stop = place.steps
+    scale = (stop - start) / (_WIDE - 1)
+    for stroke in plot.reduce(line.xs, line.ys, start, stop, _WIDE).strokes:
+        points = [
+            f"{place.x(start + bin.column * scale):.1f},{place.y(value):.1f}"
+            for bin in stroke
+            for value in dict.fromkeys((bin.first, bin.low, bin.high, bin.last))
+        ]
+        yield f'<path d="M{" ".join(points)} {points[-1]}" fill="none" {style}/>'
+
+
+def _colour(index: int) -> str:
+    return _COLOURS[index % len(_COLOURS)]
