@@ -1,21 +1,31 @@
 """Chat through our whole path, down to the terminal, against a bare loop of transformers.
 
-    python benchmarks/chat.py [--size 0.1|1.2|8] [--gpu] [--pairs 3] [--no-memory]
+    python benchmarks/chat.py [--size tiny|0.1|1.2|8] [--gpu] [--pairs 3] [--firsts 15]
 
 *Speed.* The app in a pseudo-terminal, asked with keys; beside it a process of its
-own with nothing but ``TextIteratorStreamer`` and ``generate``. Both have the same
-model, device, threads and prompt; each answers in turn (ABAB) while the other sleeps, and
-the answers must be equal. The bare loop's clock runs from the question's arrival
-in its process to what its streamer hands out; ours from the Enter key to the
-answer's first character, and to the line below the whole answer, on the terminal.
+own with nothing but ``generate`` and a streamer. Both have the same model, device, threads
+and prompt; each answers in turn while the other sleeps. The bare loop's clock runs from the
+question's arrival in its process to what its streamer hands out; ours from the Enter key to
+the answer's first character, and to the line below the whole answer, on the terminal. After
+`--pairs` whole answers of each come `--firsts` that are ended at their first character.
+
+The bare loop goes in several ways, for they differ:
+
+- *thread*: ``TextIteratorStreamer``, ``generate`` in a thread of its own for each question;
+- *thread, flash*: the same without cuDNN's attention (GPU only). torch prefers that on some
+  cards, and it plans anew for each length of the context; plans are kept by thread;
+- *main*: ``generate`` in the main thread, its streamer prints. With our attention (no cuDNN's).
+
+Our answers must equal those of the ways that compute with the same kernels.
 
 *Memory.* A base and two adapters (r=64 on all linear layers) in our worker, sharing
 the base, against the same three loaded separately in one process of transformers
 and peft; after each has answered.
 
 The model is a Llama of random weights (made once in ``/tmp/tunedeck-chat-SIZE``)
-whose head only knows Chinese words: an answer never ends before its 256 tokens,
-and its first character is easily told on the screen. Exit status 1 where an answer differs.
+whose head only knows Chinese words: an answer never ends before its last token,
+and its first character is easily told on the screen. `tiny` shows fixed costs best.
+Exit status 1 where an answer differs.
 """
 
 from __future__ import annotations
@@ -29,7 +39,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -45,10 +54,13 @@ from engine.workspace import Workspace
 from terminal import Pty
 
 ROOT = Path(__file__).parents[1]
-TOKENS = 256
-"""The length that the pane asks for of itself."""
 CHINESE = re.compile(rb"[\xe4-\xe9][\x80-\xbf]{2}")
 FIGURES = re.compile(rb"tok/s")
+QUIET = 0.4
+"""Seconds in which the app has done whatever a key asked for."""
+FEW = 8
+"""Tokens of a bare answer of which only the first counts."""
+THREAD, FLASH, MAIN = "thread", "thread, flash", "main"
 QUESTION = " ".join(["Who are you?"] * 20)
 
 MAKE = """
@@ -57,9 +69,11 @@ from pathlib import Path
 sys.path.insert(0, "benchmarks")
 import random_model
 from tests.support import tiny
-where, size, device = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+where, size, device, adapters = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 tokenizer = tiny.tokenizer()
 forms = {
+    "tiny": dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, vocab_size=1024,
+                 num_attention_heads=4, num_key_value_heads=2),
     "0.1": dict(hidden_size=768, intermediate_size=2048, num_hidden_layers=8,
                 num_attention_heads=12, num_key_value_heads=4),
     "1.2": {},
@@ -82,7 +96,7 @@ with torch.no_grad():  # the logits of all other words are exactly 0, the best o
     head[known] = kept
 model.save_pretrained(where, safe_serialization=True)
 from peft import LoraConfig, get_peft_model
-for number in (1, 2):
+for number in range(1, adapters + 1):
     config = LoraConfig(r=64, target_modules="all-linear", task_type="CAUSAL_LM")
     adapted = get_peft_model(model, config)
     with torch.no_grad():
@@ -93,30 +107,58 @@ for number in (1, 2):
     model = adapted.unload()
 """
 BARE = """
-import json, sys, threading, time, torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, TextIteratorStreamer
-folder, device, tokens = sys.argv[1], sys.argv[2], int(sys.argv[3])
+import json, resource, sys, threading, time, torch
+from transformers import (
+    AutoModelForCausalLM, AutoTokenizer, TextIteratorStreamer, TextStreamer,
+)
+folder, device = sys.argv[1:3]
 tokenizer = AutoTokenizer.from_pretrained(folder)
 dtype = torch.float32 if device == "cpu" else "auto"
 model = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=dtype).to(device).eval()
+skip = dict(skip_prompt=True, skip_special_tokens=True)
+
+
+class Printing(TextStreamer):
+    def __init__(self):
+        super().__init__(tokenizer, **skip)
+        self.first, self.text = 0.0, ""
+
+    def on_finalized_text(self, text, stream_end=False):
+        self.first = self.first or time.perf_counter()
+        self.text += text
+        print(text, file=sys.stderr, flush=True, end="")
+
+
+def spent():
+    found = resource.getrusage(resource.RUSAGE_SELF)
+    return found.ru_utime + found.ru_stime
+
+
 print(json.dumps({"ready": True}), flush=True)
 for line in sys.stdin:
-    started, first, text = time.perf_counter(), 0.0, ""
+    busy, started, first, text = spent(), time.perf_counter(), 0.0, ""
+    asked = json.loads(line)
+    torch.backends.cuda.enable_cudnn_sdp(asked["cudnn"])
     ids = tokenizer.apply_chat_template(
-        [{"role": "user", "content": json.loads(line)}], add_generation_prompt=True,
+        [{"role": "user", "content": asked["question"]}], add_generation_prompt=True,
         return_tensors="pt").to(device)
-    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
-    options = dict(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens,
-                   do_sample=False, pad_token_id=tokenizer.pad_token_id, streamer=streamer)
-    thread = threading.Thread(target=model.generate, kwargs=options)
-    thread.start()
-    for piece in streamer:
-        first = first or time.perf_counter()
-        text += piece
-    ended = time.perf_counter()
-    thread.join()
-    print(json.dumps({"first": first - started, "whole": ended - started, "text": text}),
-          flush=True)
+    streamer = TextIteratorStreamer(tokenizer, **skip) if asked["thread"] else Printing()
+    options = dict(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                   max_new_tokens=asked["tokens"], pad_token_id=tokenizer.pad_token_id,
+                   streamer=streamer)
+    if asked["thread"]:
+        thread = threading.Thread(target=model.generate, kwargs=options)
+        thread.start()
+        for piece in streamer:
+            first = first or time.perf_counter()
+            text += piece
+        ended = time.perf_counter()
+        thread.join()
+    else:
+        model.generate(**options)
+        first, text, ended = streamer.first, streamer.text, time.perf_counter()
+    print(json.dumps({"first": first - started, "whole": ended - started, "text": text,
+                      "tokens": asked["tokens"], "cpu": spent() - busy}), flush=True)
 """
 SEPARATE = """
 import json, sys, torch
@@ -138,23 +180,21 @@ sys.stdin.readline()
 
 
 class Took(NamedTuple):
-    """One answer: seconds until its first character and until its end; its text."""
+    """One answer: seconds until its first character and until its end; its text and length.
+
+    `cpu`: seconds of processors that it took, of all threads together.
+    """
 
     first: float
     whole: float
     text: str
+    tokens: int
+    cpu: float
 
     @property
     def speed(self) -> float:
         """Tokens a second, from the first on."""
-        return (TOKENS - 1) / (self.whole - self.first)
-
-
-FIGURED: dict[str, Callable[[Took], float]] = {
-    "tokens/s": lambda one: one.speed,
-    "first token, ms": lambda one: one.first * 1000,
-    "whole answer, s": lambda one: one.whole,
-}
+        return (self.tokens - 1) / (self.whole - self.first)
 
 
 class Process:
@@ -171,10 +211,11 @@ class Process:
         """Wait until it has loaded its models."""
         assert self._read()["ready"]
 
-    def ask(self, question: str) -> Took:
-        """One answer."""
+    def ask(self, way: str, tokens: int) -> Took:
+        """One answer of the bare loop in one of its ways."""
         stdin: IO[str] = self.process.stdin  # type: ignore[assignment]
-        stdin.write(json.dumps(question) + "\n")
+        order = {"question": QUESTION, "thread": way != MAIN, "cudnn": way == THREAD}
+        stdin.write(json.dumps({**order, "tokens": tokens}) + "\n")
         stdin.flush()
         return Took(**self._read())
 
@@ -193,29 +234,56 @@ class Process:
 
 
 class App:
-    """The app on a terminal, with the model in its Chat pane."""
+    """The app on a terminal, with the model in its Chat pane, set to answers of `tokens`."""
 
-    def __init__(self, model: Path, workspace: Path, settings: Settings) -> None:
+    def __init__(self, model: Path, workspace: Path, settings: Settings, tokens: int) -> None:
         Workspace(workspace).remember(tab="chat", base=str(model))
         self.workspace = workspace
+        self.tokens = tokens
         command = [sys.executable, "-m", "tui", str(workspace)]
         env = {"TUNEDECK_LANGUAGE": "en", "TUNEDECK_THREADS": str(settings.threads)}
         self.terminal = Pty(command, 100, 30, **env)
         self.terminal.until(model.name.encode(), 30)
         self.terminal.read(0.5)
+        self.terminal.write(b"\x07")  # ^G: sampling; its fifth field is the length
+        self.terminal.until(b"max_new_tokens", 30)
+        for keys in (*[b"\r"] * 4, b"\x15", str(tokens).encode(), b"\r", b"\r"):
+            self._press(keys)  # Enter goes to the next field, and from the last one out
 
-    def ask(self, question: str) -> Took:
+    def ask(self) -> Took:
         """One answer, in a talk of its own."""
-        self.terminal.write(question.encode())
-        self.terminal.read(1)
-        begin, started = len(self.terminal.output), time.perf_counter()
-        self.terminal.write(b"\r")
+        begin, started, busy = self._send()
         first = self.terminal.when(CHINESE, begin, 300)
         whole = self.terminal.when(FIGURES, begin, 300)
-        self.terminal.read(0.5)
-        self.terminal.write(b"\x0c")  # ^L: a new talk
-        self.terminal.read(0.5)
-        return Took(first - started, whole - started, self._answer())
+        spent = self._spent() - busy
+        self._press(b"\x0c")  # ^L: a new talk
+        return Took(first - started, whole - started, self._answer(), self.tokens, spent)
+
+    def first(self) -> float:
+        """Seconds to the first character of an answer that is then ended."""
+        begin, started, _busy = self._send()
+        first = self.terminal.when(CHINESE, begin, 300)
+        self.terminal.write(b"\x1b")
+        self.terminal.when(FIGURES, begin, 300)
+        self._press(b"\x0c")
+        return first - started
+
+    def _send(self) -> tuple[int, float, float]:
+        """Ask: where in the output that was, when, and the processors' seconds until then."""
+        self._press(b"\x1b[200~" + QUESTION.encode() + b"\x1b[201~")
+        asked = len(self.terminal.output), time.perf_counter(), self._spent()
+        self.terminal.write(b"\r")
+        return asked
+
+    def _press(self, keys: bytes) -> None:
+        self.terminal.write(keys)
+        self.terminal.read(QUIET)
+
+    def _spent(self) -> float:
+        """Seconds of processors that the app and its model's process have taken."""
+        app = psutil.Process(self.terminal.pid)
+        times = [one.cpu_times() for one in (app, *app.children(recursive=True))]
+        return sum(one.user + one.system for one in times)
 
     def _answer(self) -> str:
         """The text, whole, from the newest transcript."""
@@ -229,27 +297,52 @@ class App:
         self.terminal.close()
 
 
-def speed(model: Path, device: str, settings: Settings, pairs: int) -> bool:
-    """Measure and print; whether all answers were equal."""
+def speed(
+    model: Path, device: str, settings: Settings, pairs: int, firsts: int, tokens: int
+) -> bool:
+    """Measure and print; whether all answers were equal that had to be."""
+    ways = [THREAD, MAIN] if device == "cpu" else [THREAD, FLASH, MAIN]
     with tempfile.TemporaryDirectory() as name:
-        bare = Process(BARE, settings, str(model), device, str(TOKENS))
-        app = App(model, Path(name), settings)
+        bare = Process(BARE, settings, str(model), device)
+        app = App(model, Path(name), settings, tokens)
         try:
-            app.ask(QUESTION)  # loads the model
+            app.ask()  # loads the model
             bare.ready()
-            bare.ask(QUESTION)
-            found = [(bare.ask(QUESTION), app.ask(QUESTION)) for _pair in range(pairs)]
+            for way in ways:
+                bare.ask(way, FEW)
+            whole = [({w: bare.ask(w, tokens) for w in ways}, app.ask()) for _ in range(pairs)]
+            short = [
+                ({w: bare.ask(w, FEW).first for w in ways}, app.first()) for _ in range(firsts)
+            ]
         finally:
             bare.close()
             app.close()
-    for title, of in FIGURED.items():
-        ratios = [of(ours) / of(theirs) for theirs, ours in found]
-        theirs, ours = (statistics.median(of(pair[side]) for pair in found) for side in (0, 1))
-        print(
-            f"  {title:16} bare {theirs:8.2f}   through the app {ours:8.2f}   "
-            f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-        )
-    return all(theirs.text == ours.text for theirs, ours in found)
+    speeds = [({w: one.speed for w, one in theirs.items()}, ours.speed) for theirs, ours in whole]
+    ended = [({w: one.whole for w, one in theirs.items()}, ours.whole) for theirs, ours in whole]
+    busy = [({w: one.cpu for w, one in theirs.items()}, ours.cpu) for theirs, ours in whole]
+    for way in ways:
+        print(f"  bare loop: {way}")
+        _line("tokens/s", speeds, way, 1)
+        _line("first character, ms", short, way, 1000)
+        _line("whole answer, s", ended, way, 1)
+        _line("processors, s", busy, way, 1)
+    same = ways if device == "cpu" else [FLASH, MAIN]
+    return all(theirs[way].text == ours.text for theirs, ours in whole for way in same)
+
+
+def _line(title: str, found: list[tuple[dict[str, float], float]], way: str, unit: float) -> None:
+    """Medians of one figure, and of its ratios pair by pair (with the range)."""
+    if not found:
+        return
+    ratios = [ours / theirs[way] for theirs, ours in found]
+    bare = statistics.median(theirs[way] for theirs, _ours in found) * unit
+    through = statistics.median(ours for _theirs, ours in found) * unit
+    print(
+        f"    {title:20} bare {bare:8.2f}   through the app {through:8.2f}   "
+        f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}, "
+        f"n={len(found)})",
+        flush=True,
+    )
 
 
 def memory(model: Path, device: str, settings: Settings) -> None:
@@ -284,9 +377,11 @@ def memory(model: Path, device: str, settings: Settings) -> None:
 def main() -> None:
     """Make the model if it is not there, measure, print."""
     parser = argparse.ArgumentParser(description="Chat through the app against a bare loop.")
-    parser.add_argument("--size", choices=("0.1", "1.2", "8"), default="0.1")
+    parser.add_argument("--size", choices=("tiny", "0.1", "1.2", "8"), default="0.1")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--firsts", type=int, default=15, help="answers to the first character")
+    parser.add_argument("--tokens", type=int, default=256, help="(256 is what the pane asks for)")
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--threads", type=int, help="(default: all cores but one, for the app)")
     args = parser.parse_args()
@@ -294,12 +389,13 @@ def main() -> None:
     settings = Settings(threads=args.threads or max(1, cores - 1))
     device = "cuda:0" if args.gpu else "cpu"
     model = Path(f"/tmp/tunedeck-chat-{args.size}")
-    if not (model / "adapter2").is_dir():
+    if not (model / ("adapter2" if args.memory else "model.safetensors")).exists():
         order = [settings.python, "-c", MAKE, str(model), args.size, device]
+        order.append("2" if args.memory else "0")
         subprocess.run(order, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
-    print(f"Llama of {args.size}e9, {device}, {settings.threads} threads, {TOKENS} tokens,")
+    print(f"Llama of {args.size}e9, {device}, {settings.threads} threads, {args.tokens} tokens,")
     print(f"  {args.pairs} pairs, load of the machine {os.getloadavg()[0]:.1f} of {cores} cores")
-    equal = speed(model, device, settings, args.pairs)
+    equal = speed(model, device, settings, args.pairs, args.firsts, args.tokens)
     print("  all answers equal" if equal else "  ANSWERS DIFFER", flush=True)
     if args.memory:
         memory(model, device, settings)

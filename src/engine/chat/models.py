@@ -218,6 +218,7 @@ def _load(folder: Path, device: str, dtype: Any, bits: int, trust: bool) -> Any:
         )
     if device.startswith(("cuda", "auto")):
         _make_workspaces(device)
+        _leave_cudnn_attention()
     if trust:
         cache_max_length()
     model: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
@@ -238,6 +239,18 @@ def _make_workspaces(device: str) -> None:
         for dtype in (torch.float32, torch.bfloat16):
             one = torch.ones(16, 16, device=card, dtype=dtype)
             torch.addmm(one[0], one, one)
+
+
+def _leave_cudnn_attention() -> None:
+    """Let torch attend with its own kernels.
+
+    On some cards (those of compute capability 9.0 and 10.0) it prefers cuDNN's,
+    which makes a plan for each length of the context: tens of milliseconds at
+    every token of a new answer.
+    """
+    import torch
+
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def end_tokens(base: Base, prompter: Prompter) -> list[int]:
