@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,14 +17,14 @@ import pytest
 
 from engine import files
 from engine.errors import Problem
-from engine.run import control, launch, processes, progress, queue, state
+from engine.run import control, history, launch, processes, progress, queue, state
 from engine.run.alarms import reading
 from engine.run.folder import RunFolder, list_runs
-from engine.run.state import Event, Wait
+from engine.run.state import Event, Order, RunState, Wait
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.run.test_supervisor import Starter, gone, training, until, worker
-from tests.support import run_files
+from tests.support import mounts, run_files
 
 NOTED = """
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
@@ -33,14 +35,22 @@ time.sleep(600)
 """
 
 
+@contextmanager
+def starting(folder: Path) -> Iterator[Starter]:
+    """Starts runs of small programs, and leaves none behind."""
+    starter = Starter(Workspace(folder))
+    try:
+        yield starter
+    finally:
+        for run in starter.runs:
+            if run.state.living or run.state.state == "lost":
+                control.kill(run)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Starter]:
-    """Starts runs of small programs, and leaves none behind."""
-    starter = Starter(Workspace(tmp_path))
-    yield starter
-    for run in starter.runs:
-        if run.state.living or run.state.state == "lost":
-            control.kill(run)
+    with starting(tmp_path) as starter:
+        yield starter
 
 
 @contextmanager
@@ -145,3 +155,149 @@ def test_no_time_is_left_below_nothing(tmp_path: Path, time: float) -> None:
     assert progress.read(folder).eta is None
     run_files.add_steps(folder, 1, 3)
     assert progress.read(folder).eta == pytest.approx(97 * 0.5)
+
+
+# No room
+
+
+LOGS = """
+import itertools, os
+data = run / "20261124_210407" / "vis_data"
+data.mkdir(parents=True)
+note()
+with (data / "scalars.json").open("w") as scalars:
+    for step in itertools.count(1):
+        scalars.write(json.dumps({"step": step, "loss": 1 / step}) + "\\n")
+        try:
+            scalars.flush()
+        except OSError:
+            if silent: os._exit(1)
+            raise
+        print(f"Iter(train) [{step}/100]", flush=True)
+        time.sleep(0.02)
+"""
+"""What a trainer does that has no room: it ends, as XTuner's does."""
+
+WAITS = """
+note()
+while not (run / "stop").exists(): time.sleep(0.02)
+while True:
+    try:
+        note(stopped=7)
+        break
+    except OSError:
+        time.sleep(0.1)
+"""
+"""One that still gets its checkpoint saved when there is room again."""
+
+
+def fill(folder: Path) -> Path:
+    """Take all the room that there is."""
+    ballast = folder / "ballast"
+    with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return ballast
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["its error is logged", "it is not"])
+def test_a_disk_that_fills_while_it_trains(tmp_path: Path, silent: bool) -> None:
+    def work() -> None:
+        mounts.small(tmp_path / "small", 1 << 20)
+        with starting(tmp_path / "small") as start:
+            run = start(f"silent = {silent}" + LOGS)
+            until(lambda: run.progress().step >= 3)
+            ballast = fill(start.workspace.root)
+            logged = run.progress().step
+            until(lambda: run.events()[-1].state == "failed")
+            assert run.state.living, "there is room for a line more, and none for a file"
+            assert RunFolder(run.path).progress().step >= logged >= 3
+            ballast.unlink()
+            end = control.wait(run, 10)
+            assert (end.state, end.exit) == ("failed", 1)
+            assert end.cause is not None and end.cause.code == "disk-full", end.cause
+            assert RunFolder(run.path).progress().step >= logged
+            told = [event.state for event in run.events() if event.event == "state"]
+            assert told == ["starting", "training", "failed"]
+            assert not processes.of_run(run.path)
+
+    mounts.apart(work)
+
+
+def test_a_stop_on_a_full_disk_saves_when_there_is_room(tmp_path: Path) -> None:
+    def work() -> None:
+        mounts.small(tmp_path / "small", 1 << 20)
+        with starting(tmp_path / "small") as start:
+            run = start(WAITS)
+            training(run)
+            ballast = fill(start.workspace.root)
+            assert control.stop(run).living
+            time.sleep(1)
+            ballast.unlink()
+            end = control.wait(run, 10)
+            assert (end.state, end.exit) == ("stopped", 0)
+            told = [event.state for event in run.events() if event.event == "state"]
+            assert told == ["starting", "training", "stopping", "stopped"]
+
+    mounts.apart(work)
+
+
+def test_a_start_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    def work() -> None:
+        mounts.small(tmp_path / "small", 1 << 20)
+        with starting(tmp_path / "small") as start:
+            plan = start.plan("note()")
+            ballast = fill(start.workspace.root)
+            with pytest.raises(Problem, match=plan.name) as told:
+                launch.start(plan, Settings())
+            assert told.value.todo and not plan.dir.exists()
+            ballast.unlink()
+            start.runs.append(launch.start(plan, Settings()))
+            assert control.wait(start.runs[0], 10).state == "finished"
+
+    mounts.apart(work)
+
+
+def test_a_disk_that_can_only_be_read(tmp_path: Path) -> None:
+    def work() -> None:
+        with starting(tmp_path) as start:
+            workspace, run = start.workspace, start(NOTED)
+            plan = start.plan("note()")
+            waiting = run_files.write_run(workspace, "waits", "queued")
+            order = Order([], {}, [], "", [], wait=Wait(after=str(run.path)))
+            files.write_json(waiting / state.ORDER, order)
+            dead = msgspec.structs.replace(processes.Identity.of(os.getpid()), started=1)
+            files.write_json(waiting / state.STATE, RunState("queued", 0.0, supervisor=dead))
+            ended = RunFolder(run_files.write_run(workspace, "ended", "failed", step=9, saved=(8,)))
+            (ended.path / "config").mkdir()
+            (ended.path / "config" / "assistant.py").write_text("lr = 1e-4\n")
+            training(run)
+            listed = [one.summary() for one in list_runs(workspace)]
+            mounts.read_only(tmp_path)
+            acts: dict[str, Callable[[], object]] = {
+                "start": lambda: launch.start(plan, Settings()),
+                "resume": lambda: control.resume(ended, Settings()),
+                "stop": lambda: control.stop(run),
+                "leave": lambda: control.stop(RunFolder(waiting)),
+                "move": lambda: queue.move(workspace, RunFolder(waiting), -1),
+                "rename": lambda: history.rename(workspace, ended, "other"),
+                "note": lambda: history.note(ended, "good"),
+                "tag": lambda: history.tag(ended, ["good"]),
+                "archive": lambda: history.archive(ended),
+                "trash": lambda: history.trash(workspace, ended),
+            }
+            for name, act in acts.items():
+                with pytest.raises(Problem) as told:
+                    act()
+                said = told.value
+                assert said.what and said.todo, name
+                assert "Read-only file system" in said.why, (name, said.why)
+            assert [one.summary() for one in list_runs(workspace)] == listed
+            trainer = run.state.pid
+            with pytest.raises(Problem, match="cannot be written down"):
+                control.kill(run)
+            assert trainer is not None and gone(trainer) and gone(worker(run))
+            assert not processes.of_run(run.path)
+            start.runs.clear()
+
+    mounts.apart(work)

@@ -20,7 +20,7 @@ from engine import files
 from engine.errors import Problem
 from engine.i18n import _
 from engine.run.folder import RunFolder
-from engine.run.rest import at_rest, in_words, links_to, refuse_taken
+from engine.run.rest import at_rest, links_to, refuse_taken
 from engine.workspace import Workspace
 
 TRASH = ".trash"
@@ -62,7 +62,7 @@ def trash(workspace: Workspace, run: RunFolder) -> Path:
     """
     links = links_to(workspace, run)
     what = _("Cannot throw away the run {name}").format(name=run.name)
-    with at_rest(run), in_words(what):
+    with files.in_words(what), at_rest(run):
         there = files.private_folder(run.path.parent / TRASH)
         own = files.private_folder(workspace.runs / TRASH)
         target = _free(there, own, run.path.name)
@@ -100,7 +100,7 @@ def restore(workspace: Workspace, name: str) -> RunFolder:
     links = [Path(link) for link in thrown.links]
     for place in (was, *links):
         refuse_taken(place)
-    with in_words(_("Cannot put back the run {name}").format(name=name)):
+    with files.in_words(_("Cannot put back the run {name}").format(name=name)):
         files.private_folder(was.parent)
         path.rename(was)
         for link in links:
@@ -123,7 +123,7 @@ def empty(workspace: Workspace, name: str | None = None) -> int:
             continue
         path = entry.resolve()
         held = _bytes(path)
-        with in_words(_("Cannot delete {path}").format(path=path)):
+        with files.in_words(_("Cannot delete {path}").format(path=path)):
             _delete(path)
             if entry.is_symlink():
                 entry.unlink()

@@ -63,8 +63,7 @@ def kill(run: RunFolder) -> RunState:
         raise _over(run, now)
     if now.state == "lost" and run.wait() is not None:
         return queue.leave(run)
-    if now.state != "lost":
-        _order(run, state.KILL)
+    if now.state != "lost" and _told_to_die(run):
         _await_end(run)
     left = _end_unsupervised(run)
     if left:
@@ -165,11 +164,12 @@ def resume(
         resume=None if chosen is None else str(chosen.path),
         wait=None if now else wait or queue.unfulfilled(run),
     )
-    if chosen is not None:
-        rewind.set_aside(run, chosen, attempt + 1)
-    if config is not None:
-        _refreeze(run, record, attempt, config)
-    rewind.record(plan, record)
+    with files.in_words(_("The run {name} cannot be resumed").format(name=run.name)):
+        if chosen is not None:
+            rewind.set_aside(run, chosen, attempt + 1)
+        if config is not None:
+            _refreeze(run, record, attempt, config)
+        rewind.record(plan, record)
     return launch.begin(plan, settings, attempt=attempt if chosen is None else attempt + 1)
 
 
@@ -201,10 +201,26 @@ def _order(run: RunFolder, name: str) -> None:
         ) from error
 
 
+def _told_to_die(run: RunFolder) -> bool:
+    """Whether its supervisor can read that it is to end the run; raises when nobody else can."""
+    try:
+        _order(run, state.KILL)
+    except Failed:
+        if run.launcher == "slurm" or _is_away(run):
+            raise
+        return False  # a disk that can only be read, say: then we do it
+    return True
+
+
+def _is_away(run: RunFolder) -> bool:
+    """Whether its supervisor is on another machine."""
+    written = run.written_state()
+    return written is not None and written.supervisor is not None and written.supervisor.elsewhere
+
+
 def _await_end(run: RunFolder) -> None:
     """Give whoever is in charge the time to end the run. Raises `Failed` when that is not sure."""
-    written = run.written_state()
-    away = written is not None and written.supervisor is not None and written.supervisor.elsewhere
+    away = _is_away(run)
     ended = run.launcher == "slurm" and orders.end(run.path)
     until = time.monotonic() + (PATIENCE_AWAY if away and not ended else PATIENCE)
     while not ended and (now := run.state).living and time.monotonic() < until:
@@ -236,11 +252,12 @@ def _write_end(run: RunFolder, cause: Cause) -> None:
     if written is None or not written.living:
         return
     ended = written.become("stopped", cause=cause, ended=time.time())
-    files.write_json(run.path / state.STATE, ended)
-    files.append_json(
-        run.path / state.EVENTS, Event(time.time(), "state", state="stopped", cause=cause)
-    )
-    (run.path / state.KILL).unlink(missing_ok=True)
+    event = Event(time.time(), "state", state="stopped", cause=cause)
+    what = _("The end of the run {name} cannot be written down").format(name=run.name)
+    with files.in_words(what):
+        files.write_json(run.path / state.STATE, ended)
+        files.append_json(run.path / state.EVENTS, event)
+        (run.path / state.KILL).unlink(missing_ok=True)
 
 
 def _chosen(run: RunFolder, wanted: Path | None) -> Checkpoint:

@@ -17,7 +17,7 @@ from engine.run import launch, notes, queue, state
 from engine.run.bin import Trashed, empty, restore, size, trash, trashed
 from engine.run.folder import RunFolder, RunSummary
 from engine.run.notes import Notes
-from engine.run.rest import at_rest, in_words, links_to, refuse_taken
+from engine.run.rest import at_rest, links_to, refuse_taken
 from engine.run.state import Word
 from engine.workspace import Workspace
 
@@ -60,7 +60,7 @@ def rename(workspace: Workspace, run: RunFolder, name: str) -> RunFolder:
     places = {entry: entry.with_name(name) for entry in links or [run.path]}
     for place in {*places.values(), workspace.runs / name} - places.keys():
         refuse_taken(place)
-    with at_rest(run), in_words(_("Cannot rename the run {name}").format(name=run.name)):
+    with files.in_words(_("Cannot rename the run {name}").format(name=run.name)), at_rest(run):
         for entry, place in places.items():
             entry.rename(place)
         path = run.path if links else run.path.with_name(name)

@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -174,17 +175,22 @@ def start(plan: LaunchPlan, settings: Settings) -> RunFolder:
     """
     if plan.launcher == "slurm":
         client.trial(plan.script)  # before there is a folder
-    _make_folder(plan)
-    text = plan.config.read_bytes()
-    frozen = beside.lay(plan.config, text, plan.dir / state.CONFIG_FOLDER)
-    files.write_json(plan.dir / state.RECORD, _record(plan, settings, text))
-    inputs.write(plan.dir, frozen, plan.workspace)
+    with files.in_words(_cannot_start(plan)):
+        _make_folder(plan)
+        try:
+            text = plan.config.read_bytes()
+            frozen = beside.lay(plan.config, text, plan.dir / state.CONFIG_FOLDER)
+            files.write_json(plan.dir / state.RECORD, _record(plan, settings, text))
+            inputs.write(plan.dir, frozen, plan.workspace)
+        except BaseException:  # half of it is no run, and would hold its name
+            shutil.rmtree(plan.dir, ignore_errors=True)
+            raise
     return begin(plan, settings, attempt=1)
 
 
 def begin(plan: LaunchPlan, settings: Settings, attempt: int) -> RunFolder:
     """Start a supervisor on a folder that is ready (for a start and for a resume)."""
-    with locked(plan.dir, plan.name) as lock:
+    with files.in_words(_cannot_start(plan)), locked(plan.dir, plan.name) as lock:
         for leftover in (state.STOP, state.KILL, state.FACTS):
             (plan.dir / leftover).unlink(missing_ok=True)
         order = Order(
@@ -203,6 +209,10 @@ def begin(plan: LaunchPlan, settings: Settings, attempt: int) -> RunFolder:
         else:
             _supervise(plan.dir, lock, settings)
     return RunFolder(plan.dir)
+
+
+def _cannot_start(plan: LaunchPlan) -> str:
+    return _("The run {name} cannot be started").format(name=plan.name)
 
 
 @contextmanager

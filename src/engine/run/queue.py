@@ -132,11 +132,11 @@ def leave(run: RunFolder) -> RunState:
     written = run.written_state()
     assert written is not None
     cause = Cause("unqueued", {"run": run.name})
-    files.append_json(
-        run.path / state.EVENTS, Event(time.time(), "state", state="stopped", cause=cause)
-    )
-    ended = written.become("stopped", cause=cause, ended=time.time())
-    files.write_json(run.path / state.STATE, ended)
+    event = Event(time.time(), "state", state="stopped", cause=cause)
+    ended = written.become("stopped", cause=cause, ended=event.time)
+    with files.in_words(_("The run {name} stays in the queue").format(name=run.name)):
+        files.append_json(run.path / state.EVENTS, event)
+        files.write_json(run.path / state.STATE, ended)
     return ended
 
 
@@ -204,9 +204,10 @@ def _not_waiting(run: RunFolder) -> Problem:
 def _changing(workspace: Workspace) -> Iterator[None]:
     """Two who change the queue do so one after the other."""
     folder = files.private_folder(workspace.state)
-    lock = os.open(folder / "queue.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
+    with files.in_words(_("The queue cannot be changed")):
+        lock = os.open(folder / "queue.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.errors import Failed, Problem
+from engine.errors import Problem
 from engine.i18n import _
 from engine.run import launch, processes, state
 from engine.run.folder import RunFolder
@@ -43,19 +43,6 @@ def at_rest(run: RunFolder) -> Iterator[None]:
         return
     with launch.locked(run.path, run.name):
         yield
-
-
-@contextmanager
-def in_words(what: str) -> Iterator[None]:
-    """An `OSError` inside becomes `Failed`: `what` could not be done."""
-    try:
-        yield
-    except OSError as error:
-        raise Failed(
-            what,
-            error.strerror or str(error),
-            _("Make room, or correct the permissions of the folder it lies in."),
-        ) from error
 
 
 def refuse_taken(path: Path) -> None:

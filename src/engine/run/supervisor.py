@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -37,6 +37,8 @@ TICK = 0.2
 """Seconds between looks at the trainer and the folder."""
 SAMPLE = 2.0
 """Seconds between samples of the GPUs."""
+NO_ROOM = 64 << 10
+"""Bytes free below which a trainer that says nothing ended because of that."""
 GRACE = 10.0
 """Seconds that the trainer's processes have to end by themselves before SIGKILL."""
 
@@ -51,6 +53,8 @@ class Supervisor:
         self._trainer: subprocess.Popen[bytes] | None = None
         self._started: dict[str, Any] = {}
         """What the state says of the trainer's start."""
+        self._told: Word | None = None
+        """The last state that an event tells of."""
         self._sampled = 0.0
         self._checkpoint = self._last_checkpoint()
         self._terminated = 0
@@ -98,7 +102,10 @@ class Supervisor:
     def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
         self._terminated += 1
         name = state.STOP if self._terminated == 1 else state.KILL
-        (self.folder / name).touch(mode=0o600)
+        try:
+            (self.folder / name).touch(mode=0o600)
+        except OSError:  # nothing can be written, a checkpoint neither
+            self._terminated = 2
 
     def _start(self) -> subprocess.Popen[bytes]:
         log = os.open(
@@ -140,7 +147,7 @@ class Supervisor:
             self._announce()
         processes.reap_orphans(but=self._ours())
         self._claim.share()
-        if (self.folder / state.KILL).exists():
+        if self._is_to_die():
             return "stopped"
         facts = self._facts()
         if (self.folder / state.STOP).exists():
@@ -153,6 +160,9 @@ class Supervisor:
         self._sample_gpus()
         self._watch.look(self.state)
         return None
+
+    def _is_to_die(self) -> bool:
+        return self._terminated > 1 or (self.folder / state.KILL).exists()
 
     def _ours(self) -> set[int]:
         """The processes that are looked after by themselves: the trainer, the user's command."""
@@ -192,7 +202,7 @@ class Supervisor:
 
     def _end_at_once(self, trainer: subprocess.Popen[bytes], word: Word) -> None:
         """End every process of the run, then write `word`."""
-        killed = (self.folder / state.KILL).exists()
+        killed = self._is_to_die()
         with _forgiving("stopping"):
             self._become_once("stopping")
         self._end_descendants(2.0 if killed else GRACE)
@@ -218,7 +228,18 @@ class Supervisor:
         else:
             tail = reasons.tail(self.folder / state.LOG, self.state.log_start)
             cause = self._memory.explain(reasons.find(tail, status), self.state.pid)
+            if cause.code == "status":  # it says nothing: there may be no room for its last words
+                cause = self._why_silent() or cause
             self._finish("failed", status, cause)
+
+    def _why_silent(self) -> Cause | None:
+        try:
+            disk = os.statvfs(self.folder)
+        except OSError:
+            return None
+        if disk.f_flag & os.ST_RDONLY:
+            return Cause("disk-read-only")
+        return Cause("disk-full") if disk.f_bavail * disk.f_frsize < NO_ROOM else None
 
     def _end_descendants(self, grace: float) -> None:
         # Twice: one that was just starting another is caught with its child. By the mark
@@ -242,9 +263,12 @@ class Supervisor:
 
     def _become(self, word: Word, **changes: Any) -> None:
         changed = self.state.become(word, **changes)
-        # First the event: who sees the new state finds its event as well.
-        told = {name: changes[name] for name in ("supervisor", "trainer") if name in changes}
-        self._event("state", state=word, cause=changed.cause, **told)
+        # First the event: who sees the new state finds its event as well. There may be room
+        # for that alone: then the state is tried again, and the event is not told twice.
+        if self._told != word:
+            told = {name: changes[name] for name in ("supervisor", "trainer") if name in changes}
+            self._event("state", state=word, cause=changed.cause, **told)
+            self._told = word
         files.write_json(self.folder / state.STATE, changed)
         self.state = changed
 
@@ -294,8 +318,9 @@ def _forgiving(what: str) -> Iterator[None]:
 
 
 def _note(text: str) -> None:
-    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-    sys.stderr.flush()
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
+    with suppress(OSError):  # its log lies on the same disk as what it cannot write
+        os.write(2, line.encode(errors="replace"))
 
 
 def main() -> None:
