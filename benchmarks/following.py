@@ -67,17 +67,21 @@ def measure_bytes() -> None:
         terminal.read(4)
         # The machine's own line shows the host's load: what is left when that is still.
         idle = len(terminal.read(10)) / 10
-        moves = []
+        moves, rests = [], []
         for key in (b"j", b"k") * 4:
             terminal.write(key)
-            moves.append(len(terminal.read(0.35)))
+            moves.append(len(terminal.read(0.2)))  # the run is drawn when the cursor rests
+            rests.append(len(terminal.read(2.0)))
         panes = []
         for key in b"1345134512351":
             terminal.write(bytes([key]))
             panes.append(len(terminal.read(1.5)))
         terminal.close()
     print(f"idle: {idle:.0f} B/s (wanted 0; the host's gauge included)")
-    print(f"cursor move to another run: median {statistics.median(moves):.0f} B, most {max(moves)}")
+    whole = [move + rest for move, rest in zip(moves, rests, strict=True)]
+    for what, sent in (("the move", moves), ("the run drawn", rests), ("both", whole)):
+        middle = statistics.median(sent)
+        print(f"cursor to another run, {what}: median {middle:.0f} B, most {max(sent)}")
     print(
         f"change of pane: median {statistics.median(panes):.0f} B, most {max(panes)} (wanted 12000)"
     )

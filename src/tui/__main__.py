@@ -28,7 +28,7 @@ def main() -> None:
     # it some terminals lose Chinese input.
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     os.environ.setdefault("TEXTUAL_DISABLE_KITTY_KEY", "1")
-    from tui.app import run
+    from tui.opening import run
 
     sys.exit(run(arguments))
 

@@ -5,15 +5,15 @@ It knows the panes only by name and talks to them by messages (`tui.panes.base`)
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from rich.console import RenderableType
 from textual import on, work
+from textual._compositor import CompositorUpdate
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding
 from textual.filter import LineFilter
@@ -35,6 +35,7 @@ from tui.palette import KeyCommands
 from tui.panes.base import Pane, as_problem
 from tui.safety import NoColours, NoControls
 from tui.theme import choose_theme, register_themes
+from tui.thrift import Shown
 from tui.watch import Sight, Watch, look_at_runs
 from tui.widgets.strips import ACTIVE, Line, machine_line, run_line, tabs_line
 
@@ -83,6 +84,7 @@ class Tunedeck(App[int]):
         Binding("f7", "notices", N_("notices"), id="app.notices"),
         Binding("f8", "machine", N_("machine"), id="app.machine"),
         Binding("ctrl+t", "change_theme", N_("theme"), id="app.theme"),
+        Binding("ctrl+l", "redraw", N_("draw the screen anew"), show=False, id="app.redraw"),
         Binding("f9", "language", N_("language"), id="app.language"),
         Binding("escape", "put_away", N_("put the message away"), show=False, id="app.put_away"),
         Binding("ctrl+q,q", "quit", N_("quit"), id="app.quit", priority=False),
@@ -107,6 +109,7 @@ class Tunedeck(App[int]):
         self.current = self.workspace.last().tab or "data"
         self.notices: list[tuple[datetime, Problem]] = []
         self._panes: dict[str, Pane] = {}
+        self._shown = Shown()
         self._theme_kept = choose_theme(chosen.theme)
         self._watch = Watch(
             workspace,
@@ -133,6 +136,7 @@ class Tunedeck(App[int]):
         self.title = "Tunedeck"
         register_themes(self)
         self.theme = self._theme_kept
+        self.app_resume_signal.subscribe(self, lambda _app: self.action_redraw())
         if not self.is_headless:
             leave_when_told(self)
         await self._show(self.current)
@@ -147,6 +151,12 @@ class Tunedeck(App[int]):
         if os.environ.get("NO_COLOR"):
             return [NoColours(), NoControls()]
         return [*super().get_line_filters(), NoControls()]
+
+    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+        """Textual's one way to the terminal: what it shows already is not sent again."""
+        if isinstance(renderable, CompositorUpdate):
+            renderable = self._shown.of(renderable, self.size)
+        super()._display(screen, renderable)
 
     def get_key_display(self, binding: Binding) -> str:
         """A key as it is written on keyboards: F1, ?, ^P."""
@@ -281,6 +291,10 @@ class Tunedeck(App[int]):
         if event.state is WorkerState.ERROR:
             self.show_problem(as_problem(event.worker.error))
 
+    def action_redraw(self) -> None:
+        """Write the whole screen: what another program wrote on the terminal goes."""
+        self.screen.refresh()
+
     def action_put_away(self) -> None:
         """Escape outside dialogs: the message goes, the focus returns to the pane."""
         self.query_one("#trouble").remove_class("-shown")
@@ -356,46 +370,3 @@ class Tunedeck(App[int]):
             "{count} runs go on without this window. `tunedeck` shows them again.",
             len(active),
         ).format(count=len(active))
-
-
-def run(arguments: Sequence[str]) -> int:
-    """Open the app on the folder in `arguments` (default: this one); return its exit status."""
-    i18n.use("")
-    try:
-        chosen = settings.load()
-        i18n.use(chosen.language)
-        if len(arguments) > 1:
-            raise Problem(_("Too many arguments"), "", _("Use: tunedeck [FOLDER]"))
-        workspace = Workspace(Path(arguments[0])) if arguments else Workspace.here()
-        _require_terminal()
-        os.chdir(workspace.root)  # where relative paths in configs start from
-    except Problem as problem:
-        sys.stderr.write(clean("\n".join(problem.lines())) + "\n")
-        return problem.status
-    while True:
-        app = Tunedeck(workspace, chosen)
-        app.run(mouse=chosen.mouse)
-        if app.return_code != RESTART:
-            break
-        chosen = settings.load()
-    with contextlib.suppress(OSError):  # the terminal may be gone, and the runs' disk
-        words = app.parting_words()
-        if words:
-            sys.stderr.write(words + "\n")
-            sys.stderr.flush()
-    return app.return_code or 0
-
-
-def _require_terminal() -> None:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise Problem(
-            _("The app needs a terminal"),
-            _("Standard input or output is not one."),
-            _("Use the verbs (tunedeck --help), which do the same without a screen."),
-        )
-    if os.environ.get("TERM", "dumb") in ("dumb", ""):
-        raise Problem(
-            _("The app cannot draw on this terminal"),
-            "TERM=" + os.environ.get("TERM", ""),
-            _("Use another terminal, or the verbs (tunedeck --help)."),
-        )

@@ -34,6 +34,7 @@ from tui.widgets.log_rows import Rows, nearest
 from tui.widgets.marks import marked
 
 _SIDEWAYS = 20  # cells that one press of left or right moves
+_READ = 0.4  # seconds in which a log is read, as a rule
 _LOOK_BACK = 200  # lines in which the head of a traceback is looked for
 
 
@@ -115,8 +116,9 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
     def open(self, locate: Callable[[], Path]) -> None:
         """Show the log that `locate` finds, from its end; it is called in another thread."""
         self._only, self._wanted = (), ""
-        self._show_nothing()
         self._reader.open(locate)
+        # What is drawn empty first and filled a moment later crosses the line twice.
+        self.set_timer(_READ, self._take_away)
 
     def only(self, tests: Sequence[Test]) -> None:
         """Show the lines that pass all `tests`; () for all."""
@@ -238,13 +240,18 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         """Read no more."""
         self._reader.stop()
 
+    def _take_away(self) -> None:
+        """The log that was shown before does not stay where the next one is slow to come."""
+        if self._shown[0] is not self._reader.file:
+            self._show_nothing()
+
     @on(News)
     def _take_news(self) -> None:
         file = self._reader.file
         if file is None:
             return
         if self._shown != (file, file.epoch):
-            self._show_nothing()
+            self._forget()
             self._shown = (file, file.epoch)
         top = self._rows.number(self.scroll_offset.y) if len(self._rows) else None
         self._count_rows()
@@ -261,11 +268,16 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         self.post_message(self.Changed())
 
     def _show_nothing(self) -> None:
+        self._forget()
+        self._resize()
+        self.action_follow()
+
+    def _forget(self) -> None:
+        """Nothing of the last log stays."""
         self._rows, self._drawn = Rows(), []
         self._match = self._seek = None
         self._to_first, self._shift = False, 0
-        self._resize()
-        self.action_follow()
+        self.follow = True
         self.refresh()
 
     def _sift(self) -> None:

@@ -30,7 +30,10 @@ _HIGH = 24
 """Rows of the pane from which there is room for a whole chart."""
 _RESTS = 0.25
 """Seconds for which the cursor stays on a run before the run is drawn: head, curve and log
-of each one that is only passed would cost the line kilobytes."""
+of each one that is only passed would cost the line a kilobyte."""
+_READ = 0.4
+"""Seconds in which a run that is to be drawn is read, as a rule: what is drawn empty first and
+filled a moment later crosses the line twice."""
 
 
 class TrainPane(Pane):
@@ -83,6 +86,8 @@ class TrainPane(Pane):
         self._look = Look(())
         self._step = Step("wait", "")
         self._shown = ""
+        """The folder of the run that is drawn, or is as soon as it is read."""
+        self._drawn = ""
         """The folder of the run that is drawn."""
         self._resting: Timer | None = None
         self._observer = Observer(
@@ -147,7 +152,8 @@ class TrainPane(Pane):
         self._look = event.look
         self._list.show(event.look.runs, self.workspace.last().run)
         self._set_empty(not event.look.runs)
-        self._draw_run()
+        if self._shown in (self._drawn, event.look.shown):
+            self._draw_run()
         self._say_next()
 
     @on(RunList.Chosen)
@@ -157,15 +163,24 @@ class TrainPane(Pane):
         if self._list.run(self._shown) is None:
             self._show_chosen()
         else:
-            self._resting = self.set_timer(_RESTS, self._show_chosen)
+            self._resting = self.set_timer(_RESTS, self._read_chosen)
         self._say_next()
 
     def _show_chosen(self) -> None:
-        """Draw the run under the cursor, if it is another one than before."""
+        """Draw the run under the cursor now, as far as it is read."""
+        self._choose()
+        self._draw_run()
+
+    def _read_chosen(self) -> None:
+        """Draw the run under the cursor as soon as it is read."""
+        self._choose()
+        if self._drawn != self._shown:
+            self.set_timer(_READ, self._draw_run)
+
+    def _choose(self) -> None:
         if self._shown != self._list.chosen:
             self._shown = self._list.chosen
-            self._detail.other_run(self._shown)
-            self._draw_anew()
+            self._observe()
 
     def _set_empty(self, empty: bool) -> None:
         """Without a list the pane itself takes the keys."""
@@ -186,14 +201,17 @@ class TrainPane(Pane):
 
     def _draw_run(self) -> None:
         run = self._list.run(self._shown)
-        if run is not None:
-            self._detail.see(run, self._look, self._list.compared)
+        if run is None:
+            return
+        if self._drawn != self._shown:
+            self._drawn = self._shown
+            self._detail.other_run(self._shown)
+        self._detail.see(run, self._look, self._list.compared)
 
-    def _draw_anew(self) -> None:
+    def _observe(self) -> None:
         """Another run is chosen, or others are compared."""
         compared = [run.summary.dir for run in self._list.compared]
         self._observer.show(self._shown, compared)
-        self._draw_run()
 
     def _say_next(self) -> None:
         config = self.workspace.last().config
@@ -282,12 +300,14 @@ class TrainPane(Pane):
         """Mark the run under the cursor for comparison, or take the mark away."""
         self._show_chosen()
         self._list.mark()
-        self._draw_anew()
+        self._observe()
+        self._draw_run()
 
     def action_compare(self) -> None:
         """Overlay the marked runs, or show the chosen one alone."""
         if self._list.compare():
-            self._draw_anew()
+            self._observe()
+            self._draw_run()
         else:
             self.notify(_("Mark the runs to compare with Space first."), markup=False, timeout=4)
 

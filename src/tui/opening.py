@@ -1,0 +1,59 @@
+"""The app from its start on a folder to the words that it leaves on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine import i18n, settings
+from engine.errors import Problem
+from engine.i18n import _
+from engine.text import clean
+from engine.workspace import Workspace
+from tui.app import RESTART, Tunedeck
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Open the app on the folder in `arguments` (default: this one); return its exit status."""
+    i18n.use("")
+    try:
+        chosen = settings.load()
+        i18n.use(chosen.language)
+        if len(arguments) > 1:
+            raise Problem(_("Too many arguments"), "", _("Use: tunedeck [FOLDER]"))
+        workspace = Workspace(Path(arguments[0])) if arguments else Workspace.here()
+        _require_terminal()
+        os.chdir(workspace.root)  # where relative paths in configs start from
+    except Problem as problem:
+        sys.stderr.write(clean("\n".join(problem.lines())) + "\n")
+        return problem.status
+    while True:
+        app = Tunedeck(workspace, chosen)
+        app.run(mouse=chosen.mouse)
+        if app.return_code != RESTART:
+            break
+        chosen = settings.load()
+    with contextlib.suppress(OSError):  # the terminal may be gone, and the runs' disk
+        words = app.parting_words()
+        if words:
+            sys.stderr.write(words + "\n")
+            sys.stderr.flush()
+    return app.return_code or 0
+
+
+def _require_terminal() -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise Problem(
+            _("The app needs a terminal"),
+            _("Standard input or output is not one."),
+            _("Use the verbs (tunedeck --help), which do the same without a screen."),
+        )
+    if os.environ.get("TERM", "dumb") in ("dumb", ""):
+        raise Problem(
+            _("The app cannot draw on this terminal"),
+            "TERM=" + os.environ.get("TERM", ""),
+            _("Use another terminal, or the verbs (tunedeck --help)."),
+        )
