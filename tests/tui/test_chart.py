@@ -218,3 +218,12 @@ async def test_at_the_cursor_a_line_that_ended_before_has_no_value() -> None:
         assert "╌╌ short  " in screen_lines(app)[0]
         await pilot.press(*["shift+left"] * 7)
         assert "╌╌ short 2.4" in screen_lines(app)[0]
+
+
+async def test_zoomed_in_between_two_points_there_is_their_line() -> None:
+    app = Host(Series("loss", STEPS, FALLING), Series("gap", [10, 500, 1000], [1, math.nan, 2]))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("right", *["shift+left"] * 3, *["plus"] * 9)
+        lines = screen_lines(app)
+        assert int(lines[-1].split()[-1]) - int(lines[-1].split()[0]) <= 4
+        assert all(any(has_braille(line[x : x + 1]) for line in lines[1:-2]) for x in range(12, 80))

@@ -6,6 +6,7 @@ import pytest
 
 from tui.widgets.cells import shares
 from tui.widgets.plot import Bin, log_ticks, logs, number, reduce, smooth, ticks
+from tui.widgets.series import Series, part
 
 
 def test_a_spike_survives_any_reduction() -> None:
@@ -119,3 +120,11 @@ def test_lines_that_are_too_long_share_what_the_short_ones_leave() -> None:
     assert shares([10, 30, 40], 80) == [10, 30, 40]
     assert shares([50, 10, 60], 80) == [35, 10, 35]
     assert shares([5, 5], 4) == [2, 2] and shares([5, 5], 0) == [0, 0] and shares([], 9) == []
+
+
+def test_a_part_is_cut_at_its_ends_but_for_gaps() -> None:
+    line = Series("", [0, 10, 20, 30], [0.0, 1.0, math.nan, 3.0])
+    assert part(line, 4, 6) == Series("", [4, 6], pytest.approx([0.4, 0.6]))
+    assert part(line, 10, 15) == Series("", [10, 10], [1.0, 1.0])
+    assert part(line, -5, 5) == Series("", [0, 5], [0.0, 0.5])
+    assert part(line, 40, 50).xs == [] and part(line, 0, 30) is line

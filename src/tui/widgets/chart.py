@@ -113,8 +113,12 @@ class Chart(Widget, can_focus=True):
 
     def action_whole(self) -> None:
         """Show all of it, without the cursor."""
-        self._shown.part = Part()
+        self.forget_part()
         self._draw_anew()
+
+    def forget_part(self) -> None:
+        """Show all of what is shown next, without the cursor."""
+        self._shown.part = Part()
 
     def action_log(self) -> None:
         """Switch between a linear and a logarithmic y axis."""

@@ -158,7 +158,8 @@ class Drawing:
         tail = [Segment(" " + " · ".join(notes), self._style("axis"))] if notes else []
         if bad_count:
             words = _("× {count} not drawn") if width >= _SHORT_OF_WORDS else "× {count}"
-            tail.insert(0, Segment(" " + words.format(count=bad_count), self._style("bad")))
+            joined = " ·" if notes else ""
+            tail.insert(0, Segment(f" {words.format(count=bad_count)}{joined}", self._style("bad")))
         room = max(width - sum(segment.cell_length for segment in tail), 0)
         entries = [
             (

@@ -153,7 +153,8 @@ def rows(low: float, high: float, count: int) -> Callable[[float], int]:
     scale = (count - 1) / (high - low)
 
     def row(value: float) -> int:
-        return min(max(round((high - value) * scale), 0), count - 1)
+        # What lies between two rows is not to waver with the last digit.
+        return min(max(round((high - value) * scale + 1e-6), 0), count - 1)
 
     return row
 

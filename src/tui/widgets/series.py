@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -58,12 +59,26 @@ class Shown:
 
 
 def part(series: Series, start: float, stop: float) -> Series:
-    """The points of `series` from `start` to `stop`; all of them, where x goes back."""
+    """`series` from `start` to `stop`, where its line is cut; all of it, where x goes back."""
     xs = series.xs
     if not xs or (xs[0] >= start and xs[-1] <= stop) or xs[0] > xs[-1]:
         return series
     begin, end = bisect_left(xs, start), bisect_right(xs, stop)
-    return Series(series.name, xs[begin:end], series.ys[begin:end])
+    before, after = _cut(series, begin, start), _cut(series, end, stop)
+    return Series(
+        series.name,
+        [*(x for x, _y in before), *xs[begin:end], *(x for x, _y in after)],
+        [*(y for _x, y in before), *series.ys[begin:end], *(y for _x, y in after)],
+    )
+
+
+def _cut(series: Series, after: int, x: float) -> list[tuple[float, float]]:
+    """The point at `x` of the line that leads to point `after`; none where there is no line."""
+    if not 0 < after < len(series.xs):
+        return []
+    (left, right), (low, high) = (ends[after - 1 : after + 1] for ends in (series.xs, series.ys))
+    y = low + (high - low) * ((x - left) / (right - left) if right > left else 1.0)
+    return [(x, y)] if math.isfinite(y) else []
 
 
 def at(series: Series, x: float) -> float | None:

@@ -17,8 +17,10 @@ FONTS = (
     "Ubuntu, Cantarell, FreeSans, Roboto, 'Open Sans', Helvetica, Arial, sans-serif"
 )
 """What Linux machines have: resvg knows no "sans-serif" but the name that it is told."""
-_LEFT, _TOP, _RIGHT, _BOTTOM = 70, 24, 20, 40
-_WIDE, _TALL = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
+_LEFT, _RIGHT, _BOTTOM = 70, 20, 40
+_LINE = 18
+"""Height of a name above the plot."""
+_WIDE = WIDTH - _LEFT - _RIGHT
 _COLOURS = ("#1f77b4", "#d95f02", "#2ca02c", "#9467bd", "#8c564b")
 _DASHES = ("", "8 4", "2 3")
 _Span = tuple[float, float]
@@ -30,7 +32,8 @@ def as_svg(shown: Shown) -> str:
     levels = shown.values([level.y for level in shown.levels], smooth=False)
     drawn = _drawn(shown, steps, smooth=True)
     raw = _drawn(shown, steps, smooth=False) if shown.smooth else []
-    place = _Place(steps, plot.span(levels, *(line.ys for line in (*drawn, *raw))))
+    values = plot.span(levels, *(line.ys for line in (*drawn, *raw)))
+    place = _Place(steps, values, top=_LINE * (len(drawn) + 1))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'font-family="{FONTS}" font-size="13" stroke-linecap="round">',
@@ -49,8 +52,8 @@ def as_svg(shown: Shown) -> str:
         style = f'stroke="{_colour(index)}" stroke-width="1.5" stroke-dasharray="{dash}"'
         parts += _paths(line, place, style)
     for index, line in enumerate(drawn):
-        down = _TOP + 18 * (index + 1)
-        parts.append(words(one_line(line.name), _LEFT + 12, down, colour=_colour(index)))
+        down = _LINE * (index + 1)
+        parts.append(words(one_line(line.name), _LEFT, down, colour=_colour(index)))
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -65,8 +68,8 @@ def words(text: str, x: float, y: float, anchor: str = "start", colour: str = "#
 class _Place:
     """Where a step and a value lie in the picture."""
 
-    def __init__(self, steps: _Span, values: _Span) -> None:
-        self.steps, self.values = steps, values
+    def __init__(self, steps: _Span, values: _Span, top: int) -> None:
+        self.steps, self.values, self._top = steps, values, top
 
     def x(self, step: float) -> float:
         start, stop = self.steps
@@ -74,7 +77,7 @@ class _Place:
 
     def y(self, value: float) -> float:
         low, high = self.values
-        return _TOP + (high - value) / (high - low) * _TALL
+        return self._top + (high - value) / (high - low) * (HEIGHT - self._top - _BOTTOM)
 
 
 def _drawn(shown: Shown, steps: _Span, smooth: bool) -> list[Series]:

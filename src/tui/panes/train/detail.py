@@ -129,6 +129,7 @@ class RunDetail(Reporting, Vertical):
     def other_run(self, folder: str) -> None:
         """The run in `folder` was chosen: nothing of the last one stays."""
         self._folder, self._expected = folder, None
+        self.query_one(Chart).forget_part()
         self.query_one("#figures", Line).say("")
         self.log_part.open(folder)
 
@@ -201,12 +202,13 @@ class RunDetail(Reporting, Vertical):
 
     def _draw_chart(self) -> None:
         runs = self._lines()
-        what = (self._metric, [name for name, _curve in runs], self._expected)
+        of_runs = [(name, bool(curve.gpu.taken)) for name, curve in runs]
+        what = (self._metric, of_runs, self._expected)
         seen = [one for _name, curve in runs for one in sources(curve, self._metric)]
         same = len(seen) == len(self._seen) and all(map(is_, seen, self._seen))
         now = time.monotonic()
-        # Another run or quantity at once; a step more once the last drawing is a while ago,
-        # for each costs a kilobyte.
+        # Another run or quantity (or its first samples) at once; a step more once the last
+        # drawing is a while ago, for each costs a kilobyte.
         if what == self._what and (same or now - self._drawn_at < _REDRAWN):
             return
         self._what, self._seen, self._drawn_at = what, seen, now
