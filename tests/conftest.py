@@ -38,6 +38,8 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setenv("HF_DATASETS_CACHE", str(home / "datasets"))
+    # But what DeepSpeed compiles for a CPU (half a minute) is compiled once.
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(shared(tmp_path_factory) / "extensions"))
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     for name in ("NO_COLOR", "TEXTUAL_THEME", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
@@ -79,8 +81,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[t
 
     New in every session. Whoever comes second waits until it has been filled.
     """
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    base = shared(tmp_path_factory)
     folder = base / name
     with (base / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -88,6 +89,12 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[t
         if missing:
             folder.mkdir()
         yield folder, missing
+
+
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The session's folder, which pytest-xdist's workers share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
