@@ -22,8 +22,8 @@ from engine.run.folder import RunFolder
 from engine.run.progress import Follower
 from engine.run.state import Alarm
 from engine.workspace import Workspace
-from tests.run.test_supervisor import Starter, start, until  # noqa: F401 (a fixture)
 from tests.support.run_files import write_run
+from tests.support.starter import Starter, until
 
 LOGS = Path(__file__).parent.parent / "fixtures" / "runs" / "lora" / "20261124_111024"
 STEP = "11/24 11:11:42 - mmengine - INFO - Iter(train) [10/72]  lr: 1.9e-04  loss: 2.0\n"
@@ -291,7 +291,7 @@ def test_a_hook_that_talks_without_end_is_bounded(tmp_path: Path) -> None:
 
 
 def test_the_supervisor_tells_of_alarms_and_of_the_end(
-    start: Starter,  # noqa: F811
+    start: Starter,
     hooked: Callable[[str], None],
     tmp_path: Path,
 ) -> None:

@@ -24,7 +24,7 @@ from engine.run.folder import RunFolder
 from engine.run.state import Cause, Order, RunState, Wait
 from engine.settings import Settings
 from engine.workspace import Workspace
-from tests.run.test_supervisor import NOTE, until
+from tests.support.starter import NOTE, until
 
 UNTIL_TOLD = "note()\nwhile not (run / 'end').exists(): time.sleep(0.02)\n"
 """A trainer that ends when it is told to; with the status that the file holds."""

@@ -1,7 +1,6 @@
 """The supervisor over small programs in the trainer's place: ends, orders, leftovers.
 
-They behave as the trainer does towards the folder (its note, the stop file),
-and start in a fraction of a second. The real one is in test_training.py.
+The real one is in test_training.py; what may befall a run, in test_faults_processes.py.
 """
 
 from __future__ import annotations
@@ -13,10 +12,8 @@ import signal
 import stat
 import subprocess
 import sys
-import textwrap
 import time
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -29,79 +26,11 @@ from engine.machine import gpu
 from engine.machine.gpu import Gpu, Gpus
 from engine.run import control, launch, processes, reasons, state
 from engine.run.folder import RunFolder
-from engine.run.launch import LaunchPlan
 from engine.run.state import RunState
 from engine.run.supervisor import Supervisor
 from engine.settings import Settings
-from engine.workspace import Workspace
 from tests.support.run_files import START, add_steps
-
-NOTE = """
-import json, pathlib, subprocess, sys, time
-run = pathlib.Path(sys.argv[sys.argv.index("--work-dir") + 1])
-def note(**facts):
-    part = run / "trainer.part"
-    part.write_text(json.dumps({"first": 0, "steps": 100, "started": time.time()} | facts))
-    part.replace(run / "trainer.json")
-"""
-
-# What torchrun does: a worker in a session of its own, which does not mind losing its parent.
-WITH_WORKER = """
-worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
-                          start_new_session=True)
-(run / "worker.pid").write_text(str(worker.pid))
-note()
-"""
-
-
-class Starter:
-    """Starts runs of a program, and leaves none behind."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        self.config = workspace.root / "assistant.py"
-        self.config.write_text("lr = 1e-4\n")
-        self.runs: list[RunFolder] = []
-
-    def plan(self, program: str) -> LaunchPlan:
-        plan = launch.plan(self.config, workspace=self.workspace, settings=Settings(), gpus=[])
-        code = NOTE + textwrap.dedent(program)
-        return msgspec.structs.replace(
-            plan, command=[sys.executable, "-c", code, "--work-dir", str(plan.dir)]
-        )
-
-    def __call__(self, program: str) -> RunFolder:
-        run = launch.start(self.plan(program), Settings())
-        self.runs.append(run)
-        return run
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Starter]:
-    starter = Starter(Workspace(tmp_path))
-    yield starter
-    for run in starter.runs:
-        if run.state.living or run.state.state == "lost":
-            control.kill(run)
-
-
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def training(run: RunFolder) -> None:
-    until(lambda: run.state.state == "training")
-
-
-def gone(pid: int) -> bool:
-    return processes.Identity.of(pid) is None
-
-
-def worker(run: RunFolder) -> int:
-    return int((run.path / "worker.pid").read_text())
+from tests.support.starter import WITH_WORKER, Starter, gone, training, until, worker
 
 
 def test_a_run_to_its_end(start: Starter) -> None:
@@ -157,12 +86,6 @@ def test_a_killed_trainer_fails_within_five_seconds(start: Starter) -> None:
     assert time.monotonic() - killed < 5
     assert run.state.exit == -9 and "signal 9" in run.summary().reason
     assert gone(worker(run)), "a worker in its own session must not outlive its launcher"
-
-
-def test_a_worker_left_behind_by_a_good_end_is_ended(start: Starter) -> None:
-    run = start(WITH_WORKER)
-    assert control.wait(run, 15).state == "finished"
-    assert gone(worker(run))
 
 
 def test_kill_leaves_no_process(start: Starter) -> None:
@@ -249,17 +172,14 @@ def test_it_outlives_the_one_who_started_it(start: Starter) -> None:
 
 
 def test_a_dead_supervisor_leaves_a_lost_run_that_can_be_killed(start: Starter) -> None:
-    run = start(WITH_WORKER + "time.sleep(600)")
-    training(run)
+    run = start.trains(WITH_WORKER + "time.sleep(600)")
     supervisor, pid = run.state.supervisor, run.state.pid
     assert supervisor is not None and pid is not None
     supervisor.send(signal.SIGKILL)
     until(lambda: run.state.state == "lost")
     assert str(pid) in run.summary().reason and not gone(pid)
-    with pytest.raises(Problem, match="kill"):
-        control.stop(run)
     control.kill(run)
-    assert gone(pid) and gone(worker(run))
+    assert not start.left()
     assert run.state.state == "stopped"
 
 
@@ -456,3 +376,41 @@ def test_a_kill_on_a_full_disk_ends_everything(tmp_path: Path) -> None:
     assert end is not None and end.state == "stopped"
     assert end.cause is not None and end.cause.code == "killed"
     assert processes.of_run(folder) == []
+
+
+ALONE = """
+import sys
+from pathlib import Path
+from engine.run import processes, supervisor
+
+supervisor.GRACE = float(sys.argv[2])
+processes.adopt_orphans()
+supervisor.Supervisor(Path(sys.argv[1])).run()
+"""
+
+
+def supervised(folder: Path, grace: float) -> RunState | None:
+    """How the run in `folder` ended, for a supervisor with that much patience."""
+    script = [sys.executable, "-c", ALONE, folder, str(grace)]
+    subprocess.run(script, check=True, capture_output=True, timeout=30)
+    return RunFolder(folder).written_state()
+
+
+def test_a_worker_left_behind_by_a_good_end_is_ended(tmp_path: Path) -> None:
+    folder = prepared(tmp_path, "setsid sleep 600 & echo $! > worker.pid")
+    end = supervised(folder, 0.3)
+    assert end is not None and (end.state, end.exit) == ("finished", 0)
+    assert gone(int((folder / "worker.pid").read_text())) and not processes.of_run(folder)
+
+
+def test_after_a_good_end_others_may_end_by_themselves(tmp_path: Path) -> None:
+    folder = prepared(tmp_path, "touch done")
+    # Another node's line, typed on this machine: done a moment after the first one is.
+    typed = subprocess.Popen(
+        ["sh", "-c", "until [ -e done ]; do sleep 0.02; done; sleep 0.5; exit 7"],
+        cwd=folder,
+        env=os.environ | {processes.MARK: str(folder)},
+    )
+    end = supervised(folder, 20)
+    assert end is not None and (end.state, end.exit) == ("finished", 0)
+    assert typed.wait(30) == 7, "it was not let"

@@ -9,11 +9,11 @@ from pathlib import Path
 from engine import files
 from engine.errors import Failed, Problem
 from engine.i18n import _
-from engine.run import launch, processes, queue, reasons, rewind, state
+from engine.run import ending, launch, place, processes, queue, reasons, rewind, state
 from engine.run.checkpoints import Checkpoint
 from engine.run.folder import RunFolder
 from engine.run.slurm import orders
-from engine.run.state import Cause, Event, RunRecord, RunState, Wait
+from engine.run.state import Cause, RunRecord, RunState, Wait
 from engine.settings import Settings
 from engine.workspace import Workspace
 
@@ -30,26 +30,25 @@ def stop(run: RunFolder) -> RunState:
 
     Returns as soon as its supervisor has taken the order, not when it is
     carried out (see `wait`). A run that has made no step yet just ends, one that
-    waits is taken out of the queue. Asking twice changes nothing.
+    waits is taken out of the queue. A lost one whose trainer goes on gets a
+    supervisor again first. Asking twice changes nothing.
     """
     now = _ours(run)
     if now.state == "lost" and run.wait() is not None:
         return queue.leave(run)
     if now.state == "lost":
-        raise Problem(
-            _("The run {name} cannot be stopped").format(name=run.name),
-            reasons.say(now.cause).reason,
-            _("`tunedeck kill {name}` ends what is left of it.").format(name=run.name),
-        )
-    if not now.living:
+        now = _attend(run, now)
+    elif not now.living:
         raise _over(run, now)
     if run.launcher == "slurm" and now.state == "queued" and orders.withdraw(run.path):
-        _write_end(run, Cause("slurm-withdrawn"))
-        return run.state
-    _order(run, state.STOP)
+        return ending.stopped(run, Cause("slurm-withdrawn"), _unwritten(run))
+    if now.living:
+        _order(run, state.STOP)
     until = time.monotonic() + TAKEN
     while (now := run.state).living and now.state != "stopping" and time.monotonic() < until:
         time.sleep(0.05)
+    if not now.living:
+        ending.clear_orders(run)
     return now
 
 
@@ -110,7 +109,7 @@ def _at_rest(run: RunFolder) -> None:
             reasons.say(now.cause).reason,
             reasons.say(now.cause).todo,
         )
-    if processes.of_run(run.path):
+    if run.processes():
         raise Problem(
             _("The run {name} cannot be resumed yet").format(name=run.name),
             _("Processes of its last start are still there."),
@@ -180,6 +179,29 @@ def _ours(run: RunFolder) -> RunState:
             _("It can be looked at, not stopped or resumed."),
             _("Start a run of your own with `tunedeck train`."),
         )
+    now = run.state
+    if place.is_copy(run.path, now):
+        raise Problem(
+            _("{path} is a copy of a run that goes on").format(path=run.path),
+            _("What is done here does not reach that run."),
+            _("Stop or kill the run itself; this copy can be resumed once it has ended."),
+        )
+    return now
+
+
+def _attend(run: RunFolder, now: RunState) -> RunState:
+    """Have a lost run watched again. Raises `Problem` where no trainer of it goes on here."""
+    if run.launcher == "slurm" or now.trainer is None or not now.trainer.alive:
+        raise Problem(
+            _("The run {name} cannot be stopped").format(name=run.name),
+            reasons.say(now.cause).reason,
+            _("`tunedeck kill {name}` ends what is left of it.").format(name=run.name),
+        )
+    try:
+        launch.attend(run)
+    except Problem:
+        if not run.state.living:  # else another app was faster
+            raise
     return run.state
 
 
@@ -239,25 +261,16 @@ def _end_unsupervised(run: RunFolder) -> list[int]:
     if written is not None and written.living:
         if written.supervisor is not None:
             processes.end([written.supervisor], 0.0)
-        left = processes.end(processes.of_run(run.path), 2.0)
-        _write_end(run, Cause("killed"))
+        left = processes.end(run.processes(), 2.0)
+        ending.stopped(run, Cause("killed"), _unwritten(run))
     else:
-        left = processes.end(processes.of_run(run.path), 0.0)
+        left = processes.end(run.processes(), 0.0)
+        ending.clear_orders(run)
     return [one.pid for one in left]
 
 
-def _write_end(run: RunFolder, cause: Cause) -> None:
-    """Write down that the run was stopped, where no supervisor did."""
-    written = run.written_state()
-    if written is None or not written.living:
-        return
-    ended = written.become("stopped", cause=cause, ended=time.time())
-    event = Event(time.time(), "state", state="stopped", cause=cause)
-    what = _("The end of the run {name} cannot be written down").format(name=run.name)
-    with files.in_words(what):
-        files.write_json(run.path / state.STATE, ended)
-        files.append_json(run.path / state.EVENTS, event)
-        (run.path / state.KILL).unlink(missing_ok=True)
+def _unwritten(run: RunFolder) -> str:
+    return _("The end of the run {name} cannot be written down").format(name=run.name)
 
 
 def _chosen(run: RunFolder, wanted: Path | None) -> Checkpoint:

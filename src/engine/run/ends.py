@@ -53,6 +53,13 @@ SPOKEN = {
     "rebooted": Rule(
         "", "", N_("The machine was restarted while it ran."), N_("It can be resumed.")
     ),
+    "moved-away": Rule(
+        "",
+        "",
+        N_("Its folder was moved away from {place}, where the trainer reaches it no more: {error}"),
+        N_("Resume it where it lies now."),
+    ),
+    "folder-gone": Rule("", "", N_("Its folder was deleted while it ran."), ""),
     "supervisor-gone": Rule(
         "", "", N_("The process that watched it is gone."), N_("It can be resumed.")
     ),
@@ -60,7 +67,7 @@ SPOKEN = {
         "",
         "",
         N_("The process that watched it is gone; the training itself goes on (process {pid})."),
-        N_("Let it end, or kill it and resume."),
+        N_("Let it end, or stop it: it saves a checkpoint first."),
     ),
     "unqueued": Rule(
         "", "", N_("It was taken out of the queue."), N_("`tunedeck resume {run}` puts it back.")

@@ -188,6 +188,13 @@ class RunFolder:
         order = self.order() if written is not None and written.state == "queued" else None
         return order.wait if order is not None else None
 
+    def processes(self) -> list[processes.Identity]:
+        """Its processes that live on this machine, wherever the folder was moved since."""
+        written = self.written_state()
+        if written is None:
+            return []
+        return processes.of_run(self.path, written.place, written.trainer)
+
     def progress(self) -> progress.Progress:
         """How far it is; each call reads only what is new."""
         return self._follower.update()

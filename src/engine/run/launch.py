@@ -23,7 +23,7 @@ from engine import files
 from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.machine import doctor
-from engine.run import beside, inputs, program, queue, state
+from engine.run import beside, inputs, processes, program, queue, state
 from engine.run import nodes as by_hand
 from engine.run.folder import RunFolder
 from engine.run.launchers import MAKERS, Wish
@@ -215,6 +215,17 @@ def _cannot_start(plan: LaunchPlan) -> str:
     return _("The run {name} cannot be started").format(name=plan.name)
 
 
+def attend(run: RunFolder) -> None:
+    """Start a supervisor on a run that has lost its own, and whose trainer goes on.
+
+    Does nothing for a run that is not lost any more. Raises `Problem` when another
+    one was faster, `Failed` when it does not come up.
+    """
+    with locked(run.path, run.name) as lock:
+        if run.state.state == "lost":
+            _supervise(run.path, lock, Settings())
+
+
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[int]:
     """The lock of the run `name`, as a descriptor: who holds it, and nobody else, may start it.
@@ -273,6 +284,13 @@ def _next_name(workspace: Workspace, stem: str) -> str:
 
 
 def _make_folder(plan: LaunchPlan) -> None:
+    # On other nodes the user may have typed their lines already.
+    if plan.launcher == "local" and processes.of_run(plan.dir):
+        raise Problem(
+            _("{path} is in use already").format(path=plan.dir),
+            _("Processes of a run that lay there, and was moved, still go on."),
+            _("Choose another name or folder, or kill that run first."),
+        )
     files.private_folder(plan.dir.parent)
     try:
         plan.dir.mkdir(mode=0o700)
@@ -373,6 +391,8 @@ def _submit(plan: LaunchPlan, attempt: int) -> None:
 def _supervise(folder: Path, lock: int, settings: Settings) -> None:
     # The supervisor runs under our own Python, whatever the trainer runs under.
     ours = environment(msgspec.structs.replace(settings, interpreter=""))
+    run = RunFolder(folder)
+    before = run.written_state()
     log = os.open(
         folder / state.SUPERVISOR_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
     )
@@ -390,11 +410,9 @@ def _supervise(folder: Path, lock: int, settings: Settings) -> None:
     finally:
         os.close(log)
     status = process.wait()
-    run = RunFolder(folder)
     until = time.monotonic() + CONFIRM
     while status == 0 and time.monotonic() < until:
-        written = run.written_state()
-        if written is not None and (written.state != "queued" or written.supervisor is not None):
+        if run.written_state() != before:
             return
         time.sleep(0.05)
     said = (folder / state.SUPERVISOR_LOG).read_text(encoding="utf-8", errors="replace")

@@ -24,7 +24,9 @@ and two machines' clocks differ by some seconds."""
 
 def keep_beating(folder: Path) -> None:
     """Give a sign now and every `BEAT` seconds, as long as this process lives."""
-    threading.Thread(target=_beat, args=(folder / FILE,), name="alive", daemon=True).start()
+    # The folder itself, not its name: it may be moved, and must not be made anew.
+    inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    threading.Thread(target=_beat, args=(inside,), name="alive", daemon=True).start()
 
 
 def age(folder: Path) -> float | None:
@@ -35,10 +37,11 @@ def age(folder: Path) -> float | None:
         return None
 
 
-def _beat(file: Path) -> None:
+def _beat(folder: int) -> None:
     while True:
         with contextlib.suppress(OSError):  # a full disk, a network that is away: next time
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+            descriptor = os.open(FILE, flags, 0o600, dir_fd=folder)
             os.utime(descriptor)
             os.close(descriptor)
         time.sleep(BEAT)

@@ -13,14 +13,14 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 import psutil
 
 MARK = "TUNEDECK_RUN"
-"""The environment variable that every process of a run carries: its folder."""
+"""The environment variable that every process of a run carries: where its folder lay then."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -88,10 +88,10 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def descendants(but: Iterable[int] = ()) -> list[Identity]:
-    """All living descendants of this process, except those with a pid in `but`."""
+def descendants(but: Iterable[int] = (), of: int | None = None) -> list[Identity]:
+    """All living descendants of process `of` (None: this one), except those in `but`."""
     try:
-        children = psutil.Process().children(recursive=True)
+        children = psutil.Process(of).children(recursive=True)
     except psutil.Error:
         return []
     found = (Identity.of(child.pid) for child in children if child.pid not in but)
@@ -110,24 +110,54 @@ def reap_orphans(but: Container[int]) -> None:
         os.waitpid(dead.si_pid, 0)
 
 
-def of_run(folder: Path) -> list[Identity]:
+def of_run(folder: Path, place: str = "", trainer: Identity | None = None) -> list[Identity]:
     """The living processes that carry the mark of the run in `folder`, parents or not.
 
     For a run whose supervisor is gone. Looks at every process of this user.
+
+    Args:
+        folder: the run's, where it lies now.
+        place: where it lay when they were started. Their mark names that place still,
+            and is believed there until another folder has come to it.
+        trainer: the trainer, where it is known: it and its descendants belong to the
+            run whatever they carry.
     """
-    wanted = f"{MARK}={folder.resolve()}".encode()
-    found = []
+    folder = folder.resolve()
+    place = place or str(folder)
+    ours: dict[str, bool] = {}
+    found: dict[int, Identity] = {}
+    if trainer is not None and trainer.alive:
+        found = {one.pid: one for one in (trainer, *descendants(of=trainer.pid))}
+    for pid, mark in marked():
+        if mark not in ours:
+            ours[mark] = leads(mark, folder) or (mark == place and not Path(mark).exists())
+        one = Identity.of(pid) if ours[mark] and pid != os.getpid() else None
+        if one is not None:
+            found[pid] = one
+    return list(found.values())
+
+
+def marked() -> Iterator[tuple[int, str]]:
+    """The processes of this user that carry the mark of any run, and what it says."""
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+        if not entry.name.isdigit():
             continue
         try:
-            marked = wanted in (entry / "environ").read_bytes().split(b"\0")
+            variables = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        one = Identity.of(int(entry.name)) if marked else None
-        if one is not None:
-            found.append(one)
-    return found
+        for variable in variables:
+            name, _equals, value = variable.partition(b"=")
+            if name == MARK.encode():
+                yield int(entry.name), os.fsdecode(value)
+
+
+def leads(path: str | Path, folder: Path) -> bool:
+    """Whether `path` is `folder`, or another way to it."""
+    try:
+        return Path(path).samefile(folder)
+    except OSError:
+        return False
 
 
 def end(processes: Iterable[Identity], grace: float, patience: float = 3.0) -> list[Identity]:

@@ -20,9 +20,9 @@ from engine import files
 from engine.errors import Problem
 from engine.i18n import _
 from engine.machine import gpu
-from engine.run import reasons, state, turn, waits
+from engine.run import ending, reasons, state, turn, waits
 from engine.run.folder import RunFolder
-from engine.run.state import Cause, Event, RunState, Wait
+from engine.run.state import Cause, RunState, Wait
 from engine.text import size
 from engine.workspace import Workspace
 
@@ -129,15 +129,11 @@ def moved(workspace: Workspace, old: Path, new: Path) -> None:
 
 def leave(run: RunFolder) -> RunState:
     """Take a waiting run that nothing watches out of the queue."""
-    written = run.written_state()
-    assert written is not None
-    cause = Cause("unqueued", {"run": run.name})
-    event = Event(time.time(), "state", state="stopped", cause=cause)
-    ended = written.become("stopped", cause=cause, ended=event.time)
-    with files.in_words(_("The run {name} stays in the queue").format(name=run.name)):
-        files.append_json(run.path / state.EVENTS, event)
-        files.write_json(run.path / state.STATE, ended)
-    return ended
+    return ending.stopped(
+        run,
+        Cause("unqueued", {"run": run.name}),
+        _("The run {name} stays in the queue").format(name=run.name),
+    )
 
 
 def began(run: RunFolder) -> bool:

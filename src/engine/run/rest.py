@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.errors import Problem
 from engine.i18n import _
-from engine.run import launch, processes, state
+from engine.run import launch, state
 from engine.run.folder import RunFolder
 from engine.workspace import Workspace
 
@@ -32,7 +32,7 @@ def at_rest(run: RunFolder) -> Iterator[None]:
             _("`tunedeck runs` lists those that are."),
         )
     now = run.state
-    if now.living or (run.record is not None and processes.of_run(run.path)):
+    if now.living or run.processes():
         raise Problem(
             _("The run {name} is in use").format(name=run.name),
             _("Its state: {state}.").format(state=state.spoken(now.state)),

@@ -165,6 +165,8 @@ class RunState(msgspec.Struct, frozen=True):
     """1 for the first start, one more for each resume."""
     supervisor: Identity | None = None
     trainer: Identity | None = None
+    place: str = ""
+    """Where the folder lay when the trainer started, which knows it by that path only."""
     started: float | None = None
     """When this attempt's trainer started."""
     ended: float | None = None

@@ -3,13 +3,16 @@
     python .../bootstrap.py engine.run.supervisor RUN_DIR LOCK_FD
 
 It outlives the app, the terminal and a hang-up. All that it knows is in the
-run's folder, and all that it is told are files there: ``stop`` (save, then
-end) and ``kill`` (end now). SIGTERM, which a machine sends when it shuts down,
-means stop; a second one means kill.
+run's folder, wherever that is moved (`engine.run.place`), and all that it is
+told are files there: ``stop`` (save, then end) and ``kill`` (end now). SIGTERM,
+which a machine sends when it shuts down, means stop; a second one means kill.
+
+One that finds the trainer of another, which is gone, takes that on.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -26,9 +29,11 @@ import msgspec
 from engine import files
 from engine.errors import Problem
 from engine.machine import gpu
-from engine.run import checkpoints, life, oom, processes, reasons, state, turn
+from engine.run import checkpoints, life, oom, processes, progress, reasons, state, turn
 from engine.run.alarms.watch import Watch
 from engine.run.claim import Claim
+from engine.run.family import Family
+from engine.run.place import Place
 from engine.run.processes import MARK, Identity
 from engine.run.state import Cause, Event, Facts, Order, RunState, Word
 from engine.worker.client import command
@@ -41,51 +46,79 @@ NO_ROOM = 64 << 10
 """Bytes free below which a trainer that says nothing ended because of that."""
 GRACE = 10.0
 """Seconds that the trainer's processes have to end by themselves before SIGKILL."""
+HASTE = 2.0
+"""The same after a kill, and for what is left when the trainer has ended well."""
+_ASKED = {"killed", "stopped-early"}
+"""Causes of an end at once that somebody asked for."""
 
 
 class Supervisor:
     """One start of one run, from the trainer's first breath to the final state."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        started_in = msgspec.json.decode((folder / state.STATE).read_bytes(), type=RunState).place
+        self._place = Place(folder, Path(started_in or folder.resolve()))
+        self.folder = folder = self._place.path
         self.order = msgspec.json.decode((folder / state.ORDER).read_bytes(), type=Order)
         self.state = msgspec.json.decode((folder / state.STATE).read_bytes(), type=RunState)
         self._trainer: subprocess.Popen[bytes] | None = None
+        """None before the start, and for one that another supervisor started."""
         self._started: dict[str, Any] = {}
         """What the state says of the trainer's start."""
         self._told: Word | None = None
         """The last state that an event tells of."""
+        self._announced = False
         self._sampled = 0.0
         self._checkpoint = self._last_checkpoint()
         self._terminated = 0
+        self._by_signal: set[str] = set()
+        """Orders that came as signals: they hold even where there is no room for a file."""
         self._claim = Claim(self.order.gpus)
-        self._watch = Watch(folder, self.order, _note)
+        self._watch = Watch(folder, self.order, _note, self.state.started)
+        self._family = Family(self._place, self._watch.pids, _note)
+        self._family.trainer = self.state.trainer
         self._memory = oom.Watch()
 
     def run(self) -> None:
         """Start the trainer and stay until it is gone and the end is written."""
-        if self.order.wait is not None and not self._has_waited():
+        # What has a trainer is never started again, be that gone by now.
+        if self.state.trainer is None and not self._begin():
             return
+        self._claim.share()
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        while self._runs():
+            cause = None
+            with _forgiving("tick"):  # a full disk, say: the trainer must not suffer for it
+                cause = self._tick()
+            if cause is not None:
+                self._end_at_once(cause)
+                return
+            time.sleep(TICK)
+        self._conclude()
+
+    def _runs(self) -> bool:
+        """Whether the trainer lives: our own, or one that another supervisor left."""
+        if self._trainer is not None:
+            return self._trainer.poll() is None
+        return self.state.trainer is not None and self.state.trainer.alive
+
+    def _begin(self) -> bool:
+        """Start the trainer when its turn has come; False when the run has ended instead."""
+        if self.order.wait is not None and not self._has_waited():
+            return False
         self._claim.share()
         signal.signal(signal.SIGTERM, self._on_sigterm)
         (self.folder / state.FACTS).unlink(missing_ok=True)
         checkpoints.clear_parts(self.folder)
-        try:
-            trainer = self._start()
-        except OSError as error:
-            python = self.order.command[0]
-            cause = Cause("interpreter", {"python": python, "error": error.strerror or str(error)})
+        if (cause := self._follow()) is None:
+            try:
+                self._trainer = self._start()
+            except OSError as error:
+                values = {"python": self.order.command[0], "error": error.strerror or str(error)}
+                cause = Cause("interpreter", values)
+        if cause is not None:
             self._finish("failed", None, cause)
-            return
-        while (status := trainer.poll()) is None:
-            word = None
-            with _forgiving("tick"):  # a full disk, say: the trainer must not suffer for it
-                word = self._tick()
-            if word is not None:
-                self._end_at_once(trainer, word)
-                return
-            time.sleep(TICK)
-        self._conclude(status)
+        return cause is None
 
     def _has_waited(self) -> bool:
         """Stay until its turn has come; False when it is not to start, which is written then.
@@ -93,7 +126,7 @@ class Supervisor:
         A SIGTERM ends this process and leaves the run as one that waits: the
         machine shuts down, and is asked for it again when it is back.
         """
-        self._become("queued", supervisor=Identity.of(os.getpid()))
+        self._become("queued", supervisor=Identity.of(os.getpid()), place=str(self._place.origin))
         cause = turn.wait(self.folder, self.order, self._claim)
         if cause is not None:
             self._finish("stopped" if cause.code == "unqueued" else "failed", None, cause)
@@ -101,22 +134,31 @@ class Supervisor:
 
     def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
         self._terminated += 1
-        name = state.STOP if self._terminated == 1 else state.KILL
+        self._by_signal.add(state.STOP if self._terminated == 1 else state.KILL)
+
+    def _is_ordered(self, name: str) -> bool:
+        """Whether to stop, or to kill; what came as a signal is written down for the trainer."""
+        if name not in self._by_signal:
+            with suppress(OSError):  # a network disk that is away
+                return (self.folder / name).exists()
+            return False
         try:
             (self.folder / name).touch(mode=0o600)
         except OSError:  # nothing can be written, a checkpoint neither
-            self._terminated = 2
+            self._by_signal.add(state.KILL)
+        return True
 
     def _start(self) -> subprocess.Popen[bytes]:
         log = os.open(
             self.folder / state.LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
-        environment = {**os.environ, **self.order.environment, MARK: str(self.folder)}
+        place = str(self._place.origin)
+        environment = {**os.environ, **self.order.environment, MARK: place}
         for name in self.order.unset:
             environment.pop(name, None)
         try:
             log_start = os.fstat(log).st_size
-            self._trainer = subprocess.Popen(
+            trainer = subprocess.Popen(
                 self.order.command,
                 cwd=self.order.folder,
                 env=environment,
@@ -127,32 +169,57 @@ class Supervisor:
             )
         finally:
             os.close(log)
+        self._family.child, self._family.trainer = trainer.pid, Identity.of(trainer.pid)
         self._started = {
             "supervisor": Identity.of(os.getpid()),
-            "trainer": Identity.of(self._trainer.pid),
+            "trainer": self._family.trainer,
+            "place": place,
             "started": time.time(),
             "log_start": log_start,
         }
-        return self._trainer
+        return trainer
 
     def _announce(self) -> None:
-        """Write that it has started; where there is no room for that, at the next look."""
-        self._event("start", attempt=self.state.attempt, path=self.order.resume)
-        self._become("starting", **self._started)
+        """Write that it is watched; where there is no room for that, at the next look."""
+        if self._announced:
+            return
+        with _forgiving("start"):
+            if self._started:
+                self._event("start", attempt=self.state.attempt, path=self.order.resume)
+                self._become("starting", **self._started)
+            else:
+                self._become(self.state.state, supervisor=Identity.of(os.getpid()))
+            self._announced = True
 
-    def _tick(self) -> Word | None:
-        """Look around once. Returns the state to end in when the trainer must be ended now."""
-        assert self._trainer is not None
-        if self.state.trainer is None:
-            self._announce()
-        processes.reap_orphans(but=self._ours())
+    def _follow(self) -> Cause | None:
+        """See to it that the trainer reaches its folder where that is now; a cause if it cannot."""
+        try:
+            moved = self._place.follow()
+        except OSError as error:
+            return self._moved_away(error)
+        if moved is not None:
+            _note(f"the folder was moved to {moved}; until the end a link stands in its old place")
+        return None
+
+    def _moved_away(self, error: OSError) -> Cause:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        return Cause("moved-away", {"place": str(self._place.origin), "error": why})
+
+    def _tick(self) -> Cause | None:
+        """Look around once. Returns why the trainer must be ended now, where it must."""
+        if self._place.now() is None:
+            return Cause("folder-gone")
+        if (cause := self._follow()) is not None:
+            return cause
+        self._announce()
+        self._family.reap()
         self._claim.share()
-        if self._is_to_die():
-            return "stopped"
+        if self._is_ordered(state.KILL):
+            return Cause("killed")
         facts = self._facts()
-        if (self.folder / state.STOP).exists():
+        if self._is_ordered(state.STOP):
             if facts is None:
-                return "stopped"  # no step is made yet: there is nothing to save
+                return Cause("stopped-early")  # no step is made yet: there is nothing to save
             self._become_once("stopping")
         elif facts is not None:
             self._become_once("training")
@@ -161,20 +228,11 @@ class Supervisor:
         self._watch.look(self.state)
         return None
 
-    def _is_to_die(self) -> bool:
-        return self._terminated > 1 or (self.folder / state.KILL).exists()
-
-    def _ours(self) -> set[int]:
-        """The processes that are looked after by themselves: the trainer, the user's command."""
-        trainer = set() if self._trainer is None else {self._trainer.pid}
-        return trainer | self._watch.pids()
-
     def _watch_checkpoints(self) -> None:
         latest = self._last_checkpoint()
         name = Path(latest[1]).name
         if name and latest != self._checkpoint:  # empty: it is being written
-            digits = "".join(letter for letter in name if letter.isdigit())
-            self._event("checkpoint", path=name, step=int(digits) if digits else None)
+            self._event("checkpoint", path=name, step=_step(name))
             self._checkpoint = latest
 
     def _last_checkpoint(self) -> tuple[int, str]:
@@ -200,37 +258,57 @@ class Supervisor:
         gauges = [{name: getattr(one, name) for name in names} for one in seen.gpus]
         files.append_json(path, {"time": now, "step": self._watch.step, "gpus": gauges})
 
-    def _end_at_once(self, trainer: subprocess.Popen[bytes], word: Word) -> None:
-        """End every process of the run, then write `word`."""
-        killed = self._is_to_die()
+    def _end_at_once(self, cause: Cause) -> None:
+        """End every process of the run, then write why."""
+        there = cause.code != "folder-gone"
         with _forgiving("stopping"):
-            self._become_once("stopping")
-        self._end_descendants(2.0 if killed else GRACE)
-        try:
-            status: int | None = trainer.wait(5)
-        except subprocess.TimeoutExpired:
-            status = None
-        self._finish(word, status, Cause("killed" if killed else "stopped-early"))
+            if there:
+                self._become_once("stopping")
+        self._family.end(GRACE if cause.code == "stopped-early" else HASTE if there else 0.0)
+        if self._trainer is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._trainer.wait(5)
+        if there:
+            self._finish("stopped" if cause.code in _ASKED else "failed", self._status(), cause)
+        else:  # nothing can be written any more, and nothing is to be made anew
+            self.state = self.state.become("failed", cause=cause, ended=time.time())
+            with _forgiving("link"):
+                self._place.leave()
+            self._watch.ended(self.state)
 
-    def _conclude(self, status: int) -> None:
+    def _status(self) -> int | None:
+        """The trainer's exit status; None while it is there, and for another supervisor's."""
+        return None if self._trainer is None else self._trainer.returncode
+
+    def _conclude(self) -> None:
         """The trainer ended by itself (or was killed from outside): say what that means."""
+        status, late = self._status(), self._place.has_moved()
+        lost = self._follow()
+        well = status == 0 or (status is None and self._is_complete())
+        if well:
+            # Another node's that was started on this machine, say.
+            self._family.await_end(GRACE, lambda: self._is_ordered(state.KILL))
         # What it leaves behind holds GPU memory and waits for a dead partner.
-        self._end_descendants(2.0 if status == 0 else 0.0)
+        self._family.end(HASTE if well else 0.0)
+        self._announce()
         with _forgiving("end"):
-            if self.state.trainer is None:
-                self._announce()
             self._watch_checkpoints()
         facts = self._facts()
-        if status == 0 and facts is not None and facts.stopped is not None:
-            self._finish("stopped", 0, Cause("stopped", {"step": str(facts.stopped)}))
-        elif status == 0:
-            self._finish("finished", 0, None)
+        if well and facts is not None and facts.stopped is not None:
+            self._finish("stopped", status, Cause("stopped", {"step": str(facts.stopped)}))
+        elif well:
+            self._finish("finished", status, None)
         else:
-            tail = reasons.tail(self.folder / state.LOG, self.state.log_start)
-            cause = self._memory.explain(reasons.find(tail, status), self.state.pid)
-            if cause.code == "status":  # it says nothing: there may be no room for its last words
-                cause = self._why_silent() or cause
-            self._finish("failed", status, cause)
+            if late:  # it fell into the gap before there was a link
+                lost = lost or self._moved_away(FileNotFoundError(errno.ENOENT, ""))
+            self._finish("failed", status, lost or self._why(status))
+
+    def _why(self, status: int | None) -> Cause:
+        tail = reasons.tail(self.folder / state.LOG, self.state.log_start)
+        cause = self._memory.explain(reasons.find(tail, status), self.state.pid)
+        if cause.code == "status":  # it says nothing: there may be no room for its last words
+            cause = self._why_silent() or (cause if status is not None else Cause("no-end"))
+        return cause
 
     def _why_silent(self) -> Cause | None:
         try:
@@ -241,15 +319,14 @@ class Supervisor:
             return Cause("disk-read-only")
         return Cause("disk-full") if disk.f_bavail * disk.f_frsize < NO_ROOM else None
 
-    def _end_descendants(self, grace: float) -> None:
-        # Twice: one that was just starting another is caught with its child. By the mark
-        # as well: one that left our family (a daemon of its own) still holds the GPU.
-        for _round in range(2):
-            family = {*processes.descendants(but=self._watch.pids())}
-            left = processes.end(family | {*processes.of_run(self.folder)}, grace)
-            processes.reap_orphans(but=self._ours())
-            if left:
-                _note(f"still there after SIGKILL: {[one.pid for one in left]}")
+    def _is_complete(self) -> bool:
+        """Whether a trainer whose exit status nobody has got has done what it was to do."""
+        facts = self._facts()
+        if facts is None:
+            return False
+        saved = _step(Path(self._last_checkpoint()[1]).name)
+        step = progress.read(self.folder).step
+        return facts.stopped is not None or max(step, saved or 0) >= facts.steps
 
     def _facts(self) -> Facts | None:
         try:
@@ -277,21 +354,24 @@ class Supervisor:
         with _forgiving("orders"):
             for name in (state.STOP, state.KILL):
                 (self.folder / name).unlink(missing_ok=True)
+        with _forgiving("link"):
+            self._place.leave()
         checkpoints.clear_parts(self.folder)  # which may be what fills the disk
         until = time.monotonic() + 600
         changes = {"exit": status, "cause": cause, "ended": time.time()}
-        while not self._written(word, changes):
-            if time.monotonic() > until or not self.folder.is_dir():
-                return
+        while self._place.now() is not None and not self._written(word, changes):
+            if time.monotonic() > until:
+                break
             time.sleep(2)
-        self._watch.ended(self.state)
+        if not self.state.living:
+            self._watch.ended(self.state)
 
     def leave(self) -> None:
         """After the end: export what was made, wait for what the user's command has to do."""
         record = state.read_record(self.folder)
         if self.state.state == "finished" and record is not None and record.then_export:
             exporting = subprocess.Popen(
-                command(sys.executable, "engine.joined.then_export", str(self.folder)),
+                command(sys.executable, "engine.joined.then_export", str(self.folder.resolve())),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # it goes on if this process is ended
             )
@@ -306,6 +386,12 @@ class Supervisor:
 
     def _event(self, kind: Any, **values: Any) -> None:
         files.append_json(self.folder / state.EVENTS, Event(time.time(), kind, **values))
+
+
+def _step(checkpoint: str) -> int | None:
+    """The step that a checkpoint's name tells."""
+    digits = "".join(letter for letter in checkpoint if letter.isdigit())
+    return int(digits) if digits else None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from engine.machine.gpu import Gpu
 from engine.run import state, waits
 from engine.run.claim import Claim
 from engine.run.folder import RunFolder, is_run, list_runs
+from engine.run.place import is_gone
 from engine.run.state import Cause, Order, Wait, Word
 from engine.workspace import Workspace
 
@@ -109,6 +110,7 @@ class Waiter:
 
     def __init__(self, folder: Path, order: Order, claim: Claim) -> None:
         assert order.wait is not None
+        self._folder = folder
         self._me = RunFolder(folder)
         self._gpus = order.gpus
         self._wait = order.wait
@@ -120,7 +122,11 @@ class Waiter:
 
     def look(self) -> bool | Cause:
         """Whether it may start now; a cause when it is not to start at all."""
-        if (self._me.path / state.STOP).exists() or (self._me.path / state.KILL).exists():
+        if is_gone(self._folder):
+            return Cause("folder-gone")
+        if self._folder.resolve() != self._me.path:  # it was moved
+            self._me = RunFolder(self._folder)
+        if (self._folder / state.STOP).exists() or (self._folder / state.KILL).exists():
             return Cause("unqueued", {"run": self._me.name})
         if self._awaited is not None:
             told = self._look_at(self._awaited)

@@ -103,10 +103,11 @@ class Board:
         if not command:
             return
         at, record = self._at(), state.read_record(self._folder)
+        folder = self._folder.resolve()  # where it is now
         message = Message(
             event=event,
-            run=record.run if record is not None else self._folder.name,
-            dir=str(self._folder),
+            run=record.run if record is not None else folder.name,
+            dir=str(folder),
             host=platform.node(),
             time=time.time(),
             state=self.state.state,

@@ -24,12 +24,21 @@ class Watch:
         folder: the run's; its earlier starts are not looked at.
         order: what is started.
         note: takes what is worth a line in the supervisor's own log.
+        began: when it began, in seconds since the epoch; None: it has not yet.
     """
 
-    def __init__(self, folder: Path, order: Order, note: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        order: Order,
+        note: Callable[[str], object],
+        began: float | None = None,
+    ) -> None:
         self._folder, self._note = folder, note
         self._nodes = _nodes(folder)
-        earlier = {entry.name for entry in folder.glob("[0-9]*_[0-9]*")}
+        # XTuner calls the folder of a start by the time when it is made.
+        until = "9" if began is None else time.strftime("%Y%m%d_%H%M%S", time.localtime(began))
+        earlier = {one.name for one in folder.glob("[0-9]*_[0-9]*") if one.name < until}
         self._follower = progress.Follower(folder, but=earlier)
         self._board = Board(folder, self._follower.update, note)
         self._curve = curve.checks(fresh=not order.resume)

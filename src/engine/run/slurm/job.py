@@ -12,6 +12,7 @@ jobs may depend on: 0 when the run has finished or was stopped with a checkpoint
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -61,9 +62,10 @@ class JobSupervisor(Supervisor):
 
     def _ask_to_stop(self) -> None:
         file = self.folder / state.STOP
-        if not file.exists():
-            file.write_bytes(_OURS)
-            file.chmod(0o600)
+        with contextlib.suppress(OSError):  # a full disk: in a signal's handler nobody catches it
+            if not file.exists():
+                file.write_bytes(_OURS)
+                file.chmod(0o600)
 
     def refuse(self, cause: Cause) -> None:
         """End without a start."""
