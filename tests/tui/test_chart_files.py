@@ -54,7 +54,7 @@ def test_without_resvg_the_others_are_and_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     saved = save(tmp_path, Shown([LOSS]))
     assert saved.endings == [".csv", ".svg"]
-    assert "pip install 'tunedeck[pictures]'" in saved.lack
+    assert "pip install resvg-py" in saved.lack
 
 
 def test_without_a_font_it_says_that_the_png_has_no_words(

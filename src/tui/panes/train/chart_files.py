@@ -46,7 +46,7 @@ def save(folder: Path, shown: Shown) -> Saved:
         made[".png"] = as_png(svg)
         lack = "" if _has_font() else _("The PNG has no words: there is no font on this machine.")
     except ImportError:
-        lack = _("For a PNG as well: pip install 'tunedeck[pictures]'")
+        lack = _("For a PNG as well: pip install resvg-py")
     for ending, content in made.items():
         with files.replacing(path.with_name(path.name + ending)) as file:
             file.write(content)

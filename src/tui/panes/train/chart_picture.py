@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Iterator
 from dataclasses import replace
+from math import isfinite
 
 from engine.text import one_line
 from tui.widgets import plot
@@ -40,11 +40,8 @@ def as_svg(shown: Shown) -> str:
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         *_axes(place, shown.log_y),
     ]
-    for level, y in zip(shown.levels, levels, strict=True):
-        if math.isfinite(y):
-            parts.append(_across(place.y(y), 'stroke="#888" stroke-dasharray="6 3"'))
-            name = f"{one_line(level.name)} {plot.number(level.y)}"
-            parts.append(words(name, WIDTH - _RIGHT - 4, place.y(y) - 4, "end", "#666"))
+    held = [(one, place.y(y)) for one, y in zip(shown.levels, levels, strict=True) if isfinite(y)]
+    parts += [_across(y, 'stroke="#888" stroke-dasharray="6 3"') for _level, y in held]
     for index, line in enumerate(raw):
         parts += _paths(line, place, f'stroke="{_colour(index)}" opacity="0.3"')
     for index, line in reversed([*enumerate(drawn)]):
@@ -54,13 +51,17 @@ def as_svg(shown: Shown) -> str:
     for index, line in enumerate(drawn):
         down = _LINE * (index + 1)
         parts.append(words(one_line(line.name), _LEFT, down, colour=_colour(index)))
+    for level, y in held:
+        name = f"{one_line(level.name)} {plot.number(level.y)}"
+        parts.append(words(name, WIDTH - _RIGHT - 4, y - 4, "end", "#444"))
     return "\n".join([*parts, "</svg>", ""])
 
 
 def words(text: str, x: float, y: float, anchor: str = "start", colour: str = "#333") -> str:
-    """Text of a picture."""
+    """Text of a picture, to be read on lines too."""
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">'
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" '
+        'stroke="white" stroke-width="3" paint-order="stroke">'
         f"{html.escape(text)}</text>"
     )
 
