@@ -44,8 +44,11 @@ test: lint
 gpu-test: $(READY)
 	$(BIN)/python -m pytest tests/gpu -m gpu
 
+# Each figure in docs/performance.md names its script; here all that need a GPU, or the app's own.
 bench: $(READY)
-	$(BIN)/python benchmarks/startup.py
+	@if command -v nvidia-smi >/dev/null; then $(BIN)/python benchmarks/gpu.py --out bench; \
+	else $(BIN)/python benchmarks/startup.py && $(BIN)/python benchmarks/overhead.py follow \
+	  && $(BIN)/python benchmarks/following.py; fi
 
 # Versions and hashes of both environments, for Python 3.10 to 3.12; names no index.
 lock:

@@ -1,0 +1,65 @@
+"""Everything that has a figure on a GPU, one after another on one machine.
+
+    python benchmarks/gpu.py --out FOLDER [--only WORD …] [--seconds 1500]
+
+Each part is a script of its own, which can be run by itself; its output goes to a file
+in FOLDER and to the terminal. The machine and the versions stand in ``machine.txt``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PARTS = {
+    "training": ["training_speed.py", "--steps", "20"],
+    "overhead": ["overhead.py", "step", "--rounds", "3"],
+    "estimate": ["estimate.py", "--seconds", "170"],
+    "merge": ["export.py", "--sizes", "1.3,8", "--pairs", "2", "--with", "gpu,peft,xtuner,convert"],
+    "chat": ["chat.py", "--gpu", "--size", "1.2", "--pairs", "3"],
+}
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "deepspeed", "mmengine", "xtuner")
+
+
+def machine() -> str:
+    """The GPUs, their driver, the processor, and the versions of the libraries."""
+    asked = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    lines = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines += [f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}"]
+    installed = {one.name: one.version for one in importlib.metadata.distributions()}
+    lines += [f"{name} {installed.get(name, 'is not installed')}" for name in PACKAGES]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--seconds", type=float, default=1500, help="begin no part after these")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "machine.txt").write_text(machine())
+    began = time.monotonic()
+    for name in args.only:
+        if time.monotonic() - began > args.seconds:
+            print(f"(no time for {name})", flush=True)
+            continue
+        print(f"\n== {name}: {' '.join(PARTS[name])}", flush=True)
+        command = [sys.executable, str(HERE / PARTS[name][0]), *PARTS[name][1:]]
+        part = time.monotonic()
+        with (args.out / f"{name}.txt").open("w") as log:
+            done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=args.out)
+        print((args.out / f"{name}.txt").read_text(errors="replace")[-6000:])
+        print(f"({time.monotonic() - part:.0f} s, exit status {done.returncode})", flush=True)
+
+
+if __name__ == "__main__":
+    main()
