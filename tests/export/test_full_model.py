@@ -64,6 +64,8 @@ def test_it_is_the_trained_model(
     for file in ("tokenizer.json", "generation_config.json", "chat_template.jinja", "own_code.py"):
         assert (made.adapter / file).is_file()
     assert (made.adapter / "xtuner_config.py").is_file()
+    card = (made.adapter / "README.md").read_text()
+    assert f"All weights of `{base}`, fine-tuned" in card and "## Config" in card
     sums_hold(made.adapter)
 
 

@@ -12,16 +12,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+from engine import __version__
 from engine.errors import Failed, Problem
-from engine.export import artefact, gpu_merge
+from engine.export import artefact, curve, gpu_merge
 from engine.export import merge as module
 from engine.export.adapter import Adapter
 from engine.export.base_model import BaseModel
+from engine.export.convert import convert
 from engine.export.gpu_merge import GpuMerge
 from engine.export.merge import merge
 from engine.settings import Settings
@@ -105,7 +108,7 @@ def test_what_belongs_to_the_model_travels(base: Path, adapter: Path, tmp_path: 
     assert sorted(one.name for one in out.iterdir()) == [
         "LICENSE", "README.md", "SHA256SUMS", "chat_template.jinja", "config.json",
         "generation_config.json", "model.safetensors", "modeling_own.py", "tokenizer.json",
-        "xtuner_config.py",
+        "training.json", "xtuner_config.py",
     ]  # fmt: skip
     assert (out / "config.json").read_bytes() == (base / "config.json").read_bytes()
     assert (out / "xtuner_config.py").read_text() == (adapter / "xtuner_config.py").read_text()
@@ -113,16 +116,73 @@ def test_what_belongs_to_the_model_travels(base: Path, adapter: Path, tmp_path: 
     sums_hold(out)
 
 
-def test_the_card_says_what_it_was_made_of(base: Path, adapter: Path, tmp_path: Path) -> None:
-    data = tmp_path / "数据.json"
-    data.write_text(json.dumps([{"a": 1}, {"a": 2}]))
+CONFIG = """
+lr = 2e-4
+max_length = 512
+optim_type = AdamW
+betas = [{betas}]
+files = ['data/数据.json', 'data/lines.json', 'data/table.csv', 'data/gone.jsonl']
+"""
+
+
+def test_the_card_says_what_it_was_made_of(base: Path, torch_files: Path, tmp_path: Path) -> None:
+    run, data = tmp_path / "runs" / "assistant-01", tmp_path / "data"
+    data.mkdir()
+    (data / "数据.json").write_text('[{"a": "]"}, {"a": [2]}\n,3 ]')
+    (data / "lines.json").write_text('{"a": 1}\n\n{"a": 2}\n{"a": 3}')
+    (data / "table.csv").write_text("a,b\n1,2\n")
+    for start, losses in (
+        ("20260101_000000", {1: 8.5, 2: 4.5, 3: 99.0}),
+        ("20260101_000001", {3: float("nan"), 12: 0.25, 15: 77.0}),  # resumed at 2
+    ):
+        (run / start / "vis_data").mkdir(parents=True)
+        lines = [json.dumps({"loss": loss, "step": step}) for step, loss in losses.items()]
+        (run / start / "vis_data" / "scalars.json").write_text("\n".join(lines) + '\n{"loss')
+    versions = {"torch": "2.10", "peft": "0.21.2"}
+    record = {"run": "assistant-01", "workspace": str(tmp_path), "versions": versions}
+    (run / "run.json").write_text(json.dumps(record))
+    checkpoint = Path(shutil.copy(torch_files / "iter_12.pth", run))
+    adapter = convert(checkpoint, tmp_path / "adapter").adapter
     config = adapter / "xtuner_config.py"
-    config.write_text(config.read_text() + f"data = dict(data_files=[{str(data)!r}])\n")
-    card = (merge(base, adapter, tmp_path / "out").out / "README.md").read_text()
+    config.write_text(config.read_text() + CONFIG.format(betas="0.9, " * 40))
+
+    out = merge(base, adapter, tmp_path / "out").out
+    card = (out / "README.md").read_text()
     assert 'base_model: "/models/base"' in card and "Rank 4, alpha 16" in card
-    digest = hashlib.sha256(data.read_bytes()).hexdigest()
-    assert f"| `数据.json` | 2 | `{digest}` |" in card
-    assert config.read_text() in card
+    assert "Run `assistant-01`, checkpoint `iter_12.pth` of step 12." in card
+    assert "Loss 8.5 at the start, 0.25 at the end." in card
+    for file, rows in (("数据.json", 3), ("lines.json", 3), ("table.csv", "?")):
+        digest = hashlib.sha256((data / file).read_bytes()).hexdigest()
+        assert f"| `{file}` | {rows} | `{digest}` |" in card
+    assert "| `gone.jsonl` | ? | the file was not there |" in card
+    for name, value in {**versions, "tunedeck": __version__}.items():
+        assert f"| {name} | `{value}` |" in card
+    assert "| lr | `0.0002` |\n" in card and "| optim_type | `AdamW` |" in card
+    assert "| betas |" not in card and config.read_text().rstrip() in card
+    assert "](loss.svg)" in card
+    picture = ElementTree.parse(out / "loss.svg")
+    words = [one.text for one in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert words == ["8.5", "5.75", "3", "0.25", "step 1", "12"]  # not 99, nor what came later
+    sums_hold(out)
+
+    # Trained on further, the model is a base: what was said of it is not carried over.
+    again = merge(out, adapter, tmp_path / "again").out
+    assert (again / "xtuner_config.py").read_text() == config.read_text()
+    shutil.rmtree(run)
+    later = merge(out, adapter, tmp_path / "later").out
+    assert "](loss.svg)" not in (later / "README.md").read_text()
+    assert not (later / "loss.svg").exists()
+
+
+def test_the_curve_keeps_spikes_and_gaps() -> None:
+    points = [(step, 5.0 if step == 777 else step % 7 / 10) for step in range(100_000)]
+    points[50_000:60_000] = [(step, float("nan")) for step in range(50_000, 60_000)]
+    drawn = curve.svg(points)
+    assert len(drawn) < 50_000
+    assert f",{curve._TOP:.1f} " in drawn  # the spike reaches the top
+    assert drawn.count('fill="none"') == 2  # two pieces
+    for few in ([], [(3, 1.5)], [(1, float("inf"))]):
+        ElementTree.fromstring(curve.svg(few))
 
 
 def test_shards_keep_their_layout(adapter: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Problem
-from engine.export import artefact
+from engine.export import artefact, card, training
+from engine.export.convert import XTUNER_CONFIG
 from engine.export.output import MANIFEST
 from engine.export.pickle_reader import Tensor, TorchFile
 from engine.export.safetensors_file import Reader
@@ -27,8 +28,8 @@ HEADS = ("lm_head.weight", "output.weight", "embed_out.weight")
 _WEIGHT_SUFFIXES = {
     ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot",
 }  # fmt: skip
-# A model card describes the base; an index and sums describe the base's shards.
-_NOT_CARRIED = {"README.md", CONFIG, MANIFEST}
+# A card and a training are the base's own; an index and sums describe the base's shards.
+_NOT_CARRIED = {card.NAME, card.CURVE, training.NAME, XTUNER_CONFIG, CONFIG, MANIFEST}
 
 
 class BaseModel:

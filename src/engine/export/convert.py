@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine import files
 from engine.errors import Problem
-from engine.export import adapter_config, artefact, dtypes, room, trained_config
+from engine.export import adapter_config, artefact, dtypes, room, trained_config, training
 from engine.export.checkpoint import Checkpoint
 from engine.export.output import Output
 from engine.export.recipe import WeightFile, cast
@@ -99,6 +99,13 @@ def convert(
             output = Output(folder)
             size = result.write(output, _adding(total, progress))
             output.write(XTUNER_CONFIG, [text])
+            trained = training.of(checkpoint, opened.step)
+            output.text(training.NAME, trained.text())
+            if kind == artefact.MODEL:
+                from engine.export import card
+
+                name = str(base or known.base)
+                card.write(output, name, card.whole(name), text.decode(errors="replace"), trained)
             output.manifest()
     seconds = round(time.monotonic() - started, 3)
     return Converted(out, len(result.entries), size, seconds, kind)

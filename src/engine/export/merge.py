@@ -23,11 +23,20 @@ import msgspec
 
 from engine import files
 from engine.errors import Failed, Problem
-from engine.export import artefact, blas, dtypes, gpu_merge, model_folder, room, unquantized
+from engine.export import (
+    artefact,
+    blas,
+    card,
+    dtypes,
+    gpu_merge,
+    model_folder,
+    room,
+    training,
+    unquantized,
+)
 from engine.export.adapter import Adapter, Delta
 from engine.export.base_model import BaseModel
-from engine.export.card import text as card_text
-from engine.export.convert import XTUNER_CONFIG, Progress, convert
+from engine.export.convert import CONFIG, XTUNER_CONFIG, Progress, convert
 from engine.export.gpu_merge import GpuMerge
 from engine.export.output import Output
 from engine.export.recipe import Recipe, WeightFile
@@ -98,8 +107,8 @@ def merge(
         plan = _plan(model, change, target)
         room.check_disk(out, sum(file.size for file in plan.values()))
         room.check_memory(2 * max((one.memory for one in change.deltas.values()), default=0))
-        card = _use_gpu(plan, settings or Settings(), device)
-        where = "cpu" if card is None else opened.enter_context(card).name
+        gpu = _use_gpu(plan, settings or Settings(), device)
+        where = "cpu" if gpu is None else opened.enter_context(gpu).name
         output = Output(folder)
         told = _told(sum(file.size for file in plan.values()), progress, cancelled)
         size = model_folder.write_weights(output, plan, told)
@@ -134,7 +143,7 @@ def _check(base: Path, adapter: Path, out: Path, force: bool) -> None:
 def _named(adapter: Path) -> str:
     """The base model that an adapter's folder names, or ""."""
     try:
-        told = json.loads((adapter / "adapter_config.json").read_bytes())
+        told = json.loads((adapter / CONFIG).read_bytes())
         return str(told.get("base_model_name_or_path") or "")
     except (OSError, ValueError, AttributeError):
         return ""
@@ -228,10 +237,10 @@ def _recipe(
 def _use_gpu(plan: dict[str, WeightFile], settings: Settings, device: str) -> GpuMerge | None:
     """Hand the arithmetic to a GPU, if one is asked for or worth it."""
     changed = [one for file in plan.values() for one in file.recipes if one.delta]
-    card = gpu_merge.start(settings, device, sum(math.prod(one.entry.shape) for one in changed))
+    gpu = gpu_merge.start(settings, device, sum(math.prod(one.entry.shape) for one in changed))
     for one in changed:
-        one.gpu = card
-    return card
+        one.gpu = gpu
+    return gpu
 
 
 def _told(
@@ -257,10 +266,13 @@ def _describe(
     """Write all that makes weights a model, and what it was trained with."""
     changes: dict[str, object] = {"tie_word_embeddings": False} if untied else {}
     model_folder.write_companions(output, model.path, model.config, target, changes)
-    trained = adapter / XTUNER_CONFIG
-    config = ""
-    if trained.is_file():
-        output.copy(trained)
-        config = trained.read_text(encoding="utf-8", errors="replace")
-    output.text("README.md", card_text(model, adapter, config))
+    for file in (adapter / XTUNER_CONFIG, adapter / training.NAME):
+        if file.is_file():
+            output.copy(file)
+    trained_with = adapter / XTUNER_CONFIG
+    config = trained_with.read_text("utf-8", "replace") if trained_with.is_file() else ""
+    told = json.loads((adapter / CONFIG).read_bytes())
+    base = str(told.get("base_model_name_or_path") or model.path)
+    trained = training.read(adapter)
+    card.write(output, base, card.merged(base, told, config), config, trained)
     output.manifest()

@@ -57,6 +57,33 @@ def data_files(text: str) -> list[str]:
     return [name for name in names if name.endswith(DATA)]
 
 
+_MAIN = (
+    "max_length", "pack_to_max_length", "use_varlen_attn", "prompt_template", "batch_size",
+    "accumulative_counts", "sequence_parallel_size", "max_epochs", "max_iters", "optim_type", "lr",
+    "betas", "weight_decay", "max_norm", "warmup_ratio",
+)  # fmt: skip
+_LONGEST = 80
+
+
+def main_values(text: str) -> dict[str, str]:
+    """What a person asks for first, as the config writes it at its top; {} when not Python.
+
+    Values that are longer than a line are left out.
+    """
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    found = {
+        target.id: ast.unparse(statement.value)
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name) and target.id in _MAIN
+    }
+    return {name: found[name] for name in _MAIN if len(found.get(name, " " * 99)) <= _LONGEST}
+
+
 def read(text: str) -> TrainedConfig | None:
     """Read a config's text; None when it is not Python or has no model in it."""
     try:
