@@ -233,16 +233,19 @@ async def test_the_configs_of_compared_runs_are_set_side_by_side(workspace: Work
     for number, rate in enumerate(("1e-4", "2e-4")):
         run = write_run(workspace, f"run-{number}", "finished", step=5, created=now - number)
         (run / "config").mkdir()
-        (run / "config" / "assistant.py").write_text(f"lr = {rate}\nmax_length = 512\n")
+        text = f"lr = {rate}\nmax_length = 512\noptim = dict(lr=lr)\n"
+        text = text.replace("lr=lr", "lr=lr, betas=(0.9, 0.99)") if number else text
+        (run / "config" / "assistant.py").write_text(text)
+    write_run(workspace, "run-2", "finished", step=5, created=now - 9)
     async with opened(workspace) as screen:
         await screen.shows("── loss run-0")
         await screen.press("d")
         await screen.shows("Mark the runs to compare")
-        await screen.press("escape", "j", "space", "k")
-        await screen.shows("╌╌ run-1")
+        await screen.press("escape", "j", "space", "j", "space", "k", "k")
+        await screen.shows("╌╌ run-1", "·· run-2")
         await screen.press("d")
-        text = await screen.shows("run-0: 1e-4", "run-1: 2e-4")
-        assert "max_length" not in text
+        text = await screen.shows("run-0: 1e-4", "run-1: 2e-4", "run-2 keeps no config")
+        assert "max_length" not in text and "betas" in text and "(not set)" in text
 
 
 async def test_answers_and_checkpoints_over_time(workspace: Workspace) -> None:

@@ -9,14 +9,16 @@ import msgspec
 import pytest
 
 from engine import files
+from engine.config.memory.estimate import Estimate
+from engine.config.preflight import Report
 from engine.config.text.source import ConfigSource
-from engine.joined import effective_batch
+from engine.joined import before_start, effective_batch
 from engine.joined.effective_batch import Batch
 from engine.machine import gpu
 from engine.machine.gpu import Gpu, Gpus
-from engine.run import control, history, notes, state
+from engine.run import control, history, launch, notes, state
 from engine.run.folder import RunFolder
-from engine.run.state import Order, Wait
+from engine.run.state import Expected, Order, Wait
 from engine.workspace import Workspace
 from tests.support.run_files import write_run
 from tests.support.train_pane import Screen, config, opened
@@ -54,6 +56,22 @@ def frozen(workspace: Workspace, run: Path) -> None:
     """A run of `write_run` gets the config that it froze."""
     files.private_folder(run / "config")
     (run / "config" / "assistant.py").write_text(CONFIG)
+
+
+async def test_a_launch_keeps_the_memory_that_its_check_told(
+    workspace: Workspace, two_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate = Estimate(17_900_000_000, {}, allocated_bytes=15_000_000_000)
+    report = Report(True, [], estimate, None, None, None)
+    monkeypatch.setattr(before_start, "preflight", lambda *_config, **_asked: report)
+    monkeypatch.setattr(launch, "begin", lambda plan, settings, attempt: RunFolder(plan.dir))
+    async with opened(workspace) as screen:
+        await screen.press("l")
+        await screen.shows("needs ≈ 17.9 GB on each GPU")
+        await screen.press("enter")
+        await screen.hides("Launch a run")
+    record = state.read_record(workspace.runs / "assistant-01")
+    assert record is not None and record.expected == Expected(17_900_000_000, 15_000_000_000)
 
 
 async def test_the_effective_batch_is_kept_on_a_key(workspace: Workspace, two_gpus: None) -> None:
