@@ -34,6 +34,7 @@ from tui.noticing import Happened, Noticing
 from tui.palette import KeyCommands
 from tui.panes.base import Pane, as_problem
 from tui.safety import NoColours, NoControls
+from tui.steady import Steady
 from tui.theme import choose_theme, register_themes
 from tui.thrift import Shown
 from tui.watch import Sight, Watch, look_at_runs
@@ -110,6 +111,8 @@ class Tunedeck(App[int]):
         self.notices: list[tuple[datetime, Problem]] = []
         self._panes: dict[str, Pane] = {}
         self._shown = Shown()
+        self._steady = Steady()
+        self._machine: Sight | None = None  # as it is shown, which `sight` tells exactly
         self._theme_kept = choose_theme(chosen.theme)
         self._watch = Watch(
             workspace,
@@ -206,6 +209,7 @@ class Tunedeck(App[int]):
     @on(Seen)
     def _seen(self, event: Seen) -> None:
         self.sight = event.sight
+        self._machine = self._steady.of(event.sight)
         self._draw_lines()
 
     @on(Pane.HintChanged)
@@ -221,7 +225,7 @@ class Tunedeck(App[int]):
             return  # a message that came late: the screen is being taken down
         width = self.size.width
         place = f" Tunedeck  {one_line(self.workspace.root.name)}/"
-        machine = machine_line(self.sight, width - len(place) - 2) if self.sight else ""
+        machine = machine_line(self._machine, width - len(place) - 2) if self._machine else ""
         self.query_one("#machine", Line).say(place, machine)
         badges = self._badges()
         titles = [(_(title), badges.get(name, "")) for name, title in TABS.items()]

@@ -101,7 +101,7 @@ def machine_line(sight: Sight, width: int) -> Text:
         host = sight.host
         return Text.assemble(
             (_("no GPU"), "dim"),
-            f"  CPU {5 * round(host.cpu / 5):3d}%  ",  # in steps: no host stands still
+            f"  CPU {5 * round(host.cpu / 5):3d}%  ",
             _("memory"),
             f" {bar(host.memory_used, host.memory_total, 6)} ",
             f"{size(host.memory_used)}/{size(host.memory_total)} ",
