@@ -72,7 +72,8 @@ def test_code_of_its_own_and_an_unknown_architecture_are_said(model: Path) -> No
     (model / "config.json").write_text(json.dumps(told))
     found = handover.describe(model)
     lines = {one.tool: one for one in found.commands}
-    assert "--trust-remote-code" in lines["vllm"].command
+    for tool in ("vllm", "lmdeploy", "sglang"):
+        assert "--trust-remote-code" in lines[tool].command
     assert "-Q4_K_M.gguf" in lines["ollama"].command
     assert "InternLM2ForCausalLM" in lines["ollama"].note
     assert any("code of its own" in note for note in found.notes)

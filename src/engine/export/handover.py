@@ -1,8 +1,9 @@
 """What a finished model is taken further with: commands to serve it and to copy it.
 
-The flags were looked up in the documentation of vLLM 0.11, LMDeploy 0.10, SGLang 0.5
-and ollama 0.13. All of them ask with the template in the tokenizer's files, which need
-not be the one that XTuner trained with: `template.compare` says whether it is.
+The flags were looked up in the documentation of vLLM 0.15 and in the sources of LMDeploy
+0.16, SGLang and ollama of August 2026. All of them ask with the template in the
+tokenizer's files, which need not be the one that XTuner trained with: `template.compare`
+says whether it is.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from engine.i18n import _
 TOOLS = ("vllm", "lmdeploy", "sglang", "ollama")
 # What `ollama create` converts by itself (convert/convert.go); others go through llama.cpp.
 _OLLAMA = re.compile(
-    r"(Llama|Mixtral|Gemma\d?|Phi3|Qwen2|Olmo3|Cohere|GptOss|DeepseekV3|Lfm2)ForCausalLM"
+    r"(Llama|Ministral3|Mixtral|Gemma[234]?|Phi3|Qwen2|Qwen3Next|Olmo3|Cohere|GptOss|DeepseekV3"
+    r"|Glm4MoeLite|Laguna|Lfm2|Lfm2Moe|NemotronH)ForCausalLM"
 )
 _TEMPLATE = re.compile(r"PROMPT_TEMPLATE\.(\w+)")
 
@@ -115,14 +117,18 @@ def _vllm(model: Path, config: dict[str, Any]) -> Command:
     return Command("vllm", shlex.join(line), _("OpenAI API on port 8000"))
 
 
-def _lmdeploy(model: Path, _config: dict[str, Any]) -> Command:
-    # (It runs a model's own code unasked: there is no flag for it.)
+def _lmdeploy(model: Path, config: dict[str, Any]) -> Command:
     line = ["lmdeploy", "serve", "api_server", str(model), "--model-name", model.name]
-    return Command("lmdeploy", shlex.join(line), _("OpenAI API on port 23333"))
+    note = _("OpenAI API on port 23333")
+    if "auto_map" in config:  # older ones ran a model's code unasked
+        line.append("--trust-remote-code")
+        note += " " + _("(before version 0.13 without {flag})").format(flag=line[-1])
+    return Command("lmdeploy", shlex.join(line), note)
 
 
 def _sglang(model: Path, config: dict[str, Any]) -> Command:
     trust = ["--trust-remote-code"] if "auto_map" in config else []
+    # (Newer ones would rather be called `sglang serve`, which older ones do not know.)
     line = ["python", "-m", "sglang.launch_server", "--model-path", str(model)]
     line += ["--served-model-name", model.name, *trust]
     return Command("sglang", shlex.join(line), _("OpenAI API on port 30000"))
