@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -93,16 +93,23 @@ class ChatSession:
         return fit.require(spec, self.busy)
 
     def generate(
-        self, slot: str, messages: Sequence[Mapping[str, str]], sampling: Sampling
+        self,
+        slot: str,
+        messages: Sequence[Mapping[str, str]],
+        sampling: Sampling,
+        begun: Callable[[], None] | None = None,
     ) -> Iterator[Token | Answer]:
         """The answer to a conversation: its pieces, then the whole.
 
         `messages` are ``{"role", "content"}`` as elsewhere; without a system
-        message the one of the training config stands in front.
+        message the one of the training config stands in front. `begun` is
+        called as soon as the model has work, which leaves time for other things.
         """
+        begun = begun or (lambda: None)
         sampling.check()
         if slot in self._served:
             self._answering = self._served[slot]
+            begun()
             yield from self._answering.generate(messages, sampling)
             return
         self._answering = None
@@ -110,6 +117,9 @@ class ChatSession:
         over = False
         try:
             for event in self._worker.ask("generate", slot=slot, **request):
+                if event["event"] == "begun":
+                    begun()
+                    continue
                 over = event["event"] == "done"
                 yield msgspec.convert(event, Answer) if over else Token(event["text"])
         finally:

@@ -4,7 +4,8 @@
 
 ``load {slot, model, adapter, dtype, device, bits, bytes, template, system, trust, merge}`` →
 the fields of `engine.chat.answer.Loaded`
-``generate {slot, messages, sampling}`` → events ``token {text}``, then the fields of `Answer`
+``generate {slot, messages, sampling}`` → events ``begun`` and ``token {text}``, then the
+fields of `Answer`
 ``prompt {slot, messages, wanted}`` → the fields of `Prompt`
 ``unload {slot}``
 
@@ -87,6 +88,7 @@ class Worker:
 
     def generate(self, request: Mapping[str, Any], emit: Emit, stop: Cancelled) -> dict[str, Any]:
         """One answer to a conversation."""
+        emit("begun")
         slot = self._slot(request)
         messages, sampling = request["messages"], request["sampling"]
 

@@ -32,6 +32,9 @@ class Audience(Protocol):
     def loaded(self, slot: str, loaded: Loaded) -> None:
         """It is in memory."""
 
+    def begun(self, slot: str) -> None:
+        """It has the question, and time passes until it answers."""
+
     def piece(self, slot: str, text: str) -> None:
         """More of its answer."""
 
@@ -179,7 +182,8 @@ class Asking:
         if self._session.dead:  # it died while another model answered
             self._load(slot, candidate, audience)
         waiting, shown = "", 0.0  # the first piece at once
-        for event in self._session.generate(slot, talk.messages(slot), sampling):
+        messages = talk.messages(slot)
+        for event in self._session.generate(slot, messages, sampling, lambda: audience.begun(slot)):
             if not isinstance(event, Token):
                 audience.answered(slot, event)
                 return

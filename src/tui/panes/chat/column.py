@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
 from textual.widgets import Markdown, Static
 from textual.widgets.markdown import MarkdownStream
 
@@ -19,6 +20,11 @@ SHOWN = 30
 LONGEST = 20_000
 """Characters of an answer that are laid out as Markdown; a longer one is plain text,
 since the layout of a single huge paragraph would hold up the screen."""
+
+
+FIRST = 20
+"""Characters that a first piece may have, to be shown in one line."""
+WAITING = "…"
 
 
 class Exchange(Vertical):
@@ -39,22 +45,43 @@ class Exchange(Vertical):
         self._question = question
         self._stream: MarkdownStream | None = None
         self._length = 0
+        self._first = ""
+        """The beginning of the answer, while it stands in the line below."""
+        self._said = WAITING
 
     def compose(self) -> ComposeResult:
         """The answer begins empty."""
         yield Static(clean(self._question), classes="asked", markup=False)
         yield Markdown(open_links=False)
         yield Static("", classes="plain", markup=False)
-        yield Static("", classes="figures", markup=False)
+        yield Static(WAITING, classes="figures", markup=False)
 
     async def grow(self, text: str) -> None:
         """Add a piece of the answer."""
         self._length += len(text)
         if self._length > LONGEST:
             return  # the whole comes at the end
-        if self._stream is None:
-            self._stream = Markdown.get_stream(self.query_one(Markdown))
-        await self._stream.write(clean(text))
+        text = clean(text)
+        markdown = self.query_one(Markdown)
+        if not self._first and not markdown.source and "\n" not in text and len(text) <= FIRST:
+            self._show_first(text)
+        elif not markdown.source:
+            await self._begin_markdown(self._first + text)
+        else:
+            self._stream = self._stream or Markdown.get_stream(markdown)
+            await self._stream.write(text)
+
+    def _show_first(self, text: str) -> None:
+        """Show the beginning where one waits for it, without waiting for a layout."""
+        self._first = text
+        line = self.query_one(".figures", Static)
+        line.update(Content.styled(text, "$foreground"), layout=False)
+
+    async def _begin_markdown(self, text: str) -> None:
+        markdown = self.query_one(Markdown)
+        with self.app.batch_update():  # the beginning is never in both places, nor in none
+            await markdown.append(text)
+            self.say(WAITING)
 
     async def finish(self, reply: Reply) -> None:
         """The whole answer, and how it went."""
@@ -62,16 +89,19 @@ class Exchange(Vertical):
             await self._stream.stop()
             self._stream = None
         text = clean(reply.text)
-        if len(text) > LONGEST:
-            self.add_class("-plain")
-            self.query_one(".plain", Static).update(text)
-        elif self.query_one(Markdown).source != text:
-            await self.query_one(Markdown).update(text)
-        self.say(figures(reply))
+        with self.app.batch_update():
+            if len(text) > LONGEST:
+                self.add_class("-plain")
+                self.query_one(".plain", Static).update(text)
+            elif self.query_one(Markdown).source != text:
+                await self.query_one(Markdown).update(text)
+            self.say(figures(reply))
 
     def say(self, text: str) -> None:
         """A line below the answer."""
-        self.query_one(".figures", Static).update(text)
+        if text != self._said or self._first:
+            self._said, self._first = text, ""
+            self.query_one(".figures", Static).update(text)
 
 
 def figures(reply: Reply) -> str:

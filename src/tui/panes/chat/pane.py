@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Iterator
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -21,7 +22,8 @@ from engine.workspace import Workspace
 from tui.panes.base import Pane
 from tui.panes.chat.acts import Acts
 from tui.panes.chat.asking import Asking
-from tui.panes.chat.column import Column, Exchange
+from tui.panes.chat.column import WAITING, Column, Exchange
+from tui.panes.chat.hearing import Hearing
 from tui.panes.chat.loop import LoopActs
 from tui.widgets.question import Question
 
@@ -134,9 +136,7 @@ class ChatPane(Acts, LoopActs, Pane):
             if not self.chosen:
                 self.trouble(Problem(_("No model is chosen"), "", _("Press ^O to choose one.")))
             return
-        node = self.talk.ask(event.text)
-        self.note_question(node)
-        self.answer(node)
+        self.answer(self.talk.ask(event.text), new=True)
 
     def note_question(self, node: Node) -> None:
         """Write a question down; a full disk must not keep it from being asked."""
@@ -145,34 +145,43 @@ class ChatPane(Acts, LoopActs, Pane):
         except (OSError, Problem) as error:
             self.trouble(Problem(_("The conversation is not being written down"), str(error)))
 
-    def answer(self, node: Node) -> None:
-        """Ask all models the question of `node`."""
+    def answer(self, node: Node, new: bool = False) -> None:
+        """Ask all models the question of `node`; a `new` one is written down."""
         self.busy = True
-        self.draw()
-        self._answer(node)
+        hearing = Hearing(self, node)
+        # A worker of Textual's would begin behind what there is to draw.
+        asking = asyncio.get_running_loop().run_in_executor(None, self._ask, node, hearing)
+        self._answer(node, new, hearing, asking)
 
     @work(exclusive=True, group="answer", exit_on_error=False)
-    async def _answer(self, node: Node) -> None:
-        self._exchanges = {}
-        for slot in sorted(self.chosen):
-            self._exchanges[slot] = await self.column(slot).begin(node.question)
-        hearing = _Hearing(self, node)
-        worker = self.run_worker(
-            lambda: self.asking.ask(self.chosen, self.talk, node, self.sampling, hearing),
-            thread=True,
-            group="asking",
-            exit_on_error=False,
-        )
+    async def _answer(
+        self, node: Node, new: bool, hearing: Hearing, asking: asyncio.Future[None]
+    ) -> None:
         try:
-            await worker.wait()
+            # What the screen and the disk need is done while the model already works.
+            await hearing.until_busy()
+            self.draw()
+            self._exchanges = {}
+            for slot in sorted(self.chosen):
+                self._exchanges[slot] = await self.column(slot).begin(node.question)
+            if new:
+                self.note_question(node)
+            await hearing.deliver()
+            await asking
         finally:
             self.busy = False
             self.draw()
 
+    def _ask(self, node: Node, hearing: Hearing) -> None:
+        try:
+            self.asking.ask(self.chosen, self.talk, node, self.sampling, hearing)
+        finally:
+            hearing.over()
+
     def loaded(self, slot: str, loaded: Loaded) -> None:
         """A model is in memory."""
         self._loaded[slot] = loaded
-        self._exchanges[slot].say("…")
+        self._exchanges[slot].say(WAITING)
         self.draw()
 
     async def answered(self, node: Node, slot: str, answer: Answer) -> None:
@@ -224,33 +233,3 @@ class ChatPane(Acts, LoopActs, Pane):
             self.asking.close()
             self.draw()
             self.notify(_("The models have left the memory: nobody asked."), markup=False)
-
-
-class _Hearing:
-    """Carries what happens in the asking thread over to the screen."""
-
-    def __init__(self, pane: ChatPane, node: Node) -> None:
-        self._pane = pane
-        self._node = node
-        self._call: Callable[..., object] = pane.app.call_from_thread
-
-    def loading(self, slot: str) -> None:
-        """Below its question."""
-        name = one_line(self._pane.chosen[slot].title)
-        self._call(self._pane.exchange(slot).say, _("loading {name} …").format(name=name))
-
-    def loaded(self, slot: str, loaded: Loaded) -> None:
-        """Above its column."""
-        self._call(self._pane.loaded, slot, loaded)
-
-    def piece(self, slot: str, text: str) -> None:
-        """Into its answer."""
-        self._call(self._pane.exchange(slot).grow, text)
-
-    def answered(self, slot: str, answer: Answer) -> None:
-        """The answer is whole."""
-        self._call(self._pane.answered, self._node, slot, answer)
-
-    def failed(self, slot: str, problem: Problem) -> None:
-        """Say so."""
-        self._call(self._pane.failed, slot, problem)

@@ -249,6 +249,9 @@ class _Hearing:
     def loaded(self, slot: str, loaded: Loaded) -> None:
         """The next thing heard of it is an answer."""
 
+    def begun(self, slot: str) -> None:
+        """Answers are counted when they are whole."""
+
     def piece(self, slot: str, text: str) -> None:
         """Only whole answers are shown."""
 
