@@ -1,7 +1,7 @@
 """Runs on a real Slurm cluster, which the tests start on this machine themselves.
 
-Most train nothing: a small program stands in for the trainer and behaves as it
-does towards the folder. The last ones train the tiny model.
+Most train nothing: a small program stands in for the trainer and behaves as it does
+towards the folder, for they try our side. The last one trains the tiny model.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.run import control, launch
+from engine.run import control, launch, reach
 from engine.run.folder import RunFolder
 from engine.run.slurm import client, submission, view
+from engine.run.state import Wait
 from engine.settings import Settings, Slurm
 from engine.workspace import Workspace
 from tests.support import slurm_cluster, tiny_config
@@ -28,21 +29,28 @@ from tests.support.slurm_cluster import Cluster
 pytestmark = pytest.mark.trains
 
 NOTE = """
-import json, os, pathlib, sys, time
+import json, os, pathlib, sys, time, zipfile
 run = pathlib.Path(sys.argv[sys.argv.index("--work-dir") + 1])
 def note(**facts):
     part = run / "trainer.part"
     part.write_text(json.dumps({"first": 0, "steps": 100, "started": time.time()} | facts))
     part.replace(run / "trainer.json")
 """
+WAITS = """
+note()
+while not (run / "go").exists(): time.sleep(0.02)
+"""
 SAVES = """
 note()
+print("resumes", sys.argv[sys.argv.index("--resume") + 1] if "--resume" in sys.argv else "nothing")
 while not (run / "stop").exists(): time.sleep(0.02)
+with zipfile.ZipFile(run / "iter_7.pth", "w") as file: file.writestr("archive/data.pkl", b"")
 note(stopped=7)
 """
+HOLDS = "note(); time.sleep(600)"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     missing = slurm_cluster.missing()
     if missing:
@@ -60,7 +68,6 @@ def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
 def cluster(running_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     for name, value in running_cluster.variables.items():
         monkeypatch.setenv(name, value)
-    running_cluster.settle()
     return running_cluster
 
 
@@ -74,7 +81,7 @@ class Starter:
         self.config.write_text("lr = 1e-4\n")
         self.runs: list[RunFolder] = []
 
-    def __call__(self, program: str, **wishes: object) -> RunFolder:
+    def plan(self, program: str, wait: Wait | None = None, **wishes: object) -> launch.LaunchPlan:
         asked = Slurm(**{"gpus": 1, "warning": 0} | wishes)  # type: ignore[arg-type]
         plan = launch.plan(
             self.config,
@@ -82,12 +89,21 @@ class Starter:
             settings=Settings(),
             launcher="slurm",
             slurm=asked,
+            wait=wait,
         )
         code = NOTE + textwrap.dedent(program)
         command = ["srun", sys.executable, "-c", code, "--work-dir", str(plan.dir)]
-        run = launch.start(msgspec.structs.replace(plan, command=command), Settings())
+        return msgspec.structs.replace(plan, command=command)
+
+    def __call__(self, program: str, wait: Wait | None = None, **wishes: object) -> RunFolder:
+        run = launch.start(self.plan(program, wait, **wishes), Settings())
         self.runs.append(run)
         return run
+
+    def clear(self) -> None:
+        for run in self.runs:
+            if run.state.living or run.state.state == "lost":
+                control.kill(run)
 
 
 @pytest.fixture
@@ -95,9 +111,28 @@ def submit(cluster: Cluster, tmp_path: Path) -> Iterator[Starter]:
     # Slurm has patterns with % in file names, and its options are words of a shell.
     starter = Starter(tmp_path / "空 间%j")
     yield starter
-    for run in starter.runs:
-        if run.state.living or run.state.state == "lost":
-            control.kill(run)
+    starter.clear()
+
+
+Limited = tuple[RunFolder, RunFolder]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def limited(
+    running_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Limited]:
+    """Two runs with a limit of a minute: one heeds the warning before it, one does not.
+
+    Slurm has no shorter limit and looks only every half minute, so they are started before
+    all tests, and looked at by the last.
+    """
+    starter = Starter(tmp_path_factory.mktemp("limited") / "workspace")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in running_cluster.variables.items():
+            patch.setenv(name, value)
+        asked = {"gpus": 0, "time": "1", "warning": 20, "extra": ("--nodelist=node2",)}
+        yield starter(SAVES, **asked), starter(HOLDS, **asked)
+        starter.clear()
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -114,8 +149,18 @@ def becomes(run: RunFolder, *words: str, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
+def slurm_says(run: RunFolder) -> str:
+    found = view.find(run.path, now=True)
+    return "" if found is None else found.state
+
+
+def warn(cluster: Cluster, run: RunFolder) -> None:
+    """Warn the run as Slurm does before its time limit."""
+    cluster.ask("scancel", "--signal=USR1", "--batch", run.job)
+
+
 def test_submit_follow_and_stop_with_a_checkpoint(submit: Starter) -> None:
-    run = submit(SAVES + "print(os.environ['CUDA_VISIBLE_DEVICES'])")
+    run = submit("print(os.environ['CUDA_VISIBLE_DEVICES'])" + SAVES)
     assert run.state.state in ("queued", "starting") and run.job.isdigit()
     becomes(run, "training")
     summary = run.summary()
@@ -125,22 +170,21 @@ def test_submit_follow_and_stop_with_a_checkpoint(submit: Starter) -> None:
     control.stop(run)
     end = control.wait(run, 20)
     assert (end.state, end.exit) == ("stopped", 0) and "step 7" in run.summary().reason
-    assert run.log.read_text() == "0\n"
+    assert run.log.read_text() == "0\nresumes nothing\n"
     words = [event.state for event in run.events() if event.event == "state"]
     assert words[0] == "starting" and words[-1] == "stopped"
-    until(
-        lambda: (found := view.find(run.path, now=True)) is not None and found.state == "COMPLETED"
-    )
+    until(lambda: slurm_says(run) == "COMPLETED")
 
 
 def test_a_failure_has_the_trainers_cause(submit: Starter) -> None:
     run = submit("note(); raise OSError(28, 'No space left on device')")
     assert control.wait(run, 20).state == "failed"
     assert "disk is full" in run.summary().reason
+    until(lambda: slurm_says(run) == "FAILED")
 
 
 def test_kill_cancels_the_job_and_sees_to_it(submit: Starter) -> None:
-    run = submit("note(); time.sleep(600)")
+    run = submit(HOLDS)
     becomes(run, "training")
     end = control.kill(run)
     assert end.state == "stopped" and "Killed on request" in run.summary().reason
@@ -149,7 +193,7 @@ def test_kill_cancels_the_job_and_sees_to_it(submit: Starter) -> None:
 
 
 def test_a_job_cancelled_by_hand(submit: Starter, cluster: Cluster) -> None:
-    run = submit("note(); time.sleep(600)")
+    run = submit(HOLDS)
     becomes(run, "training")
     cluster.ask("scancel", run.job)
     becomes(run, "stopped")
@@ -171,20 +215,24 @@ def test_what_slurm_refuses_leaves_no_folder(submit: Starter) -> None:
     assert not submit.workspace.runs.exists()
 
 
-def test_the_warning_before_the_time_limit_saves_and_goes_on(
+def test_a_run_that_is_put_back_goes_on_from_its_last_whole_checkpoint(
     submit: Starter, cluster: Cluster
 ) -> None:
     run = submit(SAVES, continues=1)
     becomes(run, "training")
-    cluster.ask("scancel", "--signal=USR1", "--batch", run.job)
+    warn(cluster, run)
     becomes(run, "queued")
     until(lambda: cluster.ask("squeue", "-h", "-j", run.job, "-o", "%T") == "PENDING")
     assert "back in Slurm's queue" in run.summary().reason
-    (run.path / "iter_7.pth").write_bytes(b"torn")  # half written: not to go on from
+    (run.path / "iter_9.pth").write_bytes(b"torn")  # half written: not to go on from
     cluster.ask("scontrol", "update", f"JobId={run.job}", "StartTime=now")
     becomes(run, "training")
     assert run.state.attempt == 2
-    cluster.ask("scancel", "--signal=USR1", "--batch", run.job)
+    saved = run.path / "iter_7.pth"
+    assert run.log.read_text() == f"resumes nothing\nresumes {saved}\n"
+    order = run.order()
+    assert order is not None and order.resume == str(saved)
+    warn(cluster, run)
     becomes(run, "stopped")
     assert "time limit came near" in run.summary().reason, "the settings allow one return"
 
@@ -200,7 +248,7 @@ def test_a_preempted_run_comes_back(submit: Starter, cluster: Cluster) -> None:
 
 
 def test_a_lost_job_id_is_found_by_name(submit: Starter) -> None:
-    run = submit("note(); time.sleep(600)", extra=("--begin=now+1hour",))
+    run = submit(HOLDS, extra=("--begin=now+1hour",))
     known, job = submission.read(run.path), run.job
     assert known is not None
     submission.write(run.path, msgspec.structs.replace(known, job=""))
@@ -208,12 +256,48 @@ def test_a_lost_job_id_is_found_by_name(submit: Starter) -> None:
 
 
 def test_a_job_that_nobody_knows_is_lost(submit: Starter) -> None:
-    run = submit("note(); time.sleep(600)", extra=("--begin=now+1hour",))
+    run = submit(HOLDS, extra=("--begin=now+1hour",))
     known = submission.read(run.path)
     assert known is not None
     submission.write(run.path, msgspec.structs.replace(known, job="999999"))
     assert run.state.state == "lost" and "does not know job 999999" in run.summary().reason
     submission.write(run.path, known)
+
+
+def test_a_run_waits_for_another_and_starts_if_that_succeeds_or_in_any_case(
+    submit: Starter,
+) -> None:
+    first = submit(WAITS + "sys.exit(3)")
+    strict = submit("note()", Wait(after=str(first.path)))
+    easy = submit("note()", Wait(after=str(first.path), needs="end"))
+    for run in (strict, easy):
+        until(lambda run=run: "for another job" in run.summary().reason)  # type: ignore[misc]
+        assert (run.state.state, run.summary().waits) == ("queued", "after assistant-01")
+    (first.path / "go").touch()
+    becomes(first, "failed")
+    becomes(strict, "failed")
+    assert "did not succeed" in strict.summary().reason and strict.summary().waits == ""
+    becomes(easy, "finished")
+
+
+def test_a_stopped_run_is_none_that_succeeded(submit: Starter) -> None:
+    first = submit(SAVES)
+    strict = submit("note()", Wait(after=str(first.path)))
+    becomes(first, "training")
+    control.stop(first)
+    becomes(strict, "failed")
+    assert slurm_says(first) == "COMPLETED", "all is well for Slurm"
+    assert "assistant-01, which it waited for, was stopped" in strict.summary().reason
+    order = control.resume(strict, Settings(), now=True).order()
+    assert order is not None and order.wait is None, "it starts all the same"
+    becomes(strict, "starting")
+
+
+def test_a_disk_that_the_nodes_may_not_share_is_told(submit: Starter) -> None:
+    here = submit.plan("")
+    assert reach.unseen(here, Settings()) == {}, "all nodes are this machine"
+    far = msgspec.structs.replace(here, slurm=Slurm(partition="far"), dir=Path("/dev/shm/run"))
+    assert reach.unseen(far, Settings())[Path("/dev/shm/run")] == "tmpfs"
 
 
 def test_a_controller_that_is_down_makes_no_run_lost(submit: Starter, cluster: Cluster) -> None:
@@ -230,48 +314,50 @@ def test_a_controller_that_is_down_makes_no_run_lost(submit: Starter, cluster: C
         assert control.wait(runs, 20).state == "stopped", "by file, without Slurm"
     finally:
         cluster.start_controller()
+        cluster.settle()
         view._queue().forget()
     until(lambda: "time to begin" in waits.summary().reason)
 
 
-def test_the_tiny_model_stops_and_resumes(
+def test_the_real_trainer_on_two_nodes_stops_with_a_checkpoint_and_goes_on(
     cluster: Cluster, tmp_path: Path, tiny_model: Path
 ) -> None:
-    run = train(tmp_path, tiny_model, nodes=1)
+    # Under DeepSpeed: mmengine's own wrapper for several processes wants GPUs.
+    plan = launch.plan(
+        tiny_config.write(tmp_path, tiny_model, epochs=2),
+        workspace=Workspace(tmp_path),
+        settings=Settings(),
+        deepspeed="2",
+        launcher="slurm",
+        nodes=2,
+        slurm=Slurm(gpus=0, cpus=2, warning=0),
+    )
+    run = launch.start(plan, Settings())
     until(lambda: run.progress().step >= 1 or not run.state.living, 200)
     control.stop(run)
     end = control.wait(run, 60)
     assert (end.state, end.exit) == ("stopped", 0), run.log.read_text()[-3000:]
     saved = run.last_checkpoint()
     assert saved is not None and f"step {saved.step}" in run.summary().reason
-    control.resume(run, Settings())
-    assert (run.state.attempt, run.record and run.record.launcher) == (2, "slurm")
-    end = control.wait(run, 200)
-    assert end.state == "finished", run.log.read_text()[-3000:]
-    assert list(run.progress().history.step) == list(range(1, 13))
-
-
-def test_two_nodes_train_together(cluster: Cluster, tmp_path: Path, tiny_model: Path) -> None:
-    # Under DeepSpeed: mmengine's own wrapper for several processes wants GPUs.
-    run = train(tmp_path, tiny_model, nodes=2, deepspeed="2")
-    end = control.wait(run, 300)
-    assert end.state == "finished", run.log.read_text()[-3000:]
-    assert run.summary().step == run.summary().steps == 6, "each node took half of the samples"
-    record = json.loads((run.path / "run.json").read_text())
-    assert (record["nodes"], record["processes"]) == (2, 2)
     job = view.find(run.path, now=True)
     assert job is not None and job.nodes == "node[1-2]"
 
+    control.resume(run, Settings())
+    assert (run.state.attempt, run.record and run.record.launcher) == (2, "slurm")
+    end = control.wait(run, 300)
+    assert end.state == "finished", run.log.read_text()[-3000:]
+    assert list(run.progress().history.step) == list(range(1, 13)), "each node had half the rows"
+    record = json.loads((run.path / "run.json").read_text())
+    assert (record["nodes"], record["processes"]) == (2, 2)
 
-def train(folder: Path, model: Path, nodes: int, deepspeed: str | None = None) -> RunFolder:
-    config = tiny_config.write(folder, model)
-    plan = launch.plan(
-        config,
-        workspace=Workspace(folder),
-        settings=Settings(),
-        deepspeed=deepspeed,
-        launcher="slurm",
-        nodes=nodes,
-        slurm=Slurm(gpus=0, cpus=2, warning=0),
-    )
-    return launch.start(plan, Settings())
+
+def test_the_time_limit_is_told_with_its_remedy(limited: Limited, cluster: Cluster) -> None:
+    heeds, ignores = limited
+    end = control.wait(heeds, 120)
+    assert (end.state, end.exit) == ("stopped", 0)
+    assert "came near: stopped after step 7, with a checkpoint" in heeds.summary().reason
+    end = control.wait(ignores, 120)
+    assert end.state == "failed" and end.cause is not None and end.cause.code == "slurm-time"
+    assert "time limit ended job" in ignores.summary().reason
+    assert "Set `warning`" in ignores.summary().todo
+    until(lambda: slurm_says(ignores) == "TIMEOUT")

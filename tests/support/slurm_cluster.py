@@ -1,5 +1,6 @@
 """A real Slurm cluster on this machine, of our own: two pretended nodes with pretended GPUs.
 
+A third, in the partition "far", is on another machine, which is never there.
 Everything lies in one folder and listens on loopback only; it is ready in less than
 a second, and gone with the process that started it. Works as root and as a plain user.
 Needs Debian's packages slurm-wlm and munge.
@@ -61,7 +62,9 @@ ReturnToService=2
 KillWait=3
 MinJobAge={keep}
 {nodes}
-PartitionName=DEFAULT Nodes=ALL DefaultTime=60 MaxTime=INFINITE
+NodeName=far NodeAddr=127.0.0.1 Port=9 CPUs=4 RealMemory=64000 Gres=gpu:{gpus} State=DOWN
+PartitionName=far Nodes=far
+PartitionName=DEFAULT Nodes={names} DefaultTime=60 MaxTime=INFINITE
 PartitionName=main PriorityTier=10 PreemptMode=OFF Default=YES
 PartitionName=low PriorityTier=1 PreemptMode=REQUEUE GraceTime=3
 PartitionName=high PriorityTier=100 PreemptMode=OFF
@@ -92,7 +95,7 @@ class Cluster:
         self._write(gpus, keep)
 
     def start(self) -> None:
-        """Start all daemons; return when every node is idle."""
+        """Start all daemons; return when every node takes jobs."""
         munge = self.folder / "munge"
         # --force: the socket may lie in a folder that others cannot enter.
         options = {"socket": "s", "key-file": "key", "pid-file": "pid", "seed-file": "seed"}
@@ -107,8 +110,8 @@ class Cluster:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until every node is idle: after a controller came back it knows none for a while."""
-        self.wait_for(self._idle, "idle nodes", 60)
+        """Wait until all nodes take jobs: a controller that came back knows none for a while."""
+        self.wait_for(self._ready, "nodes that take jobs", 60)
 
     def start_controller(self) -> None:
         """Start the controller, anew or again."""
@@ -185,6 +188,8 @@ class Cluster:
                 folder=folder,
                 keep=keep,
                 nodes="\n".join(lines),
+                names=",".join(self.nodes),
+                gpus=gpus,
             )
         )
 
@@ -211,9 +216,9 @@ class Cluster:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self._port)) == 0
 
-    def _idle(self) -> bool:
-        idle = self.ask("sinfo", "-h", "-N", "-p", "main", "-t", "idle", "-o", "%N")
-        return len(set(idle.split())) == len(self.nodes)
+    def _ready(self) -> bool:
+        ready = self.ask("sinfo", "-h", "-N", "-p", "main", "-t", "idle,mix,alloc", "-o", "%N")
+        return len(set(ready.split())) == len(self.nodes)
 
     def _left(self) -> Iterator[int]:
         """Step daemons and job processes of this cluster, which may hang under init."""
