@@ -389,7 +389,7 @@ def main() -> None:
     settings = Settings(threads=args.threads or max(1, cores - 1))
     device = "cuda:0" if args.gpu else "cpu"
     model = Path(f"/tmp/tunedeck-chat-{args.size}")
-    if not (model / ("adapter2" if args.memory else "model.safetensors")).exists():
+    if not list(model.glob("adapter2" if args.memory else "*.safetensors")):
         order = [settings.python, "-c", MAKE, str(model), args.size, device]
         order.append("2" if args.memory else "0")
         subprocess.run(order, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
