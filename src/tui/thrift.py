@@ -150,13 +150,17 @@ def _differences(old: list[Cell], new: list[Cell]) -> Iterator[tuple[int, list[C
             at += 1
             continue
         start = at - (at > 0 and not new[at][0])  # a wide character is written whole
+        ink, near = new[at][1], 0
         stop = at = at + 1
-        near = 0
         while at < count and near <= _MOVE:
+            character, now = new[at]
             if old[at] != new[at]:
                 stop, near = at + 1, 0
             else:
-                near += len(new[at][0].encode()) + _MOVE * (new[at][1] != new[at - 1][1])
+                near += len(character.encode())
+            if now[1] is not None or now[2] != ink[2]:  # else a blank, which takes any ink
+                near += _MOVE * (now != ink and stop <= at)
+                ink = now
             at += 1
         stop += stop < count and not new[stop][0]
         yield start, new[start:stop]
