@@ -22,6 +22,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         for name, value in hub.environment(str(tmp_path)).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("HF_TOKEN", "hf_none")
+        monkeypatch.setenv("MODELSCOPE_API_TOKEN", "ms-none")
         yield hub
 
 
@@ -59,6 +60,27 @@ def test_a_folder_is_uploaded_privately_and_goes_on_after_a_cancel(hub: Hub, mod
     assert heard[-1] == (total, total)
     assert made.url == f"{hub.address}/me/name"
     assert (made.files, made.bytes, made.public) == (5, total, False)
+
+
+def test_modelscope_gets_the_same(hub: Hub, model: Path, tmp_path: Path) -> None:
+    repo = upload.target("ms:me/name")
+    hub.accepts = 1
+    with pytest.raises(Failed, match="cancelled"):
+        upload.folder(model, repo, settings=Settings(), cancelled=lambda: len(hub.large) == 1)
+    hub.accepts, hub.asked = 9, []
+    heard: list[tuple[int, int]] = []
+    made = upload.folder(model, repo, settings=Settings(), progress=lambda *now: heard.append(now))
+    assert hub.repos["models", "me/name"] == {
+        one.name: one.read_bytes() for one in model.iterdir() if one.name != ".hidden"
+    }
+    assert sent(hub) == len(WEIGHTS) - 1, "what had arrived is not sent again"
+    assert made.url == f"{hub.address}/models/me/name"
+    assert (made.files, made.public, hub.private) == (5, False, {"me/name"})
+    assert heard[-1] == (made.bytes, made.bytes)
+    assert sorted(one.name for one in model.iterdir() if one.name[0] == ".") == [".hidden"]
+    # Who may see a repository that is there is its owner's choice.
+    again = upload.folder(model, repo, settings=Settings(), public=True)
+    assert again.public is False and hub.private == {"me/name"}
 
 
 def test_a_refusal_is_said_with_what_to_do(hub: Hub, model: Path) -> None:

@@ -16,7 +16,7 @@ from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.support.hub_uploads import Uploads
+from tests.support.hub_uploads import PRIVATE, PUBLIC, Uploads
 
 SHA = "5f" * 20
 
@@ -193,6 +193,7 @@ class _Handler(Uploads):
         ]
         first = query.get("PageNumber", "1") == "1"
         found = {"Files": files if first else [], "TotalCount": len(files), "Id": 1, "Name": name}
+        found["Visibility"] = PRIVATE if name in self.served.private else PUBLIC
         self._json({"Code": 200, "Success": True, "Data": found, "TotalCount": len(files)})
 
     def _json(

@@ -1,4 +1,4 @@
-"""What the small hub answers to an upload with huggingface_hub."""
+"""What the small hub answers to an upload with huggingface_hub or modelscope_hub."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+PRIVATE, PUBLIC = 1, 5
+"""ModelScope's numbers for who sees a repository: its owner, everybody."""
 LARGE = 1 << 16
 """Bytes from which a file goes through the storage for large files."""
 
@@ -21,6 +23,8 @@ class Uploads(BaseHTTPRequestHandler):
         self.served.asked.append(("POST", self.path, ""))
         if self.served.refuses:
             self._reply({"error": "no"}, 403)
+        elif self.path.startswith("/api/v1/"):
+            self._modelscope_post(self.path.split("/")[3:], json.loads(body))
         elif self.path == "/api/repos/create":
             self._create(json.loads(body))
         elif self.path == "/api/validate-yaml":
@@ -84,6 +88,29 @@ class Uploads(BaseHTTPRequestHandler):
             elif line["key"] == "lfsFile":
                 repo[value["path"]] = self.served.large[value["oid"]]
         self._reply({"commitUrl": f"{self.served.address}/{name}/commit/1", "commitOid": "1"})
+
+    def _modelscope_post(self, parts: list[str], asked: dict[str, Any]) -> None:
+        if parts == ["models"]:
+            name = f"{asked['Path']}/{asked['Name']}"
+            if ("models", name) in self.served.repos:
+                self._reply({"Code": 10010101001, "Success": False, "Message": "there"}, 400)
+                return
+            self.served.repos["models", name] = {}
+            if asked["Visibility"] == PRIVATE:
+                self.served.private.add(name)
+            self._reply({"Code": 200, "Success": True, "Data": {"Path": name}})
+        elif parts[-1] == "batch":
+            data = {"objects": [self._object(one) for one in asked["objects"]]}
+            self._reply({"Code": 200, "Success": True, "Data": data})
+        elif parts[-2] == "commit":
+            repo = self.served.repos["models", "/".join(parts[2:4])]
+            for one in asked["actions"]:
+                large = one["type"] == "lfs"
+                content = b"" if large else base64.b64decode(one["content"])
+                repo[one["path"]] = self.served.large[one["sha256"]] if large else content
+            self._reply({"Code": 200, "Success": True, "Data": {"oid": "1"}})
+        else:
+            self._reply({"Code": 404, "Success": False, "Message": "no such thing"}, 404)
 
     def _reply(self, value: Any, status: int = 200) -> None:
         data = json.dumps(value).encode()

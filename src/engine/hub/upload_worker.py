@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,9 +42,11 @@ class Counted(io.BufferedReader):
         return data
 
 
-def _hugging_face(path: Path, files: list[Path], repo: Repo, public: bool, tell: Tell) -> bool:
-    """Upload to Hugging Face; whether the repository is public."""
-    from huggingface_hub import CommitOperationAdd, HfApi
+def _hugging_face(
+    path: Path, files: list[Path], repo: Repo, public: bool, tell: Tell
+) -> tuple[str, bool]:
+    """Upload to Hugging Face; the repository's page, and whether it is public."""
+    from huggingface_hub import CommitOperationAdd, HfApi, constants
 
     api = HfApi()
     api.create_repo(repo.name, private=not public, exist_ok=True)
@@ -65,34 +68,39 @@ def _hugging_face(path: Path, files: list[Path], repo: Repo, public: bool, tell:
         watcher.start()
         # What the hub has already is not asked for again.
         api.create_commit(repo.name, adds, commit_message=_MESSAGE)
-        return not api.repo_info(repo.name).private
+        return f"{constants.ENDPOINT}/{repo.name}", not api.repo_info(repo.name).private
     finally:
         over.set()
         for file in opened:
             file.close()
 
 
-def _modelscope(path: Path, _files: list[Path], repo: Repo, public: bool, tell: Tell) -> bool:
-    """Upload to ModelScope; whether the repository is public."""
-    import tempfile
-
+def _modelscope(
+    path: Path, _files: list[Path], repo: Repo, public: bool, tell: Tell
+) -> tuple[str, bool]:
+    """Upload to ModelScope; the repository's page, and whether it is public."""
     from modelscope_hub.api import HubApi
+    from modelscope_hub.constants import Visibility
 
     api = HubApi()
     if not api.repo_exists(repo.name, "model"):
         api.create_repo(repo.name, "model", visibility="public" if public else "private")
     # Its notes on what has arrived would else lie in the model's folder.
-    notes = Path(tempfile.gettempdir()) / f"tunedeck-upload-{repo.name.replace('/', '--')}"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    notes = cache / "tunedeck" / "uploads" / repo.name.replace("/", "--")
     api.upload_folder(
         repo.name,
         "model",
         path,
         commit_message=_MESSAGE,
+        ignore_patterns=[".*", "*/.*"],
         disable_tqdm=True,
         tracker_path=notes,
         progress_callback=lambda event: tell(int(event.get("committed_bytes") or 0)),
     )
-    return public
+    seen = api.get_repo(repo.name, "model").visibility
+    site = api.resolve_endpoint_for_read(repo.name, repo_type="model")
+    return f"{site}/models/{repo.name}", seen == Visibility.PUBLIC
 
 
 _HUBS = {"hf": _hugging_face, "ms": _modelscope}
@@ -109,17 +117,9 @@ def upload(request: Mapping[str, Any], emit: Emit, _stop: Cancelled) -> dict[str
 
     what = _("Cannot upload {repo} to {hub}").format(repo=repo.name, hub=repo.where)
     with trouble.explained(repo, "model", what):
-        public = _HUBS[repo.source](path, files, repo, request["public"], tell)
+        page, public = _HUBS[repo.source](path, files, repo, request["public"], tell)
     tell(total)
-    return {"url": _page(repo), "files": len(files), "bytes": total, "public": public}
-
-
-def _page(repo: Repo) -> str:
-    if repo.source == "hf":
-        from huggingface_hub import constants
-
-        return f"{constants.ENDPOINT}/{repo.name}"
-    return f"https://modelscope.cn/models/{repo.name}"
+    return {"url": page, "files": len(files), "bytes": total, "public": public}
 
 
 if __name__ == "__main__":
