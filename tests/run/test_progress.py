@@ -192,3 +192,21 @@ def test_a_long_history_is_kept_and_believed_only_while_it_is_true(tmp_path: Pat
     assert progress.read(tmp_path).lr == 2e-4
     kept.write_bytes(kept.read_bytes()[:5000])
     assert len(progress.read(tmp_path).history) == 6000
+
+
+def test_a_long_file_is_parsed_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line(step, grad_norm=step / 7) for step in range(1, 60)]
+    lines[20] = line(21, grad_norm=math.nan)
+    lines[33] = lines[33][:30]  # torn, with another one behind it
+    lines[40:40] = ["", "no JSON"]
+    lines += [line(step, memory=5.0) for step in range(50, 70)]  # a resume went back
+    scalars(tmp_path, "20260101_000000").write_text("\n".join(lines) + "\n")
+    whole = progress.read(tmp_path).history
+    monkeypatch.setattr(progress, "_PIECE", 200)
+    pieces = progress.read(tmp_path).history
+    assert list(pieces.step) == list(whole.step) == [*range(1, 34), *range(35, 70)]
+    assert pieces.named == whole.named >= {"grad_norm", "memory"}
+    for name in progress.FIELDS:
+        assert repr(pieces[name]) == repr(whole[name])  # where NaN equals NaN
+    assert math.isnan(pieces["grad_norm"][20]) and pieces["grad_norm"][19] == 20 / 7
+    assert math.isnan(pieces["memory"][47]) and pieces["memory"][48] == 5.0

@@ -13,11 +13,12 @@ from __future__ import annotations
 import json
 import math
 import re
+import threading
 from array import array
 from bisect import bisect_left
-from collections.abc import Container
-from itertools import pairwise
-from operator import attrgetter
+from collections.abc import Container, Iterator
+from itertools import islice
+from operator import attrgetter, lt
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +32,11 @@ _START = re.compile(r"\d{8}_\d{6}")
 _STEP = re.compile(rb"Iter\(train\) *\[ *(\d+)/(\d+)\]")
 _RECENT = 20
 """Points that the pace is taken from."""
+_PIECE = 1 << 18
+"""Bytes that are parsed at a stretch: in between, the screen has its turn."""
+_first_reading = threading.Lock()
+"""Two threads of a window look at the same runs: the one parses what is long, the other then
+finds it in the cache."""
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -68,7 +74,8 @@ class History:
 
     def add(self, lines: list[_Line]) -> None:
         """Append points; older ones at their steps or later (of a lost attempt) are dropped."""
-        if all(one.step < next_one.step for one, next_one in pairwise(lines)):
+        steps = [line.step for line in lines]
+        if all(map(lt, steps, islice(steps, 1, None))):
             self._append(lines)
         else:
             for line in lines:
@@ -83,8 +90,7 @@ class History:
         self.step.extend(line.step for line in lines)
         for name, values in self.values.items():
             del values[keep:]
-            take = attrgetter(name)
-            values.extend(take(line) for line in lines)
+            values.extend(map(attrgetter(name), lines))
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -127,15 +133,21 @@ class Follower:
     def update(self) -> Progress:
         """Read on, and return where the run stands."""
         if self._kept is None:
-            self._offsets = {} if self._but else history_cache.load(self.folder, self.history)
-            self._kept = len(self.history)
+            with _first_reading:
+                self._offsets = {} if self._but else history_cache.load(self.folder, self.history)
+                self._kept = len(self.history)
+                self._read_on()
+        else:
+            self._read_on()
+        return self._progress()
+
+    def _read_on(self) -> None:
         for scalars in self._files():
             self._read(scalars)
-        if len(self.history) > max(history_cache.LEAST, self._kept * 1.2):
+        if len(self.history) > max(history_cache.LEAST, (self._kept or 0) * 1.2):
             self._kept = len(self.history)
             if not self._but and (self.folder / state.RECORD).exists():  # in nobody else's folder
                 history_cache.save(self.folder, self.history, self._offsets)
-        return self._progress()
 
     def _files(self) -> list[Path]:
         """The scalars of every start, in order of time."""
@@ -156,9 +168,12 @@ class Follower:
             return
         end = data.rfind(b"\n") + 1
         self._offsets[path] = offset + end
-        self.history.named.update(name for name in FIELDS if f'"{name}"'.encode() in data)
-        lines = map(_parse, data[:end].split(b"\n"))
-        self.history.add([line for line in lines if line is not None])
+        named = self.history.named
+        for piece in _pieces(data[:end]):
+            named.update(
+                name for name in FIELDS if name not in named and f'"{name}"'.encode() in piece
+            )
+            self.history.add(_points(piece))
 
     def steps(self) -> int | None:
         """Steps in all: from our hook's note, else from the last step line of XTuner's log."""
@@ -228,6 +243,24 @@ def read_facts(folder: Path) -> Facts | None:
         return msgspec.json.decode((folder / state.FACTS).read_bytes(), type=Facts)
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """Whole lines of `data`, some at a time."""
+    start = 0
+    while start < len(data):
+        stop = data.find(b"\n", start + _PIECE) + 1 or len(data)
+        yield data[start:stop]
+        start = stop
+
+
+def _points(lines: bytes) -> list[_Line]:
+    """The points in `lines`; what is none is left out."""
+    try:
+        return _decoder.decode_lines(lines)
+    except msgspec.MsgspecError:
+        found = map(_parse, lines.split(b"\n"))
+        return [line for line in found if line is not None]
 
 
 def _parse(raw: bytes) -> _Line | None:
