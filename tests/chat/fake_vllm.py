@@ -1,6 +1,7 @@
 """Stands in for ``vllm``: really serves HTTP, with a child process as vLLM's engine core is.
 
-FAKE_VLLM=broken ends before it serves; =slow never serves. Writes what it was given to FAKE_TOLD.
+FAKE_VLLM=broken ends before it serves; =slow never serves; FAKE_START: seconds until it does.
+Writes what it was given to FAKE_TOLD.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
+TOLD: dict[str, Any] = {
+    "argv": sys.argv[1:],
+    "pids": [],
+    "cards": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    "asked": [],
+}
 KEY = os.environ.get("VLLM_API_KEY", "")
 
 
@@ -36,9 +44,17 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self._allowed():
+            TOLD["asked"].append(asked)
+            note()
             event = {"choices": [{"delta": {"content": f"I am {asked['model']}."}}]}
             self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
             self.wfile.write(b'data: {"choices": [{"finish_reason": "stop"}]}\n\n')
+
+
+def note() -> None:
+    path = Path(os.environ["FAKE_TOLD"])
+    path.with_suffix(".new").write_text(json.dumps(TOLD))
+    path.with_suffix(".new").replace(path)
 
 
 def option(name: str) -> str:
@@ -47,12 +63,14 @@ def option(name: str) -> str:
 
 def main() -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    told = {"argv": sys.argv[1:], "pids": [os.getpid(), child.pid]}
-    Path(os.environ["FAKE_TOLD"]).write_text(json.dumps(told))
+    TOLD["pids"] = [os.getpid(), child.pid]
+    note()
+    print("INFO loading model weights", flush=True)
     if os.environ.get("FAKE_VLLM") == "broken":
         sys.exit("ValueError: No available memory for the cache blocks.")
     if os.environ.get("FAKE_VLLM") == "slow":
         time.sleep(600)
+    time.sleep(float(os.environ.get("FAKE_START", "0")))
     uds = option("--uds")
     if uds:
         socketserver.ThreadingUnixStreamServer(uds, Handler).serve_forever()

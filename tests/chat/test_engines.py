@@ -10,9 +10,8 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
-import psutil
+import msgspec
 import pytest
 
 from engine.chat import engines
@@ -20,54 +19,28 @@ from engine.chat.engine_server import EngineServer
 from engine.chat.engines import ADAPTER, Engine, Place
 from engine.chat.session import ChatSession, ModelSpec
 from engine.errors import Failed, Problem
+from engine.machine import gpu
 from engine.settings import Settings
-from tests.chat.asking import HERE, ask
+from tests.chat.asking import ask
+from tests.chat.engine_here import gone, hollow_model, install, read
 
 OPTIONS = "lib/python3.11/site-packages/vllm/entrypoints/openai/cli_args.py"
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A folder that passes for a model."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"weights")
-    return folder
+    return hollow_model(tmp_path / "model")
 
 
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the fake vllm was given; a vllm stands first on PATH."""
-    program = tmp_path / "env/bin/vllm"
-    program.parent.mkdir(parents=True)
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "fake_vllm.py"} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    path = tmp_path / "told.json"
-    monkeypatch.setenv("FAKE_TOLD", str(path))
-    return path
+    return install(tmp_path, monkeypatch)
 
 
 def listens_on_sockets(told: Path) -> None:
     options = told.parent / "env" / OPTIONS
     options.parent.mkdir(parents=True)
     options.write_text("class FrontendArgs:\n    uds: str | None = None\n")
-
-
-def read(told: Path) -> Any:
-    return json.loads(told.read_text())
-
-
-def gone(pids: list[int]) -> bool:
-    """Whether all have ended, within some seconds."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        there = [pid for pid in pids if psutil.pid_exists(pid)]
-        if all(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE for pid in there):
-            return True
-        time.sleep(0.05)
-    return False
 
 
 @pytest.mark.parametrize("sockets", [True, False])
@@ -130,17 +103,23 @@ from engine.chat.sources import ModelSpec
 from engine.settings import Settings
 server = EngineServer(engines.named("vllm", Settings()), ModelSpec(sys.argv[1]), Settings())
 server.start(60)
-print("serves", flush=True)
+print("serves", server.log, flush=True)
 time.sleep(600)
 """
 
 
 def test_it_does_not_outlive_an_app_that_was_killed(model: Path, told: Path) -> None:
     app = subprocess.Popen([sys.executable, "-c", APP, str(model)], stdout=subprocess.PIPE)
-    assert app.stdout is not None and app.stdout.readline() == b"serves\n"
+    assert app.stdout is not None
+    serves, log = app.stdout.readline().decode().split()
+    assert serves == "serves"
     app.send_signal(signal.SIGKILL)
     app.communicate()
     assert gone(read(told)["pids"])
+    end = time.monotonic() + 20  # its keeper cleans up behind it
+    while Path(log).parent.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_an_adapter_is_asked_by_its_own_name(model: Path, told: Path) -> None:
@@ -178,3 +157,59 @@ def test_what_is_not_there_is_named(model: Path, told: Path) -> None:
     assert "vllm" in [one.name for one in engines.found(Settings())]
     with pytest.raises(Problem, match="--bits"):
         EngineServer(Engine("vllm", "vllm"), ModelSpec(str(model), bits=4), Settings())
+
+
+def test_a_session_starts_it_and_asks_as_in_training(
+    model: Path, told: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_START", "0.7")
+    (model / "xtuner_config.py").write_text('SYSTEM = "Be brief."\n', encoding="utf-8")
+    lines: list[str] = []
+    with ChatSession(Settings()) as session:
+        loaded = session.load("A", ModelSpec(str(model), engine="vllm"), lines.append)
+        assert (loaded.device, loaded.system) == ("vllm", "Be brief.")
+        assert lines[-1] == "INFO loading model weights"
+        assert ask(session, "A", "Who?")[1].text == "I am model."
+        assert read(told)["asked"][0]["messages"][0] == {"role": "system", "content": "Be brief."}
+        assert session.occupied and session.holds("A")
+        os.kill(read(told)["pids"][0], signal.SIGKILL)  # it crashes
+        assert gone(read(told)["pids"])
+        while session.holds("A"):
+            time.sleep(0.02)
+        monkeypatch.setenv("FAKE_START", "0")
+        session.load("A", ModelSpec(str(model), engine="vllm"))
+        pids = read(told)["pids"]
+        session.unload("A")
+        assert gone(pids) and not session.occupied
+        session.load("A", ModelSpec(str(model), engine="vllm"))
+    assert gone(read(told)["pids"]), "it ends with the session"
+
+
+CARD = gpu.Gpu(0, "H100", 0, 80 << 30, 0, 40, 60.0, [])
+
+
+def test_a_gpu_on_which_a_run_trains_is_left_alone_unless_one_says_so(
+    model: Path, told: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "read", lambda: gpu.Gpus([CARD]))
+    spec = ModelSpec(str(model), engine="vllm")
+    with ChatSession(Settings(), busy=[0]) as session:
+        with pytest.raises(Failed, match="would disturb a training"):
+            session.load("A", spec)
+        assert not told.exists()
+        session.load("A", msgspec.structs.replace(spec, share=True))
+        assert read(told)["cards"] == "0"
+
+
+def test_the_command_line_starts_it_and_ends_it(
+    model: Path, told: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_START", "0.7")
+    order = [sys.executable, "-m", "tui", "chat", model, "--engine", "vllm", "--prompt", "Who?"]
+    done = subprocess.run([*order, "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["answer"] == "I am model."
+    assert "Starting vllm" in done.stderr and "INFO loading model weights" in done.stderr
+    assert gone(read(told)["pids"])
+    done = subprocess.run([*order, "--bits", "4"], capture_output=True, text=True)
+    assert done.returncode == 2 and "--bits and --engine do not go together" in done.stderr

@@ -9,6 +9,7 @@ import pytest
 
 from engine.chat import transcripts
 from engine.workspace import Workspace
+from tests.chat.engine_here import gone, hollow_model, install, read
 from tests.support.chat_server import serving
 from tests.support.driver import Driver, opened
 
@@ -172,6 +173,52 @@ async def test_hostile_output_is_shown_and_does_nothing(workspace: Workspace) ->
             await ask(screen, "Again")
             text = await screen.shows("Again", "and on it goes", "tok/s")
             assert "owned" not in text
+
+
+@pytest.fixture
+def engine(
+    workspace: Workspace, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A vllm that is found, and a model in the workspace; what the vllm will be told."""
+    hollow_model(workspace.models / "base")
+    return install(tmp_path_factory.mktemp("engine"), monkeypatch)
+
+
+async def test_an_engine_is_chosen_started_used_and_ended(
+    workspace: Workspace, engine: Path
+) -> None:
+    async with opened(workspace) as screen:
+        await screen.press("ctrl+o")
+        await screen.shows("base", "base · vllm")
+        await screen.press("escape")
+        await choose(screen, "vllm")
+        await ask(screen, "Who?")
+        await screen.shows("base · vllm", "the tokenizer's template", "I am model.", "tok/s")
+        told = read(engine)
+        assert told["argv"][:2] == ["serve", str(workspace.models / "base")]
+        await screen.press("escape", "f")
+        await screen.shows("The models leave the memory")
+        assert gone(told["pids"])
+        await screen.press("i")
+        await ask(screen, "And now?")  # it is started again
+        await screen.until(lambda text: text.count("I am model.") == 2)
+    assert gone(read(engine)["pids"]), "it ends with the app"
+
+
+async def test_an_engine_says_how_it_starts_and_why_it_does_not(
+    workspace: Workspace, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_VLLM", "slow")
+    async with opened(workspace) as screen:
+        await choose(screen, "vllm")
+        await ask(screen, "Who?")
+        await screen.shows("vllm: INFO loading model weights", "Esc  stop")
+        await screen.press("escape")
+        await screen.shows("It was stopped")
+        assert gone(read(engine)["pids"])
+        monkeypatch.setenv("FAKE_VLLM", "broken")
+        await screen.press("ctrl+r")
+        await screen.shows("vllm does not serve", "ValueError: No available memory")
 
 
 async def test_sampling_is_live_and_wrong_values_are_told(workspace: Workspace) -> None:

@@ -2,14 +2,16 @@
 
     python .../worker/bootstrap.py engine.chat.engine_keeper LOG COMMAND…
 
-The server's output goes to LOG. It is ended when stdin closes, which the
-kernel does even for an app that was killed. Standard library only.
+The server's output goes to LOG, which lies in a folder of its own. It is ended
+when stdin closes, which the kernel does even for an app that was killed; then
+the folder goes, too. Standard library only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,8 +33,11 @@ def main(log: str, command: list[str]) -> int:
             start_new_session=True,
         )
 
+    left = threading.Event()
+
     def watch() -> None:
         sys.stdin.read()
+        left.set()
         _signal(server.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(GRACE)
@@ -42,6 +47,8 @@ def main(log: str, command: list[str]) -> int:
     status = server.wait()
     # Its workers on the GPU do not always end with it.
     _signal(server.pid, signal.SIGKILL)
+    if left.is_set():
+        shutil.rmtree(Path(log).parent, ignore_errors=True)
     return status if status >= 0 else 128 - status
 
 

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -52,7 +52,7 @@ class EngineServer:
     def __init__(
         self, engine: Engine, spec: ModelSpec, settings: Settings, busy: Collection[int] = ()
     ) -> None:
-        engines.check(spec)
+        engines.check(spec.bits)
         sources.check(spec)
         self.engine = engine
         self._spec = spec
@@ -89,9 +89,10 @@ class EngineServer:
         """Whether its process is there."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, patience: float = 900) -> ModelSpec:
+    def start(self, patience: float = 900, said: Callable[[str], None] | None = None) -> ModelSpec:
         """Start it and wait until it answers (seconds to minutes); what to load is `spec`.
 
+        `said` is told each last line of its log that was seen on the way.
         Raises `Failed`, with the end of its log, when it ends before, does not
         answer within `patience` seconds, or was stopped.
         """
@@ -104,7 +105,12 @@ class EngineServer:
             keeper, stdin=subprocess.PIPE, env=values, start_new_session=True
         )
         end = time.monotonic() + patience
+        shown = ""
         while not self._answers():
+            line = (_tail(self.log) or [""])[-1]
+            if said is not None and line != shown:
+                said(line)
+            shown = line
             if self._stopped.wait(LOOK):
                 raise self._failed(_("It was stopped."))
             if not self.running:
@@ -117,13 +123,18 @@ class EngineServer:
 
     def stop(self) -> None:
         """End it with all its processes; seconds at most."""
+        self.leave()
+        if self._process is not None:
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def leave(self) -> None:
+        """Tell it to end, and do not wait: its keeper sees to it and cleans up."""
         self._stopped.set()
         process = self._process
         if process is not None:
             assert process.stdin is not None
             process.stdin.close()
-            process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _answers(self) -> bool:
         place = self._place

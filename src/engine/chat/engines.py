@@ -88,9 +88,9 @@ def named(name: str, settings: Settings) -> Engine:
     )
 
 
-def check(spec: ModelSpec) -> None:
+def check(bits: int) -> None:
     """Raise `Problem` for what an engine is not told the same way as we load it."""
-    if spec.bits:
+    if bits:
         raise Problem(
             _("--bits and --engine do not go together"),
             _("An engine loads a model as it is stored."),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from engine.chat import endpoint, fit, sources, templates
+from engine.chat import fit, sources, templates
 from engine.chat.answer import Answer, Chance, Loaded, Parity, Prompt, Sampling, Token
 from engine.chat.endpoint import Endpoint
+from engine.chat.served import Said, Served
 from engine.chat.sources import ModelSpec
 from engine.errors import Problem
 from engine.i18n import _
@@ -32,7 +33,8 @@ WORKER = "engine.chat.worker"
 
 
 class ChatSession:
-    """Models in slots ("A", "B", …): local ones in one process of ours, or served elsewhere.
+    """Models in slots ("A", "B", …): in one process of ours, or served: elsewhere, or by an
+    engine of the user's that the session starts and ends.
 
     Load all models of a comparison before the first question: an adapter that
     is alone on its base is put into the weights then, which a second one on
@@ -53,18 +55,24 @@ class ChatSession:
         self._worker = WorkerClient(WORKER, settings, {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
         self._placed: dict[str, tuple[ModelSpec, fit.Fit]] = {}
         """What is loaded in our process, and where."""
-        self._served: dict[str, Endpoint] = {}
+        self._served = Served(settings)
         self._answering: Endpoint | None = None
 
-    def load(self, slot: str, spec: ModelSpec) -> Loaded:
-        """Load a model into `slot`. Raises `Problem` for a wrong path, `Failed` when it cannot."""
+    def load(self, slot: str, spec: ModelSpec, said: Said | None = None) -> Loaded:
+        """Load a model into `slot`. Raises `Problem` for a wrong path, `Failed` when it cannot.
+
+        `said` is told what an engine writes while it starts.
+        """
         if sources.is_endpoint(spec.model):
             self.unload(slot)
-            self._served[slot] = endpoint.connect(spec, self._settings)
-            return self._served[slot].loaded
-        self._served.pop(slot, None)
+            return self._served.load(slot, spec, self.busy)
         sources.check(spec)
         trust = _trust(spec)
+        if spec.engine:
+            self.unload(slot)
+            spec = msgspec.structs.replace(spec, trust=trust)
+            return self._served.load(slot, spec, self.busy, said)
+        self._served.unload(slot)
         needs = self._fit(spec)
         result = self._worker.result(
             "load",
@@ -107,12 +115,11 @@ class ChatSession:
         """
         begun = begun or (lambda: None)
         sampling.check()
-        if slot in self._served:
-            self._answering = self._served[slot]
+        self._answering = self._served.get(slot)
+        if self._answering is not None:
             begun()
             yield from self._answering.generate(messages, sampling)
             return
-        self._answering = None
         request = {"messages": list(messages), "sampling": msgspec.to_builtins(sampling)}
         over = False
         try:
@@ -130,7 +137,7 @@ class ChatSession:
         self, slot: str, messages: Sequence[Mapping[str, str]], max_new_tokens: int = 512
     ) -> Prompt | None:
         """What the model is given for `messages`, token by token; None where a server hides it."""
-        if slot in self._served:
+        if self._served.get(slot) is not None:
             return None
         found = self._worker.result(
             "prompt", slot=slot, messages=list(messages), wanted=max_new_tokens
@@ -138,7 +145,11 @@ class ChatSession:
         return msgspec.convert(found, Prompt)
 
     def stop(self) -> None:
-        """End the answer in progress; it comes as an `Answer` with what there is."""
+        """End the answer in progress; it comes as an `Answer` with what there is.
+
+        An engine that is being started ends, too.
+        """
+        self._served.halt()
         answering = self._answering
         if answering is not None:
             answering.stop()
@@ -150,15 +161,25 @@ class ChatSession:
         """Whether the process has ended, and every local model with it."""
         return self._worker.pid is None
 
+    def holds(self, slot: str) -> bool:
+        """Whether the model in `slot` is there to be asked."""
+        return self._served.holds(slot) or (slot in self._placed and not self.dead)
+
+    @property
+    def occupied(self) -> bool:
+        """Whether it takes memory of this machine."""
+        return self._served.ours or (bool(self._placed) and not self.dead)
+
     def unload(self, slot: str) -> None:
         """Free the memory of a slot."""
-        self._served.pop(slot, None)
+        self._served.unload(slot)
         self._placed.pop(slot, None)
         if not self.dead:
             self._worker.result("unload", slot=slot)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and the engines."""
+        self._served.close()
         self._worker.close()
 
     def __enter__(self) -> ChatSession:

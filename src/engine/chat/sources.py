@@ -27,6 +27,8 @@ class ModelSpec(msgspec.Struct, frozen=True):
     adapter that is alone on its base be put into the weights (faster; in half
     precision not always to the last bit the same). `share` takes a GPU on
     which a training runs. `key` is what a server asks for ("": the settings').
+    `engine` names a server program of the user's ("vllm") that is started for
+    the model ("": our own process loads it).
     """
 
     model: str
@@ -40,6 +42,12 @@ class ModelSpec(msgspec.Struct, frozen=True):
     merge: bool = True
     share: bool = False
     key: str = ""
+    engine: str = ""
+
+    @property
+    def served(self) -> bool:
+        """Whether a server answers for it, and not our own process."""
+        return bool(self.engine) or is_endpoint(self.model)
 
 
 def is_endpoint(model: str) -> bool:

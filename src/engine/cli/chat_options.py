@@ -13,6 +13,7 @@ from engine.workspace import Workspace
 if TYPE_CHECKING:
     from engine.chat.answer import Sampling
     from engine.chat.sources import ModelSpec
+    from engine.settings import Settings
 
 
 class _OntoLast(argparse.Action):
@@ -99,6 +100,12 @@ def _add_loading(chat: argparse.ArgumentParser) -> None:
     )
     chat.add_argument("--device", metavar="auto|cpu|cuda:N", default="auto")
     chat.add_argument(
+        "--engine",
+        metavar="vllm|lmdeploy|sglang",
+        default="",
+        help=_("start this server for each model, and end it at the end"),
+    )
+    chat.add_argument(
         "--share-gpu",
         action="store_true",
         help=_("take a GPU even where a run of this workspace trains"),
@@ -133,11 +140,14 @@ def _add_sampling(chat: argparse.ArgumentParser) -> None:
     )
 
 
-def check(args: argparse.Namespace) -> None:
-    """Raise `Problem` for options that do not go together."""
+def check(args: argparse.Namespace, settings: Settings) -> None:
+    """Raise `Problem` for options that do not go together, and for an engine that is not here."""
     from engine import files
-    from engine.chat import set_files
+    from engine.chat import engines, set_files
 
+    if args.engine:
+        engines.named(args.engine, settings)
+        engines.check(args.bits)
     if args.out is not None:
         if args.set is None:
             raise Problem(_("-o needs --set"), _("It is where the answers to a set go."))
@@ -197,6 +207,7 @@ def specs(args: argparse.Namespace, workspace: Workspace) -> list[ModelSpec]:
                 trust=args.trust_remote_code,
                 merge=not args.no_merge,
                 share=args.share_gpu,
+                engine="" if sources.is_endpoint(spec.model) else args.engine,
             )
         )
     return found

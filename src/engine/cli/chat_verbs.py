@@ -34,7 +34,7 @@ def _chat(args: argparse.Namespace, out: Output) -> int:
     from engine.joined.candidates import busy_gpus
 
     # What is wrong with the order is said before a model is loaded for minutes.
-    chat_options.check(args)
+    chat_options.check(args, out.settings)
     sampling = chat_options.sampling(args)
     items = sets.read(args.set) if args.set is not None else []
     workspace = out.workspace()
@@ -68,16 +68,18 @@ def _load(session: ChatSession, specs: list[ModelSpec], out: Output) -> dict[str
     from engine.chat import fit, sources
 
     system: str | None = None
-    slots = {}
+    slots: dict[str, ModelSpec] = {}
     for number, spec in enumerate(specs):
         slot = chr(ord("A") + number)
         if not sources.is_endpoint(spec.model):
             words = fit.read(spec, session.busy).words
             out.say(_("Loading {model}: {fit}").format(model=_name(spec), fit=words))
+        if spec.engine:
+            out.say(_("Starting {engine}; this takes a while …").format(engine=spec.engine))
         if spec.system is None and system is not None:
             # Compared models are asked alike: with the system text of the first.
             spec = msgspec.structs.replace(spec, system=system)
-        loaded = session.load(slot, spec)
+        loaded = session.load(slot, spec, lambda line: out.say(f"  {line}"))
         system = loaded.system if system is None else system
         out.say(f"  {_place(loaded)}")
         slots[slot] = spec
@@ -172,7 +174,6 @@ class _Talk:
                 alone = False
 
     def _turn(self, question: str, alone: bool) -> None:
-        from engine.chat.sources import is_endpoint
         from engine.errors import Problem
         from engine.text import clean
 
@@ -181,7 +182,7 @@ class _Talk:
             try:
                 answer = self._ask(slot, node)
             except Problem as problem:
-                if self.session.dead and not is_endpoint(spec.model):
+                if self.session.dead and not spec.served:
                     raise
                 self.out.say(clean(str(problem)))
                 continue

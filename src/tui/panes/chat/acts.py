@@ -11,8 +11,9 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from engine import files
-from engine.chat import transcripts
+from engine.chat import engines, transcripts
 from engine.chat.conversation import Conversation
+from engine.chat.engines import Engine
 from engine.chat.transcripts import Transcript
 from engine.errors import Problem
 from engine.i18n import N_, _
@@ -54,6 +55,8 @@ class Acts(Pane):
         Binding("d", "greedy", N_("greedy, or drawn"), show=False, id="chat.greedy"),
         Binding("y", "system", N_("system text"), show=False, id="chat.system"),
         Binding("h", "reopen", N_("an earlier talk"), show=False, id="chat.reopen"),
+        Binding("f", "unload", N_("free the models' memory"), show=False, id="chat.unload"),
+        Binding("w", "share", N_("GPUs of runs: take, leave"), show=False, id="chat.share"),
     ]
 
     @property
@@ -185,7 +188,9 @@ class Acts(Pane):
         pane = self._pane
         if pane.busy:
             return
-        known = {str(at): one for at, one in enumerate(candidates(pane.workspace))}
+        own = candidates(pane.workspace)
+        served = [_by(engine, one) for engine in engines.found(pane.settings) for one in own]
+        known = {str(at): one for at, one in enumerate([*own, *served])}
         choices = [Choice(key, one.title, one.detail) for key, one in known.items()]
         chosen: dict[str, Candidate] = {}
         for slot in ("A", "B", "C"):
@@ -203,6 +208,21 @@ class Acts(Pane):
             chosen[slot] = found if found is not None else named(value, pane.workspace)
         pane.choose(chosen)
         self.query_one(Question).focus()
+
+    def action_unload(self) -> None:
+        """Free the memory of all models and end the engines; the next question brings them back."""
+        pane = self._pane
+        if not pane.busy:
+            pane.let_go()
+            self.notify(_("The models leave the memory."), markup=False, timeout=4)
+
+    def action_share(self) -> None:
+        """Let models onto GPUs on which runs train, or keep them off again."""
+        asking = self._pane.asking
+        asking.share = not asking.share
+        shared = _("Models may take a GPU on which a run trains.")
+        left = _("GPUs on which a run trains are left alone.")
+        self.notify(shared if asking.share else left, markup=False, timeout=4)
 
     @work(exit_on_error=False)
     async def action_sampling(self) -> None:
@@ -240,6 +260,15 @@ class Acts(Pane):
         answer = await self.app.push_screen_wait(Ask(_("System text"), fields, note=note))
         if answer is not None:
             pane.talk.system = None if answer[0].strip() == "-" else answer[0]
+
+
+def _by(engine: Engine, candidate: Candidate) -> Candidate:
+    """The same model, with an engine of the user's that answers for it."""
+    return msgspec.structs.replace(
+        candidate,
+        title=f"{candidate.title} · {engine.name}",
+        spec=msgspec.structs.replace(candidate.spec, engine=engine.name),
+    )
 
 
 def _heading(path: Path) -> tuple[str, str]:

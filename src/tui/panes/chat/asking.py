@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from engine.chat import set_run
 from engine.chat.conversation import Conversation, Node
 from engine.chat.set_table import Cell
 from engine.chat.sets import Item
-from engine.chat.sources import is_endpoint
 from engine.errors import Problem
 from engine.joined.candidates import Candidate, busy_gpus, ready
 from engine.settings import Settings
@@ -28,6 +29,9 @@ class Audience(Protocol):
 
     def loading(self, slot: str) -> None:
         """A model is being loaded."""
+
+    def starting(self, slot: str, line: str) -> None:
+        """What an engine writes while it starts for it."""
 
     def loaded(self, slot: str, loaded: Loaded) -> None:
         """It is in memory."""
@@ -58,6 +62,8 @@ class Asking:
         self._loaded: dict[str, tuple[ModelSpec, Loaded]] = {}
         self._halted = False
         self._used = time.monotonic()
+        self.share = False
+        """Whether models may take a GPU on which a run of ours trains."""
 
     def ask(
         self,
@@ -125,7 +131,7 @@ class Asking:
     @property
     def holds(self) -> bool:
         """Whether a model is in memory."""
-        return bool(self._loaded) and self._session is not None and not self._session.dead
+        return self._session is not None and self._session.occupied
 
     @property
     def idle_since(self) -> float:
@@ -155,17 +161,18 @@ class Asking:
 
         if self._session is None:
             self._session = ChatSession(self._settings)
-        if self._session.dead:
-            self._loaded = {
-                name: known for name, known in self._loaded.items() if is_endpoint(known[0].model)
-            }
         known = self._loaded.get(slot)
-        if known is None or known[0] != candidate.spec:
+        if known is None or known[0] != candidate.spec or not self._session.holds(slot):
             audience.loading(slot)
             self._session.busy = frozenset(busy_gpus(self._workspace))
             spec = ready(candidate)
             self._loaded.pop(slot, None)
-            self._loaded[slot] = spec, self._session.load(slot, spec)
+            loaded = self._session.load(
+                slot,
+                msgspec.structs.replace(spec, share=spec.share or self.share),
+                lambda line: audience.starting(slot, line),
+            )
+            self._loaded[slot] = spec, loaded
         audience.loaded(slot, self._loaded[slot][1])
 
     def _answer(
@@ -179,7 +186,7 @@ class Asking:
         from engine.chat.session import Token
 
         assert self._session is not None
-        if self._session.dead:  # it died while another model answered
+        if not self._session.holds(slot):  # it died while another model answered
             self._load(slot, candidate, audience)
         waiting, shown = "", 0.0  # the first piece at once
         messages = talk.messages(slot)

@@ -60,6 +60,11 @@ class Hearing:
         self._tell(lambda: self._pane.exchange(slot).say(words))
         self._call(self._busy.set)
 
+    def starting(self, slot: str, line: str) -> None:
+        """In the place of what was said before."""
+        name = self._pane.chosen[slot].spec.engine
+        self._tell(lambda: self._pane.exchange(slot).say(f"{name}: {one_line(line)}"))
+
     def loaded(self, slot: str, loaded: Loaded) -> None:
         """Above its column."""
         self._tell(lambda: self._pane.loaded(slot, loaded))

@@ -111,6 +111,12 @@ class ChatPane(Acts, LoopActs, Pane):
         for slot in slots:
             self.asking.forget(slot)
 
+    def let_go(self) -> None:
+        """Free the memory of all models; the next question loads them again."""
+        self._loaded.clear()
+        self.asking.close()
+        self.draw()
+
     def draw(self) -> None:
         """The models above their columns, and what Enter does."""
         for slot in SLOTS:
@@ -229,7 +235,5 @@ class ChatPane(Acts, LoopActs, Pane):
 
         idle = time.monotonic() - self.asking.idle_since
         if self.asking.holds and not self.busy and idle > 60 * self.settings.chat.idle:
-            self._loaded.clear()
-            self.asking.close()
-            self.draw()
+            self.let_go()
             self.notify(_("The models have left the memory: nobody asked."), markup=False)

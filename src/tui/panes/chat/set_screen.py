@@ -246,6 +246,10 @@ class _Hearing:
         words = _("loading {name} …").format(name=name)
         self._screen.app.call_from_thread(self._screen.loading_says, words)
 
+    def starting(self, slot: str, line: str) -> None:
+        """Say so."""
+        self._screen.app.call_from_thread(self._screen.loading_says, one_line(line))
+
     def loaded(self, slot: str, loaded: Loaded) -> None:
         """The next thing heard of it is an answer."""
 
