@@ -32,13 +32,16 @@ class Sight:
     gpus: Gpus
     host: Host
     runs: list[RunSummary]
+    ready: frozenset[str] = frozenset()
+    """The steps that have what the next one needs: "data", "config", "export"."""
 
 
 class Watch:
     """Calls `seen` from its own thread, at once and every `EVERY` seconds.
 
     What cannot be read is told to `trouble`, once, and does not end the looking.
-    `runs` is given each look's folders, in that thread.
+    `runs` is given each look's folders, in that thread, from the second look on: the first
+    frame comes first.
     """
 
     def __init__(
@@ -74,11 +77,15 @@ class Watch:
         from engine.machine import gpu, host
 
         known: dict[Path, RunFolder] = {}
+        seen = False
         while not self._stop.is_set():
             try:
                 runs = look_at_runs(self._workspace, known, self._tell)
-                self._seen(Sight(gpu.read(), host.read(self._workspace.root), runs))
-                self._runs(known.values())
+                ready = _ready(self._workspace)
+                self._seen(Sight(gpu.read(), host.read(self._workspace.root), runs, ready))
+                if seen:
+                    self._runs(known.values())
+                seen = True
             except Exception as error:  # a thread that dies says so nowhere
                 self._tell(as_problem(error))
             self._now.wait(EVERY)
@@ -88,6 +95,12 @@ class Watch:
         if str(problem) not in self._told and not self._stop.is_set():
             self._told.add(str(problem))
             self._trouble(problem)
+
+
+def _ready(workspace: Workspace) -> frozenset[str]:
+    last = workspace.last()
+    opened = {"data": last.data, "config": last.config, "export": last.merged}
+    return frozenset(name for name, path in opened.items() if path and Path(path).exists())
 
 
 def look_at_runs(
