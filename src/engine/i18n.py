@@ -8,8 +8,8 @@ can be changed while the app runs.
 from __future__ import annotations
 
 import gettext
-import locale
 import os
+import re
 from pathlib import Path
 
 LANGUAGES = {"en": "English", "zh": "中文"}
@@ -25,7 +25,7 @@ def from_environment() -> str:
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         value = os.environ.get(name)
         if value:
-            code = locale.normalize(value).partition("_")[0].lower()
+            code = re.split("[_.@]", value)[0].lower()
             return code if code in LANGUAGES else "en"
     return "en"
 
@@ -34,7 +34,10 @@ def use(language: str) -> None:
     """Switch to `language` ("en", "zh"); "" means what the locale asks for."""
     global _current, _language
     _language = language if language in LANGUAGES else from_environment()
-    _current = gettext.translation(DOMAIN, LOCALE_DIR, [_language], fallback=True)
+    if _language == "en":  # the texts as they are written
+        _current = gettext.NullTranslations()
+    else:
+        _current = gettext.translation(DOMAIN, LOCALE_DIR, [_language], fallback=True)
 
 
 def language() -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 
+# (Patterns as text: few lines need them, and compiling them takes a millisecond.)
 # Whole sequences first (CSI, OSC and the other string sequences, two-byte
 # escapes), so that their letters do not stay behind as litter.
-_SEQUENCES = re.compile(
+_SEQUENCES = (
     "\x1b\\[[0-?]*[ -/]*[@-~]"
     "|\x1b[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?"
     "|\x1b[ -/]*[0-~]"
@@ -19,17 +20,17 @@ _SEQUENCES = re.compile(
 )
 # C0 and C1 controls and the bidirectional overrides, which can make a line
 # read as something that it is not.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROLS = "[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 # These make terminals disagree about a cell's width and shift the rest of a row.
-_WIDTH_BREAKERS = re.compile("[\u200d\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]")
+_WIDTH_BREAKERS = "[\u200d\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]"
 
 # Halves of characters, out of JSON escapes or undecodable file names: no terminal takes them.
-_SURROGATES = re.compile("[\ud800-\udfff]")
+_SURROGATES = "[\ud800-\udfff]"
 
 
 def whole(text: str) -> str:
     """`text` with a replacement character for each lone surrogate, so that it can be encoded."""
-    return _SURROGATES.sub("\ufffd", text)
+    return re.sub(_SURROGATES, "\ufffd", text)
 
 
 def clean(text: str, keep: str = "\n") -> str:
@@ -40,11 +41,13 @@ def clean(text: str, keep: str = "\n") -> str:
         keep: control characters to leave in (by default the line break). A
             tab that is not kept becomes four spaces.
     """
-    text = _SEQUENCES.sub("", text)
+    if text.isascii() and text.isprintable():  # most of all text
+        return text
+    text = re.sub(_SEQUENCES, "", text)
     if "\t" not in keep:
         text = text.replace("\t", "    ")
-    text = _CONTROLS.sub(lambda found: found[0] if found[0] in keep else "", text)
-    return whole(_WIDTH_BREAKERS.sub("", text))
+    text = re.sub(_CONTROLS, lambda found: found[0] if found[0] in keep else "", text)
+    return whole(re.sub(_WIDTH_BREAKERS, "", text))
 
 
 def one_line(text: str, marks: bool = True) -> str:
