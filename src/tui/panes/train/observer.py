@@ -26,6 +26,8 @@ from engine.workspace import Workspace
 
 EVERY = 1.0
 """Seconds between two looks."""
+_DRAWING = 0.4
+"""Seconds after a look in which the screen draws what was seen, with nothing beside it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +104,7 @@ class Observer:
         workspace: whose runs.
         seen: takes each `Look`.
         troubled: takes what could not be read; the same trouble once.
+        first: the folder of the run to read in full before `show` has named one.
     """
 
     def __init__(
@@ -109,9 +112,10 @@ class Observer:
         workspace: Workspace,
         seen: Callable[[Look], object],
         troubled: Callable[[Problem], object],
+        first: Callable[[Sequence[Run]], str] = lambda runs: "",
     ) -> None:
         self._workspace = workspace
-        self._seen, self._troubled = seen, troubled
+        self._seen, self._troubled, self._first = seen, troubled, first
         self._ended = threading.Event()
         self._now = threading.Event()
         self._awake = True
@@ -157,13 +161,15 @@ class Observer:
         while not self._ended.is_set():
             self._now.clear()
             if self._awake:
-                self._try_look()
-            self._now.wait(EVERY if self._awake else None)
+                self._attempt(lambda: self._seen(self._look(self._wanted)))
+                if self._now.wait(_DRAWING):
+                    continue
+                self._attempt(self._read_samples)
+            self._now.wait(EVERY - _DRAWING if self._awake else None)
 
-    def _try_look(self) -> None:
+    def _attempt(self, reading: Callable[[], object]) -> None:
         try:
-            self._seen(self._look(self._wanted))
-            self._read_samples()
+            reading()
         except Exception as error:  # whatever a broken folder does, the next look may go well
             from tui.panes.base import unexpected
 
@@ -186,6 +192,7 @@ class Observer:
 
     def _look(self, shown: str) -> Look:
         runs = self._runs()
+        shown = shown or self._first(runs)
         wanted = [path for path in (shown, *self._compared) if path in self._folders]
         progress: Progress | None = None
         curves = {}

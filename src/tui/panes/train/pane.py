@@ -21,7 +21,7 @@ from tui.panes.train.detail import SEEN_KEYS, RunDetail
 from tui.panes.train.history import History
 from tui.panes.train.observer import Look, Observer, Run
 from tui.panes.train.run_list import RunList
-from tui.panes.train.step import Step, next_step, no_run, no_runs
+from tui.panes.train.step import Step, first_choice, next_step, no_run, no_runs
 from tui.widgets.table import VirtualTable
 
 _WIDE = 100
@@ -94,6 +94,7 @@ class TrainPane(Pane):
             workspace,
             lambda look: self.post_message(self.Seen(look)),
             self.trouble,
+            lambda runs: first_choice(RunList.everyday(runs), workspace.last().run),
         )
 
     # -- layout ---------------------------------------------------------------

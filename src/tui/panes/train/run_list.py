@@ -64,6 +64,11 @@ class RunList(Vertical):
 
     # What the pane calls
 
+    @staticmethod
+    def everyday(runs: Sequence[Run]) -> list[Run]:
+        """What is listed at first: all runs that are not archived, newest first."""
+        return [run for run in runs if not run.summary.archived]
+
     def show(self, runs: Sequence[Run], last: str) -> None:
         """Show `runs`; `last` is the folder of the one to begin with, when none is in progress."""
         self._catch_up()
