@@ -21,6 +21,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -122,28 +124,33 @@ def measure_opening(pairs: int) -> None:
     with tempfile.TemporaryDirectory() as long, tempfile.TemporaryDirectory() as empty:
         run = large(Path(long))
         Workspace(Path(empty)).remember(tab="train")
-        first, again = [], []
+        kinds = ("never opened before", "opened before")
+        ratios: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
         for pair in range(pairs + 1):
             none = first_frame(Path(empty), (b"No runs yet",))
             (run / history_cache.NAME).unlink(missing_ok=True)
-            new = first_frame(Path(long), parts)
-            known = first_frame(Path(long), parts)
-            if pair:  # the first one warms the page cache
-                first.append(new / none)
-                again.append(known / none)
-                print(f"  empty {none:.2f} s, never opened {new:.2f} s, again {known:.2f} s")
+            for kind in kinds:
+                full = first_frame(Path(long), parts)
+                if pair:  # the first one warms the page cache
+                    ratios[kind].append((full[0] / none[0], full[1] / none[1]))
+                    print(f"  empty {none[0]:.2f} s ({none[1]:.2f} of CPU), {kind} {full[0]:.2f} s"
+                          f" ({full[1]:.2f})")  # fmt: skip
         print(f"opening on {STEPS:,} steps and {LOG_MB} MB of log (wanted 1.5 of an empty one):")
-        for what, ratios in (("never opened before", first), ("opened before", again)):
-            middle = statistics.median(ratios)
-            print(f"  {what}: {middle:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        for kind, both in ratios.items():
+            for what, found in zip(
+                ("seconds", "CPU seconds"), zip(*both, strict=True), strict=True
+            ):
+                middle = statistics.median(found)
+                print(f"  {kind}, {what}: {middle:.2f} ({min(found):.2f} to {max(found):.2f})")
 
 
-def first_frame(workspace: Path, wanted: Sequence[bytes]) -> float:
-    """Seconds until all of `wanted` is on the screen."""
+def first_frame(workspace: Path, wanted: Sequence[bytes]) -> tuple[float, float]:
+    """Seconds, and CPU seconds of the app, until all of `wanted` is on the screen."""
     terminal = app(workspace)
     seconds = max([terminal.until(part) for part in wanted])
+    spent = psutil.Process(terminal.pid).cpu_times()
     terminal.close()
-    return seconds
+    return seconds, spent.user + spent.system
 
 
 def large(folder: Path) -> Path:
@@ -168,8 +175,6 @@ def large(folder: Path) -> Path:
 
 def measure_log() -> None:
     """A log of `LOG_MB`: opening, a search through all of it, the memory it takes."""
-    import psutil
-
     from engine.run.log_file import LogFile
     from engine.run.log_sieve import Holding, OfLevel, Sieve
 
