@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
@@ -47,6 +48,7 @@ class Workspace:
         self.runs = self.root / "runs"
         self.state = self.root / ".tunedeck"
         self.cache = self.state / "cache"
+        self._last: Last | None = None
 
     @classmethod
     def here(cls) -> Workspace:
@@ -72,15 +74,26 @@ class Workspace:
         return (self.root / Path(name).expanduser()).resolve()
 
     def last(self) -> Last:
-        """What was open last; empty when unknown or unreadable."""
-        try:
-            return msgspec.json.decode((self.state / "last.json").read_bytes(), type=Last)
-        except (OSError, msgspec.MsgspecError):
-            return Last()
+        """What was open last; empty when unknown or unreadable.
+
+        Read once: from then on it is what was opened here, whatever another window
+        opens, and asking is free where the disk is slow.
+        """
+        if self._last is None:
+            try:
+                data = (self.state / "last.json").read_bytes()
+                self._last = msgspec.json.decode(data, type=Last)
+            except (OSError, msgspec.MsgspecError):
+                self._last = Last()
+        return self._last
 
     def remember(self, **opened: str) -> None:
-        """Note what is open now, by the names of `Last`'s fields."""
+        """Note what is open now, by the names of `Last`'s fields.
+
+        Where that cannot be written it holds as long as this object.
+        """
         last = self.last()
         for name, value in opened.items():
             setattr(last, name, value)
-        files.write_json(self.state / "last.json", last)
+        with contextlib.suppress(OSError, Problem):
+            files.write_json(self.state / "last.json", last)

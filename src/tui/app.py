@@ -9,7 +9,6 @@ import importlib
 import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
 
 from rich.console import RenderableType
 from textual import on, work
@@ -238,12 +237,7 @@ class Tunedeck(App[int]):
 
     def _badges(self) -> dict[str, str]:
         """A tick where a step has what the next one needs; the training's state."""
-        last = self.workspace.last()
-        badges = {
-            "data": "✓" if last.data and Path(last.data).exists() else "",
-            "config": "✓" if last.config and Path(last.config).exists() else "",
-            "export": "✓" if last.merged and Path(last.merged).exists() else "",
-        }
+        badges = dict.fromkeys(self.sight.ready, "✓") if self.sight else {}
         if self.sight and self.sight.runs:
             run = next((one for one in self.sight.runs if one.state in ACTIVE), self.sight.runs[0])
             badges["train"] = MARKS[run.state]

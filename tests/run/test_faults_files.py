@@ -23,8 +23,8 @@ from engine.run.folder import RunFolder, list_runs
 from engine.run.state import Event, Order, RunState, Wait
 from engine.settings import Settings
 from engine.workspace import Workspace
-from tests.run.test_supervisor import Starter, gone, training, until, worker
 from tests.support import mounts, run_files
+from tests.support.starter import Starter, gone, starting, training, until, worker
 
 NOTED = """
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
@@ -33,24 +33,6 @@ worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]
 note()
 time.sleep(600)
 """
-
-
-@contextmanager
-def starting(folder: Path) -> Iterator[Starter]:
-    """Starts runs of small programs, and leaves none behind."""
-    starter = Starter(Workspace(folder))
-    try:
-        yield starter
-    finally:
-        for run in starter.runs:
-            if run.state.living or run.state.state == "lost":
-                control.kill(run)
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Starter]:
-    with starting(tmp_path) as starter:
-        yield starter
 
 
 @contextmanager
@@ -204,7 +186,7 @@ def fill(folder: Path) -> Path:
 def test_a_disk_that_fills_while_it_trains(tmp_path: Path, silent: bool) -> None:
     def work() -> None:
         mounts.small(tmp_path / "small", 1 << 20)
-        with starting(tmp_path / "small") as start:
+        with starting(Workspace(tmp_path / "small")) as start:
             run = start(f"silent = {silent}" + LOGS)
             until(lambda: run.progress().step >= 3)
             ballast = fill(start.workspace.root)
@@ -227,7 +209,7 @@ def test_a_disk_that_fills_while_it_trains(tmp_path: Path, silent: bool) -> None
 def test_a_stop_on_a_full_disk_saves_when_there_is_room(tmp_path: Path) -> None:
     def work() -> None:
         mounts.small(tmp_path / "small", 1 << 20)
-        with starting(tmp_path / "small") as start:
+        with starting(Workspace(tmp_path / "small")) as start:
             run = start(WAITS)
             training(run)
             ballast = fill(start.workspace.root)
@@ -245,7 +227,7 @@ def test_a_stop_on_a_full_disk_saves_when_there_is_room(tmp_path: Path) -> None:
 def test_a_start_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     def work() -> None:
         mounts.small(tmp_path / "small", 1 << 20)
-        with starting(tmp_path / "small") as start:
+        with starting(Workspace(tmp_path / "small")) as start:
             plan = start.plan("note()")
             ballast = fill(start.workspace.root)
             with pytest.raises(Problem, match=plan.name) as told:
@@ -260,7 +242,7 @@ def test_a_start_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_disk_that_can_only_be_read(tmp_path: Path) -> None:
     def work() -> None:
-        with starting(tmp_path) as start:
+        with starting(Workspace(tmp_path)) as start:
             workspace, run = start.workspace, start(NOTED)
             plan = start.plan("note()")
             waiting = run_files.write_run(workspace, "waits", "queued")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -19,6 +20,8 @@ import pytest
 _NEW_MOUNTS, _NEW_USER = 0x20000, 0x10000000
 _READ_ONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 1, 32, 4096, 16384, 1 << 18
 _SKIPPED = 77
+_LIMIT = 120
+"""Seconds after which the work counts as hanging."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -62,6 +65,7 @@ def _in_child(work: Callable[[], None]) -> int:
         _enter()
     except OSError:
         return _SKIPPED
+    signal.alarm(_LIMIT)
     try:
         work()
     except BaseException:

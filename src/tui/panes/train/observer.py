@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.errors import Problem
+from engine.i18n import _
 from engine.machine import gpu
 from engine.machine.gpu import Gpus
 from engine.run.folder import RunFolder, RunSummary, list_runs
@@ -93,6 +94,8 @@ class Look:
     """By run folder: the shown run's and those to compare. What is unchanged in one, or all of
     it, stays the same object."""
     gpus: Gpus | None = None
+    config: str = ""
+    """The config that is open, as a person writes it; "" for none."""
     untrained: str = ""
     """The config that is open, when no run has trained it as it stands now."""
 
@@ -123,6 +126,7 @@ class Observer:
         self._compared: tuple[str, ...] = ()
         self._folders: dict[str, RunFolder] = {}
         self._settled: dict[str, tuple[tuple[int, int], Run]] = {}
+        self._listed: list[Run] = []
         self._curves: dict[str, Curve] = {}
         self._gpus: dict[str, GpuCurve] = {}
         self._config: tuple[str, int, str] = ("", 0, "")
@@ -208,6 +212,7 @@ class Observer:
             record=self._folders[shown].record if shown in self._folders else None,
             curves=curves,
             gpus=gpu.read("all"),
+            config=self._open_config(),
             untrained=self._untrained(runs),
         )
 
@@ -223,7 +228,24 @@ class Observer:
                 continue
             except Problem as problem:  # the others can be read all the same
                 self._say(problem)
+        self._say_gone(runs)
         return runs
+
+    def _say_gone(self, runs: list[Run]) -> None:
+        """Say which runs are not there any more though they were in progress: no act does that."""
+        if not self._workspace.runs.is_dir():  # all of them at once: a disk that is away
+            return
+        there = {folder.created() for folder in self._folders.values()}
+        for run in self._listed:
+            if run.living and run.ours and run.summary.created not in there:
+                self._say(
+                    Problem(
+                        _("The run {name} is not there any more").format(name=run.summary.run),
+                        _("{path} is gone.").format(path=run.summary.dir),
+                        _("It was deleted or moved away while the run was in progress."),
+                    )
+                )
+        self._listed = runs
 
     def _run(self, path: str, folder: RunFolder) -> Run:
         """The run in short. One that has ended is not read again while nothing in it changed."""
@@ -246,6 +268,10 @@ class Observer:
         if known is not None and same and (not history or known.step[-1] == history.step[-1]):
             return known if known.gpu is gpu else replace(known, gpu=gpu)
         return Curve.of(history, gpu)
+
+    def _open_config(self) -> str:
+        name = self._workspace.last().config
+        return self._workspace.relative(self._workspace.resolve(name)) if name else ""
 
     def _untrained(self, runs: list[Run]) -> str:
         name = self._workspace.last().config

@@ -215,8 +215,7 @@ class TrainPane(Pane):
         self._observer.show(self._shown, compared)
 
     def _say_next(self) -> None:
-        config = self.workspace.last().config
-        shown = self.workspace.relative(self.workspace.resolve(config)) if config else ""
+        shown = self._look.config
         untrained = shown if self._look.untrained else ""
         run = self._list.current
         self._step = next_step(run, shown, untrained, self._list.moved)
