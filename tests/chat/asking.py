@@ -35,5 +35,7 @@ def transformers_says(orders: list[dict[str, Any]]) -> list[list[dict[str, Any]]
     done = subprocess.run(
         [sys.executable, program, json.dumps(orders)], capture_output=True, text=True, check=True
     )
-    said: list[list[dict[str, Any]]] = json.loads(done.stdout)
+    said: list[list[dict[str, Any]]] = json.loads(
+        done.stdout.splitlines()[-1]
+    )  # libraries print, too
     return said

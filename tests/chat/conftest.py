@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +7,7 @@ import pytest
 
 from engine.chat.session import ChatSession, ModelSpec
 from engine.settings import Settings
-
-HERE = Path(__file__).parent
+from tests.chat import make_adapter
 
 CONFIG = """\
 from xtuner.utils import PROMPT_TEMPLATE
@@ -25,8 +22,7 @@ custom_hooks = [dict(system=SYSTEM, prompt_template=prompt_template)]
 @pytest.fixture(scope="session")
 def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random adapter of the tiny model, with the training config that XTuner leaves beside it."""
-    folder = tmp_path_factory.mktemp("adapters") / "tiny"
-    subprocess.run([sys.executable, HERE / "make_adapter.py", tiny_model, folder], check=True)
+    folder = make_adapter.write(tiny_model, tmp_path_factory.mktemp("adapters") / "tiny")
     (folder / "xtuner_config.py").write_text(CONFIG, encoding="utf-8")
     return folder
 

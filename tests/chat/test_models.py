@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,43 +11,40 @@ import pytest
 from engine.chat.session import ChatSession, ModelSpec
 from engine.errors import Problem
 from engine.settings import Settings
-from tests.chat.asking import HERE, ask, chatml, transformers_says
+from tests.chat.asking import ask, chatml, transformers_says
 
 QUESTIONS = ["Who are you?", "你是谁？"]
 TOKENS = 24
 
 
 @pytest.fixture(scope="module")
-def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A tiny model of each kind."""
-    tiny = HERE.parent / "support/tiny.py"
-    found = {"llama": tiny_model}
-    for kind in ("qwen2", "internlm2"):
-        found[kind] = tmp_path_factory.mktemp("models") / kind
-        subprocess.run([sys.executable, tiny, found[kind], kind], check=True)
-    return found
-
-
-@pytest.fixture(scope="module")
-def second(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another adapter of the tiny model."""
-    folder = tmp_path_factory.mktemp("adapters") / "second"
-    program = HERE / "make_adapter.py"
-    subprocess.run([sys.executable, program, tiny_model, folder, "2"], check=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def said(models: dict[str, Path], adapter: Path, second: Path) -> dict[str, list[dict[str, Any]]]:
-    """What transformers answers: each kind of model, and the adapters on the first."""
+def made(
+    tiny_model: Path, adapter: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Path], dict[str, list[dict[str, Any]]]]:
+    """Paths by name, and what transformers answers: a tiny model of each kind, and two adapters
+    on the first, of which peft wrote one."""
+    folder = tmp_path_factory.mktemp("models")
+    paths = {"llama": tiny_model} | {one: folder / one for one in ("qwen2", "internlm2")}
     texts = [chatml(question) for question in QUESTIONS]
     orders: dict[str, dict[str, Any]] = {
-        kind: {"model": str(path), "texts": texts, "tokens": TOKENS, "trust": kind == "internlm2"}
-        for kind, path in models.items()
+        kind: {"model": str(path), "kind": kind, "texts": texts, "tokens": TOKENS}
+        for kind, path in paths.items()
     }
-    for name, folder in (("adapter", adapter), ("second", second)):
-        orders[name] = {**orders["llama"], "adapter": str(folder)}
-    return dict(zip(orders, transformers_says(list(orders.values())), strict=True))
+    orders["internlm2"]["trust"] = True
+    for name, path in (("adapter", adapter), ("second", folder / "second")):
+        orders[name] = {**orders["llama"], "adapter": str(path)}
+        paths[name] = path
+    return paths, dict(zip(orders, transformers_says(list(orders.values())), strict=True))
+
+
+@pytest.fixture(scope="module")
+def models(made: tuple[dict[str, Path], Any]) -> dict[str, Path]:
+    return made[0]
+
+
+@pytest.fixture(scope="module")
+def said(made: tuple[Any, dict[str, list[dict[str, Any]]]]) -> dict[str, list[dict[str, Any]]]:
+    return made[1]
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +77,12 @@ def test_each_kind_answers_as_in_transformers(
 def test_slots_on_one_base_share_it_and_answer_as_alone(
     session: ChatSession,
     models: dict[str, Path],
-    adapter: Path,
-    second: Path,
     said: dict[str, list[dict[str, Any]]],
 ) -> None:
     base = str(models["llama"])
     session.load("A", ModelSpec(base))
-    first = session.load("B", ModelSpec(base, adapter=str(adapter), system=""))
-    other = session.load("C", ModelSpec(base, adapter=str(second)))
+    first = session.load("B", ModelSpec(base, adapter=str(models["adapter"]), system=""))
+    other = session.load("C", ModelSpec(base, adapter=str(models["second"])))
     assert (first.shared, other.shared) == (["A"], ["A", "B"])
     for _round in range(2):  # switching back and forth leaves nothing behind
         assert answers(session, "A") == wanted(said, "llama")
@@ -102,11 +95,10 @@ def test_slots_on_one_base_share_it_and_answer_as_alone(
 def test_an_adapter_alone_goes_into_the_weights_and_comes_out_without_a_trace(
     session: ChatSession,
     models: dict[str, Path],
-    adapter: Path,
     said: dict[str, list[dict[str, Any]]],
 ) -> None:
     base = str(models["llama"])
-    alone = session.load("A", ModelSpec(base, adapter=str(adapter), system=""))
+    alone = session.load("A", ModelSpec(base, adapter=str(models["adapter"]), system=""))
     assert alone.shared == []
     assert answers(session, "A") == wanted(said, "adapter")
     assert session.load("B", ModelSpec(base)).shared == ["A"]

@@ -33,7 +33,7 @@ class Question(TextArea):
     ]
 
     class Sent(Message):
-        """A question is ready."""
+        """A question is ready; who takes it empties the field."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
@@ -87,7 +87,6 @@ class Question(TextArea):
         text = self.text.strip()
         if text:
             self._at, self._draft = -1, ""
-            self.put("")
             self.post_message(self.Sent(text))
 
     def _remember(self, step: int) -> None:

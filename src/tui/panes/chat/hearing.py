@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Told = Callable[[], object]
 
 SOON = 0.03
-"""Seconds for which the screen waits, so that the question goes to the model first."""
+"""Seconds for which the screen waits at most, so that the question goes to the model first."""
 
 
 class Hearing:
@@ -35,14 +36,17 @@ class Hearing:
         self._node = node
         self._loop = asyncio.get_running_loop()
         self._told: asyncio.Queue[Told | None] = asyncio.Queue()
-        self._busy = asyncio.Event()
+        self._busy = threading.Event()
 
     # -- on the event loop ------------------------------------------------------
 
-    async def until_busy(self) -> None:
-        """Return when a model works for us, or at the latest `SOON`."""
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._busy.wait(), SOON)
+    def until_busy(self) -> None:
+        """Return when a model works for us, or at the latest after `SOON`.
+
+        It holds up the screen on purpose: drawing would take the interpreter
+        from the thread that hands the question over (a few ms).
+        """
+        self._busy.wait(SOON)
 
     async def deliver(self) -> None:
         """Do what the thread tells until it has nothing more to tell."""
@@ -58,7 +62,7 @@ class Hearing:
         name = one_line(self._pane.chosen[slot].title)
         words = _("loading {name} …").format(name=name)
         self._tell(lambda: self._pane.exchange(slot).say(words))
-        self._call(self._busy.set)
+        self._busy.set()
 
     def starting(self, slot: str, line: str) -> None:
         """In the place of what was said before."""
@@ -71,7 +75,7 @@ class Hearing:
 
     def begun(self, slot: str) -> None:
         """Now there is time to draw."""
-        self._call(self._busy.set)
+        self._busy.set()
 
     def piece(self, slot: str, text: str) -> None:
         """Into its answer."""
@@ -88,10 +92,8 @@ class Hearing:
     def over(self) -> None:
         """There is nothing more to tell."""
         self._tell(None)
+        self._busy.set()
 
     def _tell(self, told: Told | None) -> None:
-        self._call(lambda: self._told.put_nowait(told))
-
-    def _call(self, do: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # the app, and its loop, have ended
-            self._loop.call_soon_threadsafe(do)
+            self._loop.call_soon_threadsafe(self._told.put_nowait, told)

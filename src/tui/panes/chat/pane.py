@@ -137,12 +137,11 @@ class ChatPane(Acts, LoopActs, Pane):
 
     @on(Question.Sent)
     def _sent(self, event: Question.Sent) -> None:
-        if not self.chosen or self.busy:
-            self.query_one(Question).put(event.text)  # nothing typed is lost
-            if not self.chosen:
-                self.trouble(Problem(_("No model is chosen"), "", _("Press ^O to choose one.")))
-            return
-        self.answer(self.talk.ask(event.text), new=True)
+        if not self.chosen:
+            self.trouble(Problem(_("No model is chosen"), "", _("Press ^O to choose one.")))
+        elif not self.busy:
+            self.answer(self.talk.ask(event.text), new=True)
+            self.query_one(Question).put("")
 
     def note_question(self, node: Node) -> None:
         """Write a question down; a full disk must not keep it from being asked."""
@@ -157,6 +156,8 @@ class ChatPane(Acts, LoopActs, Pane):
         hearing = Hearing(self, node)
         # A worker of Textual's would begin behind what there is to draw.
         asking = asyncio.get_running_loop().run_in_executor(None, self._ask, node, hearing)
+        # What the screen and the disk need is done while the model already works.
+        hearing.until_busy()
         self._answer(node, new, hearing, asking)
 
     @work(exclusive=True, group="answer", exit_on_error=False)
@@ -164,8 +165,6 @@ class ChatPane(Acts, LoopActs, Pane):
         self, node: Node, new: bool, hearing: Hearing, asking: asyncio.Future[None]
     ) -> None:
         try:
-            # What the screen and the disk need is done while the model already works.
-            await hearing.until_busy()
             self.draw()
             self._exchanges = {}
             for slot in sorted(self.chosen):
