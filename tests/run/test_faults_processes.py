@@ -96,6 +96,29 @@ def test_supervisor_and_trainer_are_killed_together(start: Starter) -> None:
     assert not start.left()
 
 
+def test_supervisor_and_torchrun_are_killed_together(start: Starter) -> None:
+    run = start.trains(
+        """
+        rank = "from engine.train import leash; leash.fasten(); print('up', flush=True)"
+        rank += "; import time; time.sleep(600)"
+        worker = subprocess.Popen([sys.executable, "-c", rank], start_new_session=True,
+                                  env=os.environ | {"TORCHELASTIC_RUN_ID": "none"},
+                                  stdout=subprocess.PIPE)
+        worker.stdout.readline()
+        note()
+        time.sleep(600)
+        """
+    )
+    trainer = run.state.trainer
+    assert trainer is not None
+    assert len(run.processes()) == 2
+    for one in (supervisor_of(run), trainer):
+        one.send(signal.SIGKILL)
+    until(lambda: not start.left())
+    assert run.state.state == "lost"
+    assert control.kill(run).state == "stopped"
+
+
 def test_a_stop_reaches_a_trainer_that_nobody_watches(start: Starter) -> None:
     run = forsaken(start, SAVES)
     trainer = run.state.trainer

@@ -24,7 +24,7 @@ from engine.settings import Settings
 from engine.workspace import Workspace
 
 NOTE = """
-import json, pathlib, subprocess, sys, time
+import json, os, pathlib, subprocess, sys, time
 run = pathlib.Path(sys.argv[sys.argv.index("--work-dir") + 1])
 def note(**facts):
     part = run / "trainer.part"

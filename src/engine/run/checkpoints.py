@@ -17,7 +17,7 @@ import shutil
 import zipfile
 from bisect import bisect_right
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -65,6 +65,30 @@ def find(folder: Path, history: History | None = None) -> list[Checkpoint]:
             except OSError:  # it was removed just now: XTuner keeps only so many
                 continue
     return sorted(found, key=lambda one: one.step)
+
+
+class Noted(NamedTuple):
+    """The checkpoint that XTuner noted last; "" for none, and while the note is written."""
+
+    changed: int
+    """When, in nanoseconds since the epoch."""
+    name: str
+
+    @property
+    def step(self) -> int | None:
+        """The step (or epoch) that its name tells."""
+        digits = "".join(letter for letter in self.name if letter.isdigit())
+        return int(digits) if digits else None
+
+
+def noted(folder: Path) -> Noted:
+    """What XTuner's own note in `folder` says."""
+    path = folder / "last_checkpoint"
+    try:
+        changed = path.stat().st_mtime_ns
+        return Noted(changed, Path(path.read_text(encoding="utf-8").strip()).name)
+    except (OSError, UnicodeDecodeError):
+        return Noted(0, "")
 
 
 def clear_parts(folder: Path) -> None:

@@ -29,21 +29,19 @@ import msgspec
 from engine import files
 from engine.errors import Problem
 from engine.machine import gpu
-from engine.run import checkpoints, life, oom, processes, progress, reasons, state, turn
+from engine.run import checkpoints, life, oom, processes, progress, state, turn, verdict
 from engine.run.alarms.watch import Watch
 from engine.run.claim import Claim
 from engine.run.family import Family
 from engine.run.place import Place
 from engine.run.processes import MARK, Identity
-from engine.run.state import Cause, Event, Facts, Order, RunState, Word
+from engine.run.state import Cause, Event, Order, RunState, Word
 from engine.worker.client import command
 
 TICK = 0.2
 """Seconds between looks at the trainer and the folder."""
 SAMPLE = 2.0
 """Seconds between samples of the GPUs."""
-NO_ROOM = 64 << 10
-"""Bytes free below which a trainer that says nothing ended because of that."""
 GRACE = 10.0
 """Seconds that the trainer's processes have to end by themselves before SIGKILL."""
 HASTE = 2.0
@@ -69,7 +67,7 @@ class Supervisor:
         """The last state that an event tells of."""
         self._announced = False
         self._sampled = 0.0
-        self._checkpoint = self._last_checkpoint()
+        self._checkpoint = checkpoints.noted(folder)
         self._terminated = 0
         self._by_signal: set[str] = set()
         """Orders that came as signals: they hold even where there is no room for a file."""
@@ -216,7 +214,7 @@ class Supervisor:
         self._claim.share()
         if self._is_ordered(state.KILL):
             return Cause("killed")
-        facts = self._facts()
+        facts = progress.read_facts(self.folder)
         if self._is_ordered(state.STOP):
             if facts is None:
                 return Cause("stopped-early")  # no step is made yet: there is nothing to save
@@ -229,19 +227,10 @@ class Supervisor:
         return None
 
     def _watch_checkpoints(self) -> None:
-        latest = self._last_checkpoint()
-        name = Path(latest[1]).name
-        if name and latest != self._checkpoint:  # empty: it is being written
-            self._event("checkpoint", path=name, step=_step(name))
+        latest = checkpoints.noted(self.folder)
+        if latest.name and latest != self._checkpoint:  # empty: it is being written
+            self._event("checkpoint", path=latest.name, step=latest.step)
             self._checkpoint = latest
-
-    def _last_checkpoint(self) -> tuple[int, str]:
-        """When XTuner last finished a checkpoint, and its path."""
-        path = self.folder / "last_checkpoint"
-        try:
-            return path.stat().st_mtime_ns, path.read_text(encoding="utf-8").strip()
-        except OSError:
-            return 0, ""
 
     def _sample_gpus(self) -> None:
         """A line into metrics/gpu.jsonl every `SAMPLE` seconds; `gpu_samples` reads them."""
@@ -284,7 +273,7 @@ class Supervisor:
         """The trainer ended by itself (or was killed from outside): say what that means."""
         status, late = self._status(), self._place.has_moved()
         lost = self._follow()
-        well = status == 0 or (status is None and self._is_complete())
+        well = status == 0 or (status is None and verdict.is_complete(self.folder))
         if well:
             # Another node's that was started on this machine, say.
             self._family.await_end(GRACE, lambda: self._is_ordered(state.KILL))
@@ -293,7 +282,7 @@ class Supervisor:
         self._announce()
         with _forgiving("end"):
             self._watch_checkpoints()
-        facts = self._facts()
+        facts = progress.read_facts(self.folder)
         if well and facts is not None and facts.stopped is not None:
             self._finish("stopped", status, Cause("stopped", {"step": str(facts.stopped)}))
         elif well:
@@ -301,38 +290,8 @@ class Supervisor:
         else:
             if late:  # it fell into the gap before there was a link
                 lost = lost or self._moved_away(FileNotFoundError(errno.ENOENT, ""))
-            self._finish("failed", status, lost or self._why(status))
-
-    def _why(self, status: int | None) -> Cause:
-        tail = reasons.tail(self.folder / state.LOG, self.state.log_start)
-        cause = self._memory.explain(reasons.find(tail, status), self.state.pid)
-        if cause.code == "status":  # it says nothing: there may be no room for its last words
-            cause = self._why_silent() or (cause if status is not None else Cause("no-end"))
-        return cause
-
-    def _why_silent(self) -> Cause | None:
-        try:
-            disk = os.statvfs(self.folder)
-        except OSError:
-            return None
-        if disk.f_flag & os.ST_RDONLY:
-            return Cause("disk-read-only")
-        return Cause("disk-full") if disk.f_bavail * disk.f_frsize < NO_ROOM else None
-
-    def _is_complete(self) -> bool:
-        """Whether a trainer whose exit status nobody has got has done what it was to do."""
-        facts = self._facts()
-        if facts is None:
-            return False
-        saved = _step(Path(self._last_checkpoint()[1]).name)
-        step = progress.read(self.folder).step
-        return facts.stopped is not None or max(step, saved or 0) >= facts.steps
-
-    def _facts(self) -> Facts | None:
-        try:
-            return msgspec.json.decode((self.folder / state.FACTS).read_bytes(), type=Facts)
-        except (OSError, msgspec.MsgspecError):
-            return None
+            why = lost or verdict.why(self.folder, self.state, status, self._memory)
+            self._finish("failed", status, why)
 
     def _become_once(self, word: Word) -> None:
         if self.state.state != word:
@@ -386,12 +345,6 @@ class Supervisor:
 
     def _event(self, kind: Any, **values: Any) -> None:
         files.append_json(self.folder / state.EVENTS, Event(time.time(), kind, **values))
-
-
-def _step(checkpoint: str) -> int | None:
-    """The step that a checkpoint's name tells."""
-    digits = "".join(letter for letter in checkpoint if letter.isdigit())
-    return int(digits) if digits else None
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from pathlib import Path
 
 def main() -> None:
     """Train as ``sys.argv`` says."""
-    from engine.train import pulse, shims
+    from engine.train import leash, pulse, shims
 
+    leash.fasten()
     pulse.start()
     find_beside(Path(sys.argv[1]))
     shims.apply()

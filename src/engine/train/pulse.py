@@ -33,6 +33,7 @@ def start() -> None:
 def _beat(file: Path) -> None:
     while True:
         with contextlib.suppress(OSError):
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (file.parent.parent, file.parent):  # never a run's that was deleted
+                folder.mkdir(mode=0o700, exist_ok=True)
             file.touch(mode=0o600)
         time.sleep(EVERY)
