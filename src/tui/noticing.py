@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ class Noticing:
 
     def __init__(self, workspace: Workspace, post: Callable[[Message], object]) -> None:
         self._workspace, self._post = workspace, post
+        self._opened = time.time()
         self._first = True
 
     def look(self, runs: Iterable[RunFolder]) -> None:
@@ -42,10 +44,12 @@ class Noticing:
 
         if self._first:
             self._news = news.News(self._workspace)
-        found, away = self._news.look(runs), self._first
+        found = self._news.look(runs)
+        if self._first:
+            away = [notice for notice in found if notice.time < self._opened]
+            found = [notice for notice in found if notice.time >= self._opened]
+            if away:
+                self._post(Happened(news.as_problem(away, away=True)))
         self._first = False
-        if away and found:
-            self._post(Happened(news.as_problem(found, away=True)))
-        elif found:
-            for notice in found:
-                self._post(Happened(notice.problem(), aside=notice.alarm is None))
+        for notice in found:
+            self._post(Happened(notice.problem(), aside=notice.alarm is None))
