@@ -15,19 +15,30 @@ from tests.chat.asking import ask, chatml, transformers_says
 QUESTIONS = ["Who are you?", "你是谁？", "Write {a} poem about the sea."]
 
 
+SYSTEMS = {"A": "", "B": "You are brief."}
+
+
+@pytest.fixture(scope="module")
+def said(tiny_model: Path, adapter: Path) -> dict[str, list[str]]:
+    """What transformers answers in each slot's place."""
+    orders = [
+        {
+            "model": str(tiny_model),
+            "adapter": None if slot == "A" else str(adapter),
+            "texts": [chatml(question, system) for question in QUESTIONS],
+            "tokens": 40,
+        }
+        for slot, system in SYSTEMS.items()
+    ]
+    answers = ([one["answer"] for one in found] for found in transformers_says(orders))
+    return dict(zip(SYSTEMS, answers, strict=True))
+
+
 @pytest.mark.parametrize("slot", ["A", "B"])
 def test_greedy_answers_equal_those_of_transformers(
-    session: ChatSession, tiny_model: Path, adapter: Path, slot: str
+    session: ChatSession, said: dict[str, list[str]], slot: str
 ) -> None:
-    system = "" if slot == "A" else "You are brief."
-    order = {
-        "model": str(tiny_model),
-        "adapter": None if slot == "A" else str(adapter),
-        "texts": [chatml(question, system) for question in QUESTIONS],
-        "tokens": 40,
-    }
-    [said] = transformers_says([order])
-    expected = [one["answer"] for one in said]
+    system, expected = SYSTEMS[slot], said[slot]
     for question, wanted in zip(QUESTIONS, expected, strict=True):
         pieces, answer = ask(session, slot, question, max_new_tokens=40)
         assert answer.text == wanted
@@ -41,6 +52,15 @@ def test_figures_and_lengths(session: ChatSession) -> None:
     assert (answer.tokens, answer.ended) == (7, "length")
     assert answer.first_token_s > 0 and answer.tokens_per_s > 0
     assert answer.prompt_tokens > 5
+
+
+def test_it_is_told_once_that_the_model_has_work_before_it_answers(session: ChatSession) -> None:
+    heard: list[str] = []
+    question = [{"role": "user", "content": "Who?"}]
+    sampling = Sampling(max_new_tokens=4)
+    for event in session.generate("A", question, sampling, lambda: heard.append("begun")):
+        heard.append(type(event).__name__)
+    assert heard[0] == "begun" and heard[-1] == "Answer" and heard.count("begun") == 1
 
 
 def test_a_seed_repeats_an_answer(session: ChatSession) -> None:

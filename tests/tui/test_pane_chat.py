@@ -93,6 +93,18 @@ async def test_an_answer_is_stopped_and_what_had_come_stays(workspace: Workspace
             await screen.shows("one", "stopped", "next question", "send to the models above")
 
 
+async def test_the_beginning_is_there_at_once_and_stands_once(workspace: Workspace) -> None:
+    with serving("Hello **world** and all that is in it") as server:
+        server.gate.clear()
+        async with opened(workspace) as screen:
+            await choose(screen, server.address)
+            await ask(screen, "Hi")
+            await screen.shows("Hello", "Esc  stop")
+            server.gate.set()
+            text = await screen.shows("Hello world and all that is in it", "tok/s")
+            assert text.count("Hello") == 1 and "…" not in text.split("Hello")[1].split("tok/s")[0]
+
+
 async def test_edit_undo_and_branches(workspace: Workspace) -> None:
     with serving("first answer", "second answer", "third answer", "fourth answer") as server:
         async with opened(workspace) as screen:
