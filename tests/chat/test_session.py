@@ -58,8 +58,8 @@ def test_it_is_told_once_that_the_model_has_work_before_it_answers(session: Chat
     heard: list[str] = []
     question = [{"role": "user", "content": "Who?"}]
     sampling = Sampling(max_new_tokens=4)
-    for event in session.generate("A", question, sampling, lambda: heard.append("begun")):
-        heard.append(type(event).__name__)
+    events = session.generate("A", question, sampling, lambda: heard.append("begun"))
+    heard.extend(type(event).__name__ for event in events)
     assert heard[0] == "begun" and heard[-1] == "Answer" and heard.count("begun") == 1
 
 
