@@ -268,7 +268,7 @@ def test_it_is_moved_when_nobody_watches_it(start: Starter, tmp_path: Path) -> N
     # Whoever came to its old place would share its processes.
     plan = start.plan("")
     assert plan.dir == before and plan.name == name
-    with pytest.raises(Problem, match="was moved"):
+    with pytest.raises(Problem, match="in use already"):
         launch.start(plan, Settings())
     control.kill(run)
     assert run.state.state == "stopped" and not before.exists()

@@ -288,7 +288,7 @@ def _make_folder(plan: LaunchPlan) -> None:
     if plan.launcher == "local" and processes.of_run(plan.dir):
         raise Problem(
             _("{path} is in use already").format(path=plan.dir),
-            _("Processes of a run that lay there, and was moved, still go on."),
+            _("Processes of a run that lay there before still go on."),
             _("Choose another name or folder, or kill that run first."),
         )
     files.private_folder(plan.dir.parent)
