@@ -72,7 +72,7 @@ def plans() -> list[Any]:
 
 def measure(options: argparse.Namespace) -> None:
     """Train with every plan until the time is over; a JSON line each."""
-    from engine.train import shims
+    from engine.train import imports, shims
 
     def left() -> float:
         return float(options.seconds - (time.monotonic() - STARTED))
@@ -88,10 +88,11 @@ def measure(options: argparse.Namespace) -> None:
             print(line(found), flush=True)
 
         os.environ["HF_MODULES_CACHE"] = f"{scratch}/modules"
-        shims.apply()
-        import torch
+        with imports.lightly():
+            shims.apply()
+            import torch
 
-        import training_memory
+            import training_memory
 
         cuda = torch.cuda.is_available() and not options.toy
         if not cuda:

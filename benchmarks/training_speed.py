@@ -164,10 +164,13 @@ def main() -> None:
             for n in range(args.steps)]  # fmt: skip
     (work / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
 
-    from engine.train import base as own_base
-    from engine.train import entry, hooks, shims
+    from engine.train import imports
 
-    shims.apply()
+    with imports.lightly():
+        from engine.train import base as own_base
+        from engine.train import entry, hooks, shims
+
+        shims.apply()
     own_base.install()
     hooks.install()
     name = "CPU" if args.toy else torch.cuda.get_device_name()

@@ -23,12 +23,13 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    from engine.train import shims
+    from engine.train import imports, shims
 
-    shims.apply()
-    from mmengine.hooks import Hook
-    from mmengine.runner import Runner
-    from xtuner.tools.train import main as train
+    with imports.lightly():
+        shims.apply()
+        from mmengine.hooks import Hook
+        from mmengine.runner import Runner
+        from xtuner.tools.train import main as train
 
     class Once(Hook):
         def after_train_iter(self, *_arguments: object, **_options: object) -> None:

@@ -187,9 +187,12 @@ def main(work: Path) -> None:
     """Make models and data, then copy and train each case."""
     from mmengine.config import config as mmengine_config
 
-    from engine.train import base, entry, shims
+    from engine.train import imports
 
-    shims.apply()
+    with imports.lightly():
+        from engine.train import base, entry, shims
+
+        shims.apply()
     base.install()
     formats = note_bases()
     # mmengine lays the config out five times a run: a third of the time of these.

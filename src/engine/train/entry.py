@@ -16,16 +16,21 @@ from pathlib import Path
 
 def main() -> None:
     """Train as ``sys.argv`` says."""
-    from engine.train import leash, pulse, shims
+    from engine.train import imports, leash, pulse
 
     leash.fasten()
     pulse.start()
-    find_beside(Path(sys.argv[1]))
-    shims.apply()
-    from xtuner.tools.train import main as train
+    config = Path(sys.argv[1])
+    find_beside(config)
+    with imports.lightly():
+        from engine.train import shims
 
-    from engine.train import base, continuing, hooks, saving
+        shims.apply()
+        from xtuner.tools.train import main as train
 
+        from engine.train import base, continuing, hooks, rows, saving
+
+    rows.install(config)
     base.install()
     hooks.install()
     saving.install()

@@ -1,13 +1,14 @@
 """What XTuner 0.2.0 misses in today's libraries, put back before it starts.
 
-Each function names the failure it prevents. They change the trainer's own
-process only, and do nothing where a library does not need them.
+Each function names the failure or the delay it prevents. They change the trainer's
+own process only, and do nothing where a library does not need them.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
+import multiprocessing
+import time
 from typing import Any
 
 from engine.worker.model_code import cache_max_length
@@ -15,42 +16,12 @@ from engine.worker.model_code import cache_max_length
 
 def apply() -> None:
     """Apply every shim; call it once, before xtuner is imported."""
-    compile_when_called()
     load_own_checkpoints()
     cache_max_length()
     deepspeed_without_onebit()
     train_on_cpu()
-
-
-def compile_when_called() -> None:
-    """Import bitsandbytes without torch's compiler: an eighth of a trainer's start.
-
-    It hands four functions to ``torch.compile`` while it is imported, which
-    imports inductor for a run that may call none of them. They are compiled at
-    their first call instead.
-    """
-    import torch
-
-    compile_now = torch.compile
-
-    def compile_later(model: Any = None, **options: Any) -> Any:
-        if model is None:
-            return functools.partial(compile_later, **options)
-        compiled = functools.cache(lambda: compile_now(model, **options))
-
-        @functools.wraps(model)
-        def call(*args: Any, **words: Any) -> Any:
-            return compiled()(*args, **words)
-
-        return call
-
-    torch.compile = compile_later
-    try:
-        importlib.import_module("bitsandbytes")
-    except ImportError:
-        pass  # full fine-tuning and LoRA need none
-    finally:
-        torch.compile = compile_now
+    lay_config_out_once()
+    go_on_to_next_epoch()
 
 
 def load_own_checkpoints() -> None:
@@ -97,3 +68,42 @@ def train_on_cpu() -> None:
     if not hasattr(torch.cpu, "is_bf16_supported"):
         torch.cpu.is_bf16_supported = lambda *args, **options: True
     torch.cuda.set_device = lambda *args, **options: None
+
+
+def lay_config_out_once() -> None:
+    """Let yapf lay the config's text out once: mmengine has it done seven times a run."""
+    from mmengine.config import config
+
+    lay_out = config.FormatCode
+    done: dict[tuple[str, str], Any] = {}
+
+    @functools.wraps(lay_out)
+    def once(text: str, **options: Any) -> Any:
+        key = (text, repr(options))
+        if key not in done:
+            done[key] = lay_out(text, **options)
+        return done[key]
+
+    config.FormatCode = once
+
+
+def go_on_to_next_epoch() -> None:
+    """Spare the two seconds that mmengine sleeps between epochs where nothing needs them.
+
+    They are there for processes that load data, which may still be ending. XTuner's
+    configs have none by default: then this process has no child.
+    """
+    from mmengine.runner import loops
+
+    class Clock:
+        """The module ``time``, as far as that module uses it."""
+
+        def sleep(self, seconds: float) -> None:
+            """Sleep if there are processes to wait for."""
+            if multiprocessing.active_children():
+                time.sleep(seconds)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(time, name)
+
+    loops.time = Clock()
