@@ -107,6 +107,13 @@ def test_a_good_training_raises_no_alarm(bench: Bench, check: Check, warm_rows: 
     assert report.estimate is not None
 
 
+def test_the_processes_of_all_nodes_share_the_samples(
+    bench: Bench, check: Check, warm_rows: Rows
+) -> None:
+    report = check(bench.config, data=warm_rows, processes=4)
+    assert (report.samples, report.steps) == (80, 15), "a quarter of what one makes"
+
+
 FIXED = {
     "warmup-zero": ("warmup_ratio", 0.05),
     "warmup-one-step": ("warmup_ratio", 0.05),

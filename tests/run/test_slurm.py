@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from engine import settings, settings_file
 from engine.errors import Problem
-from engine.run import elsewhere, launch, life, processes, reasons
+from engine.joined import before_start
+from engine.run import elsewhere, launch, life, processes, reasons, state
 from engine.run.slurm import client, script, states, submission, view
 from engine.run.slurm.client import Job
-from engine.run.state import RunState
+from engine.run.state import RunState, Wait
 from engine.settings import Nodes, Settings, Slurm
 from engine.workspace import Workspace
+from tests.support.run_files import write_run
 
 
 def plan(folder: Path, slurm: Slurm, nodes: int = 2, **wishes: object) -> launch.LaunchPlan:
@@ -82,6 +87,53 @@ def test_the_rank_of_a_node_is_read_on_the_node(tmp_path: Path) -> None:
 def test_one_process_needs_no_torchrun(tmp_path: Path) -> None:
     made = plan(tmp_path, Slurm(gpus=1), nodes=1)
     assert "engine.train.entry" in made.command and "torch.distributed.run" not in made.command
+
+
+def test_a_wait_becomes_a_dependency(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    folder = write_run(workspace, "before", "training")
+    with pytest.raises(Problem, match="cannot wait for before") as caught:
+        plan(tmp_path, Slurm(), wait=Wait(after=str(folder)))
+    assert "its own jobs only" in caught.value.why
+
+    record = json.loads((folder / state.RECORD).read_text())
+    (folder / state.RECORD).write_text(json.dumps({**record, "launcher": "slurm"}))
+    with pytest.raises(Problem, match="cannot wait for before") as caught:
+        plan(tmp_path, Slurm(), wait=Wait(after=str(folder)))
+    assert "not said yet which job" in caught.value.why
+
+    submission.write(folder, submission.Submission("tunedeck-before", time.time(), "17"))
+    made = plan(tmp_path, Slurm(), wait=Wait(after=str(folder)))
+    assert {"--dependency=afterok:17", "--kill-on-invalid-dep=yes"} <= set(options(made.script))
+    made = plan(tmp_path, Slurm(), wait=Wait(after=str(folder), needs="end"))
+    assert "--dependency=afterany:17" in options(made.script)
+
+    over = write_run(workspace, "over", "finished")
+    made = plan(tmp_path, Slurm(), wait=Wait(after=str(over)))
+    assert not any(one.startswith("--dependency") for one in options(made.script)), (
+        "there is no job to wait for"
+    )
+
+
+def test_the_preflight_knows_all_processes_and_disks_that_nodes_may_not_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(tmp_path, monkeypatch, sinfo="node7|gpu*\nnode8|other")
+    made = msgspec.structs.replace(plan(tmp_path, Slurm(gpus=8), nodes=4), dir=Path("/dev/shm/run"))
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(before_start, "preflight", lambda _config, **told: asked.update(told))
+    before_start.look(made, Settings())
+    assert (asked["processes"], asked["gpus"], asked["elsewhere"]) == (32, [*range(8)], True)
+    [found] = asked["also"]
+    assert (found.level, found.code) == ("warning", "disk-unshared")
+    assert "/dev/shm/run" in found.what and "tmpfs" in found.why
+
+    answering(tmp_path, monkeypatch, sinfo=f"{platform.node()}|gpu*\nnode8|other")
+    before_start.look(made, Settings())
+    assert asked["also"] == [], "all nodes of the partition are this machine"
+    answering(tmp_path, monkeypatch, sinfo="!Unable to contact slurm controller")
+    before_start.look(made, Settings())
+    assert asked["also"] == [], "nobody knows"
 
 
 def test_settings_of_slurm_come_from_the_file_and_the_environment(

@@ -44,6 +44,11 @@ def move(workspace: Workspace, run: RunFolder, by: int) -> None:
         others = turn.line(workspace)
         at = next((at for at, (_wait, one) in enumerate(others) if one.path == run.path), None)
         order = run.order()
+        if run.launcher == "slurm":
+            raise Problem(
+                _("Slurm has a queue of its own"),
+                _("Which of its jobs is next is for Slurm to say."),
+            )
         if at is None or order is None or order.wait is None:
             raise _not_waiting(run)
         del others[at]

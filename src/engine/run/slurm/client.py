@@ -70,14 +70,18 @@ def available() -> bool:
 
 def submit(file: Path) -> str:
     """Submit a batch script; return the job's id. Raises `Refused` or `Silent`."""
-    said = _ask(["sbatch", "--parsable", str(file)], SUBMIT, folder=file.parent)
+    said = _ask(
+        ["sbatch", "--parsable", str(file)], SUBMIT, folder=file.parent, todo=_other_wishes()
+    )
     # "5", or "5;cluster". A site's greeting may stand above.
     return said.splitlines()[-1].partition(";")[0].strip()
 
 
 def trial(text: str) -> Trial:
     """What would become of a batch script. Raises `Refused` with the reason, or `Silent`."""
-    said = _ask(["sbatch", "--test-only"], SUBMIT, stdin=text, everything=True)
+    said = _ask(
+        ["sbatch", "--test-only"], SUBMIT, stdin=text, everything=True, todo=_other_wishes()
+    )
     found = re.search(r"to start at (\S+) using .* on nodes? (\S+)", said)
     return Trial(_time(found[1]), found[2]) if found else Trial()
 
@@ -141,8 +145,9 @@ def _ask(
     stdin: str = "",
     folder: Path | None = None,
     everything: bool = False,
+    todo: str = "",
 ) -> str:
-    """What a command prints (with `everything`, on stderr too)."""
+    """What a command prints (with `everything`, on stderr too); `todo`: about a refusal."""
     try:
         answer = subprocess.run(
             words,
@@ -167,7 +172,11 @@ def _ask(
     said = _message(answer.stderr)
     if _SILENT.search(answer.stderr):
         raise _silent(said)
-    raise Refused(_("Slurm says no"), said, "", answer.stderr)
+    raise Refused(_("Slurm says no"), said, todo, answer.stderr)
+
+
+def _other_wishes() -> str:
+    return _("Ask for another partition or account, less time or fewer GPUs: `sinfo` lists them.")
 
 
 def _silent(why: str) -> Silent:

@@ -29,7 +29,7 @@ from tui.panes.train.check import Check, check, check_words
 from tui.panes.train.choice_line import ChoiceLine
 from tui.panes.train.gpu_list import GpuList
 from tui.panes.train.launch_form import LaunchForm, Seen, look
-from tui.panes.train.launch_words import batch_line
+from tui.panes.train.launch_words import batch_line, slurm_options
 from tui.panes.train.planning import Planned, planned, with_accumulation
 
 _PAUSE = 0.5
@@ -49,11 +49,15 @@ class Launch(ModalScreen["Launched | Asked"]):
 
     DEFAULT_CSS = """
     Launch {
-        & #command-box { height: auto; max-height: 3; margin-top: 1; overflow-x: hidden; }
-        &.-high #command-box { max-height: 14; }
+        & #command-box { height: auto; max-height: 3; overflow-x: hidden; }
+        &.-high #command-box { max-height: 14; margin-top: 1; }
         & #command { height: auto; color: $text-muted; }
         & #batch { height: auto; max-height: 2; }
-        & #check { height: auto; max-height: 4; }
+        & #batch.-closed { display: none; }
+        & #check { height: auto; max-height: 3; }
+        & #wrong { display: none; max-height: 5; }
+        &.-wrong #wrong { display: block; }
+        &.-short.-wrong #batch, &.-short.-wrong #check { display: none; }
         &.-high #check { margin-top: 1; max-height: 8; }
     }
     """
@@ -63,7 +67,9 @@ class Launch(ModalScreen["Launched | Asked"]):
         Binding("ctrl+o", "choose_config", N_("choose a config"), id="launch.choose"),
         Binding("ctrl+s", "change", N_("change settings for this run"), id="launch.change"),
         Binding("ctrl+g", "keep_batch", N_("keep the effective batch"), id="launch.batch"),
-        Binding("ctrl+l", "lines", N_("the line for each node"), id="launch.lines"),
+        Binding(
+            "ctrl+l", "lines", N_("the line for each node, or the batch script"), id="launch.lines"
+        ),
         Binding("ctrl+y", "copy", N_("copy the command"), id="launch.copy"),
     ]
 
@@ -85,17 +91,13 @@ class Launch(ModalScreen["Launched | Asked"]):
         """Fields, what they come to, what stands in the way, the keys."""
         with Vertical(classes="dialog -wide"):
             yield Static(_("Launch a run"), classes="dialog-title", markup=False)
-            yield LaunchForm(self._asked)
+            yield LaunchForm(self._asked, self._settings.slurm)
             yield Static("", id="batch", markup=False)
             with ScrollableContainer(id="command-box"):
                 yield Static("", id="command", markup=False)
             yield Static("", id="check", markup=False)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
-            yield Static(
-                _("Enter launch  Tab next  ^O config  ^S settings  ^Y copy  Esc back"),
-                classes="dialog-keys",
-                markup=False,
-            )
+            yield Static(_keys(), id="keys", classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
         """Look at the machine first: the command depends on it."""
@@ -197,9 +199,12 @@ class Launch(ModalScreen["Launched | Asked"]):
         self._planned = (asked, made)
         self._say_wrong("")
         self._form.show(made)
-        self.query_one("#command", Static).update("$ " + clean(made.plan.shown))
+        # What Slurm is asked for stands first: where there is little room, the rest is cut.
+        options = slurm_options(made.plan.script) + "\n" if made.plan.script else ""
+        self.query_one("#command", Static).update(f"{options}$ {clean(made.plan.shown)}")
+        self.query_one("#keys", Static).update(_keys(made.plan))
         batch = self.query_one("#batch", Static)
-        batch.display = made.batch is not None and made.before is not None
+        batch.set_class(made.batch is None or made.before is None, "-closed")
         if made.batch is not None and made.before is not None:
             batch.update(batch_line(made.batch, made.before, bool(made.plan.gpus)))
         if self._checked != asked.checked:
@@ -262,11 +267,18 @@ class Launch(ModalScreen["Launched | Asked"]):
         self.dismiss(self._now())
 
     def action_lines(self) -> None:
-        """Show the line for each node."""
+        """Show the line for each node, or the batch script."""
+        from tui.dialogs.reading import Reading
         from tui.panes.train.node_lines import NodeLines
 
-        if self._planned is not None and self._planned[1].plan.lines:
-            self.app.push_screen(NodeLines(self._planned[1].plan.lines))
+        if self._planned is None:
+            return
+        plan = self._planned[1].plan
+        if plan.script:
+            lines = clean(plan.script).splitlines()
+            self.app.push_screen(Reading(_("The batch script that sbatch gets"), lines))
+        elif plan.lines:
+            self.app.push_screen(NodeLines(plan.lines))
 
     def action_copy(self) -> None:
         """Copy the command to the terminal's clipboard."""
@@ -277,6 +289,7 @@ class Launch(ModalScreen["Launched | Asked"]):
             )
 
     def _say_wrong(self, text: str) -> None:
+        self.set_class(bool(text), "-wrong")
         self.query_one("#wrong", Static).update(clean(text))
 
     @on(Worker.StateChanged)
@@ -295,3 +308,11 @@ class Launch(ModalScreen["Launched | Asked"]):
             for part in ("#batch", "#command", "#check"):
                 self.query_one(part, Static).update("")
         self._say_wrong("\n".join(problem.lines()))
+
+
+def _keys(plan: launch.LaunchPlan | None = None) -> str:
+    """The keys; a command that is not whole by itself has more to show, and is not copied."""
+    more = "^Y " + _("copy")
+    if plan is not None and (plan.script or plan.lines):
+        more = "^L " + (_("script") if plan.script else _("lines"))
+    return _("Enter launch  Tab next  ^O config  ^S settings  {more}  Esc back").format(more=more)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 from textual.app import ComposeResult
@@ -17,13 +17,24 @@ from engine.machine import gpu
 from engine.machine.gpu import Gpus
 from engine.run import program
 from engine.run.folder import RunFolder, list_runs
+from engine.run.slurm import client
+from engine.run.state import Launcher
+from engine.settings import Slurm
 from engine.text import clean
 from engine.workspace import Workspace
 from tui.panes.train.asked import Asked
 from tui.panes.train.choice_line import ChoiceLine
 from tui.panes.train.gpu_list import GpuList
-from tui.panes.train.launch_words import changes_line
+from tui.panes.train.launch_words import changes_line, slurm_wishes
 from tui.panes.train.planning import Planned
+
+
+class Living(NamedTuple):
+    """A run that can be waited for."""
+
+    folder: str
+    name: str
+    launcher: Launcher
 
 
 @dataclass(frozen=True)
@@ -32,15 +43,14 @@ class Seen:
 
     gpus: Gpus
     slurm: bool
-    living: list[tuple[str, str]]
-    """Runs that can be waited for: folder and name."""
+    living: list[Living]
 
 
 def look(workspace: Workspace) -> Seen:
     """Look at the machine and the runs. May block."""
     living = [run for run in list_runs(workspace) if _lives(run)]
-    names = [(str(run.path), run.name) for run in living]
-    return Seen(gpu.read("all"), shutil.which("sbatch") is not None, names)
+    found = [Living(str(run.path), run.name, run.launcher) for run in living]
+    return Seen(gpu.read("all"), client.available(), found)
 
 
 def _lives(run: RunFolder) -> bool:
@@ -55,7 +65,7 @@ class LaunchForm(ScrollableContainer, can_focus=False):
 
     DEFAULT_CSS = """
     LaunchForm {
-        height: auto; max-height: 10; overflow-x: hidden;
+        height: auto; max-height: 9; overflow-x: hidden;
         & .row { height: 1; }
         & .row.-closed { display: none; }
         & .label { width: 12; color: $text-muted; }
@@ -70,10 +80,12 @@ class LaunchForm(ScrollableContainer, can_focus=False):
     """
     SCOPED_CSS = False
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: Asked, slurm: Slurm) -> None:
+        """`slurm`: what the settings ask Slurm for."""
         super().__init__(classes="launch-form")
         self._asked = asked
-        self._looked = False
+        self._slurm = slurm
+        self._seen: Seen | None = None
 
     def compose(self) -> ComposeResult:
         """What, on what, with how many, where, when."""
@@ -89,7 +101,7 @@ class LaunchForm(ScrollableContainer, can_focus=False):
         yield _row(_("where"), ChoiceLine([("local", "")], asked.launcher, id="launcher"))
         yield _row(_("nodes"), _field(asked.nodes, "nodes"), id="nodes-row")
         yield _row(_("Slurm"), _field(asked.slurm, "slurm"), id="slurm-row")
-        yield _row(_("start"), ChoiceLine([("now", "")], asked.start, id="start"), id="start-row")
+        yield _row(_("start"), ChoiceLine([("now", "")], asked.start, id="start"))
         yield _row(_("after"), ChoiceLine([], asked.after, id="after"), id="after-row")
         yield _row(_("starts"), ChoiceLine(needs, asked.needs, id="needs"), id="needs-row")
         then = [("", _("nothing")), ("export", _("export it, when it has succeeded"))]
@@ -123,7 +135,7 @@ class LaunchForm(ScrollableContainer, can_focus=False):
     def see(self, seen: Seen) -> None:
         """Offer what the machine has."""
         asked = self._asked
-        self._looked = True
+        self._seen = seen
         self.gpus.show(seen.gpus.gpus, asked.gpus)
         none = self.query_one("#no-gpu", Static)
         none.display = not seen.gpus.gpus
@@ -132,11 +144,7 @@ class LaunchForm(ScrollableContainer, can_focus=False):
         where += [("slurm", "Slurm")] if seen.slurm else []
         self._choice("launcher").note = "" if seen.slurm else _("(no Slurm here: no sbatch)")
         self._choice("launcher").offer(where, asked.launcher)
-        start = [("now", _("now"))]
-        start += [("free", _("when these GPUs are free"))] if seen.gpus.gpus else []
-        start += [("after", _("after a run"))] if seen.living else []
-        self._choice("start").offer(start, asked.start)
-        self._choice("after").offer(seen.living, asked.after)
+        self._offer_starts(seen, asked.start, asked.after)
         self.fold()
 
     def show(self, made: Planned) -> None:
@@ -145,26 +153,40 @@ class LaunchForm(ScrollableContainer, can_focus=False):
         each = _("one a GPU: {count}") if made.plan.gpus else _("{count}, on the CPU")
         self.query_one("#processes", Input).placeholder = each.format(count=made.plan.processes)
         self.query_one("#nodes", Input).placeholder = str(made.plan.nodes)
-        self.query_one("#slurm", Input).placeholder = _("as the settings say")
+        self.query_one("#slurm", Input).placeholder = slurm_wishes(self._slurm)
         self.query_one("#changes", Static).update(changes_line(made.changes, "^S"))
 
     def fold(self) -> None:
         """Show the rows that mean something now."""
+        if self._seen is not None:
+            start, after = self._choice("start").value, self._choice("after").value
+            self._offer_starts(self._seen, start, after)
         where, start = self._choice("launcher").value, self._choice("start").value
         shown = {
             "nodes-row": where != "local",
             "slurm-row": where == "slurm",
             "gpu-row": where != "slurm",
-            "start-row": where != "slurm",  # which has a queue of its own
-            "after-row": start == "after" and where != "slurm",
-            "needs-row": start == "after" and where != "slurm",
+            "after-row": start == "after",
+            "needs-row": start == "after",
         }
         for row, on in shown.items():
             self.query_one(f"#{row}").set_class(not on, "-closed")
 
+    def _offer_starts(self, seen: Seen, start: str, after: str) -> None:
+        """Offer when to start. Slurm gives GPUs in its own turn, and waits for its own jobs."""
+        slurm = self._choice("launcher").value == "slurm"
+        runs = [
+            (one.folder, one.name) for one in seen.living if one.launcher == "slurm" or not slurm
+        ]
+        starts = [("now", _("now"))]
+        starts += [("free", _("when these GPUs are free"))] if seen.gpus.gpus and not slurm else []
+        starts += [("after", _("after a run"))] if runs else []
+        self._choice("start").offer(starts, start)
+        self._choice("after").offer(runs, after)
+
     def asked(self, before: Asked) -> Asked:
         """What the fields say; `before` speaks for what they do not show."""
-        if not self._looked:
+        if self._seen is None:
             return before
         fields = {name: self._text(name) for name in ("config", "name", "processes", "nodes")}
         lines = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from rich.text import Text
@@ -10,8 +11,11 @@ from engine.config.text.source import Change
 from engine.i18n import _, ngettext
 from engine.joined.effective_batch import Batch
 from engine.machine.gpu import Gpu
+from engine.settings import Slurm
 from engine.text import one_line, size
 
+_OURS = ("--job-name", "--output", "--open-mode", "--ntasks-per-node", "--kill-on-invalid-dep")
+"""Options of sbatch that are no wish of the user's."""
 _CHANGES = 3
 """Changed settings that are named."""
 
@@ -54,6 +58,23 @@ def _formula(batch: Batch, on_gpus: bool) -> str:
         shared=shared,
         effective=batch.effective,
     )
+
+
+def slurm_wishes(slurm: Slurm) -> str:
+    """What the settings ask Slurm for, as it is typed to ask for something else."""
+    told = {name: getattr(slurm, name) for name in ("partition", "account", "time", "gpus")}
+    pairs = [f"{name}={shlex.quote(str(value))}" for name, value in told.items() if value != ""]
+    return one_line(" ".join(pairs)) + "  " + _("(the settings; others: KEY=VALUE)")
+
+
+def slurm_options(batch_script: str) -> str:
+    """What a batch script asks of the cluster: nodes, partition, account, time, GPUs, …"""
+    asked = [
+        line.removeprefix("#SBATCH ")
+        for line in batch_script.splitlines()
+        if line.startswith("#SBATCH ")
+    ]
+    return "  ".join(one_line(one) for one in asked if not one.startswith(_OURS))
 
 
 def changes_line(changes: Sequence[Change], key: str = "") -> Text:

@@ -94,8 +94,6 @@ def _draft(config: Path, text: str, drafts: Path) -> Path:
 
 
 def _wait(asked: Asked) -> Wait | None:
-    if asked.launcher == "slurm":
-        return None
     if asked.start == "after" and asked.after:
         return Wait(after=asked.after, needs=asked.needs)
     return Wait(free=True) if asked.start == "free" else None

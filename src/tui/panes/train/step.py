@@ -52,8 +52,8 @@ def _of_run(run: Run) -> Step:
     resume = _("R  go on from {checkpoint}").format(checkpoint=name) if saved and run.ours else ""
     state = run.summary.state
     if run.summary.waits and state == "queued":
-        keys = (_("Enter  what it waits for"), _("^↑ ^↓  move"), _("S  take it out"))
-        return Step("why", _join(*keys))
+        move = "" if run.summary.launcher == "slurm" else _("^↑ ^↓  move")
+        return Step("why", _join(_("Enter  what it waits for"), move, _("S  take it out")))
     if run.summary.waits and state == "lost":
         return Step("why", _join(_("R  let it wait again"), _("Enter  why"), _("S  take it out")))
     if state in ("failed", "lost"):
