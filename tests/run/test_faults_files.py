@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from engine import files
+from engine.cli import run_lines
 from engine.errors import Problem
 from engine.run import control, history, launch, processes, progress, queue, state
 from engine.run.alarms import reading
@@ -127,6 +128,32 @@ def test_a_clock_set_back_mixes_no_attempts(tmp_path: Path) -> None:
 def test_a_start_notes_its_folder(trained_run: RunFolder) -> None:
     [folder] = progress.starts(trained_run.path)
     assert (trained_run.path / state.STARTS).read_text().split() == [folder.name]
+
+
+def test_times_from_the_future_are_no_signs_of_life(tmp_path: Path) -> None:
+    """What was written before the clock was set back looks as if it came in an hour."""
+    data = tmp_path / "20261124_210407" / "vis_data"
+    data.mkdir(parents=True)
+    log = data.parent / "20261124_210407.log"
+    log.write_text("Iter(train) [3/100]\n")
+    (data / "scalars.json").write_text('{"step": 3, "loss": 1.0, "time": 0.1}\n')
+    assert RunFolder(tmp_path).state.state == "training"
+    os.utime(log, (time.time() + 3600,) * 2)
+    assert RunFolder(tmp_path).state.state == "lost"
+
+
+def test_a_clock_set_back_while_it_trains_tells_no_time_below_nothing(tmp_path: Path) -> None:
+    folder = run_files.write_run(Workspace(tmp_path), "one", "finished", step=100)
+    ended = RunFolder(folder)
+    assert ended.summary().took == pytest.approx(95)
+    before = ended.written_state()
+    assert before is not None and before.started is not None
+    back = msgspec.structs.replace(before, ended=before.started - 3500)
+    files.write_json(folder / state.STATE, back)
+    summary = ended.summary()
+    assert summary.took is None
+    [since] = [line for line in run_lines.whole(summary) if "since" in line]
+    assert since.endswith(", ?")
 
 
 @pytest.mark.parametrize("time", [-3600.0, math.nan, math.inf])
