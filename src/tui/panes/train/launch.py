@@ -68,7 +68,10 @@ class Launch(ModalScreen["Launched | Asked"]):
         Binding("ctrl+s", "change", N_("change settings for this run"), id="launch.change"),
         Binding("ctrl+g", "keep_batch", N_("keep the effective batch"), id="launch.batch"),
         Binding(
-            "ctrl+l", "lines", N_("the line for each node, or the batch script"), id="launch.lines"
+            "ctrl+l",
+            "lines",
+            N_("the command, the line for each node or the batch script, in full"),
+            id="launch.lines",
         ),
         Binding("ctrl+y", "copy", N_("copy the command"), id="launch.copy"),
     ]
@@ -267,7 +270,7 @@ class Launch(ModalScreen["Launched | Asked"]):
         self.dismiss(self._now())
 
     def action_lines(self) -> None:
-        """Show the line for each node, or the batch script."""
+        """Show what has no room here: the command, the line for each node, the batch script."""
         from tui.dialogs.reading import Reading
         from tui.panes.train.node_lines import NodeLines
 
@@ -279,6 +282,8 @@ class Launch(ModalScreen["Launched | Asked"]):
             self.app.push_screen(Reading(_("The batch script that sbatch gets"), lines))
         elif plan.lines:
             self.app.push_screen(NodeLines(plan.lines))
+        else:
+            self.app.push_screen(Reading(_("The command"), [clean(plan.shown)]))
 
     def action_copy(self) -> None:
         """Copy the command to the terminal's clipboard."""
@@ -311,8 +316,11 @@ class Launch(ModalScreen["Launched | Asked"]):
 
 
 def _keys(plan: launch.LaunchPlan | None = None) -> str:
-    """The keys; a command that is not whole by itself has more to show, and is not copied."""
-    more = "^Y " + _("copy")
+    """The keys; a command that is not whole by itself has more to show, and is not copied.
+
+    Ctrl+S stands beside the settings.
+    """
+    more = "^L " + _("command") + "  ^Y " + _("copy")
     if plan is not None and (plan.script or plan.lines):
         more = "^L " + (_("script") if plan.script else _("lines"))
-    return _("Enter launch  Tab next  ^O config  ^S settings  {more}  Esc back").format(more=more)
+    return _("Enter launch  Tab next  ^O config  {more}  Esc back").format(more=more)
