@@ -56,6 +56,7 @@ def stopped_with_all_it_had(run: RunFolder, end: RunState) -> None:
     assert (end.state, end.cause and end.cause.code) == ("stopped", "stopped")
     saved = run.last_checkpoint()
     assert saved is not None and saved.path.parent == run.path
+    assert (run.path / "last_checkpoint").read_text() == str(saved.path)
     steps = (run.path / "steps").read_text().split()
     assert steps == [str(step) for step in range(1, saved.step + 1)]
     assert not (run.path / state.STOP).exists()

@@ -52,6 +52,7 @@ while not (run / "stop").exists():
         pass
 with zipfile.ZipFile(run / f"iter_{step}.pth", "w") as saved:
     saved.writestr("archive/data.pkl", b"")
+(run / "last_checkpoint").write_text(saved.filename)
 note(stopped=step)
 """
 """Makes steps, and saves when it is asked to stop, all under the path that it was given.

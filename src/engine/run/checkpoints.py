@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from engine import files
 from engine.run.progress import History
 
 _NAME = re.compile(r"(iter|epoch)_(\d+)\.pth")
@@ -89,6 +90,17 @@ def noted(folder: Path) -> Noted:
         return Noted(changed, Path(path.read_text(encoding="utf-8").strip()).name)
     except (OSError, UnicodeDecodeError):
         return Noted(0, "")
+
+
+def note_moved(old: Path, new: Path) -> None:
+    """Correct the whole path in XTuner's own note, where the run's folder `old` is now `new`."""
+    if new == old:
+        return
+    note = new / "last_checkpoint"
+    with contextlib.suppress(OSError, ValueError):
+        inside = Path(note.read_text(encoding="utf-8").strip()).relative_to(old)
+        with files.replacing(note) as file:
+            file.write(str(new / inside).encode())
 
 
 def clear_parts(folder: Path) -> None:

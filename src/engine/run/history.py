@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import msgspec
 from engine import files
 from engine.errors import Problem
 from engine.i18n import N_, _
-from engine.run import launch, notes, queue, state
+from engine.run import checkpoints, launch, notes, queue, state
 from engine.run.bin import Trashed, empty, restore, size, trash, trashed
 from engine.run.folder import RunFolder, RunSummary
 from engine.run.notes import Notes
@@ -73,12 +72,7 @@ def rename(workspace: Workspace, run: RunFolder, name: str) -> RunFolder:
 
 def _point_again(workspace: Workspace, old: Path, new: Path) -> None:
     """Correct the whole paths that other files hold of a run that has moved."""
-    last = new / "last_checkpoint"  # XTuner's own note
-    with contextlib.suppress(OSError, ValueError):
-        path = Path(last.read_text(encoding="utf-8").strip())
-        inside = path.relative_to(old)
-        with files.replacing(last) as file:
-            file.write(str(new / inside).encode())
+    checkpoints.note_moved(old, new)
     queue.moved(workspace, old, new)
 
 

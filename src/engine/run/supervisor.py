@@ -315,6 +315,7 @@ class Supervisor:
                 (self.folder / name).unlink(missing_ok=True)
         with _forgiving("link"):
             self._place.leave()
+            checkpoints.note_moved(self._place.origin, self.folder.resolve())
         checkpoints.clear_parts(self.folder)  # which may be what fills the disk
         until = time.monotonic() + 600
         changes = {"exit": status, "cause": cause, "ended": time.time()}
