@@ -136,15 +136,14 @@ class RunLog(Vertical):
     def say(self) -> None:
         """Say what is shown."""
         view = self._view
-        parts = [_(_ONLY[self._only][0])]
+        # What is amiss comes first: the end of the line may be cut off.
+        parts = [_("! the file is not there")] if view.gone else []
+        parts += [_("! the file was cut short or replaced")] if view.begun_anew else []
+        parts.append(_(_ONLY[self._only][0]))
         if self._rank is not None:
             parts.append(_("rank {rank} only").format(rank=self._rank))
         if view.sifting:
             parts.append(_("reading…"))
-        if view.gone:
-            parts.append(_("! the file is not there"))
-        if view.begun_anew:
-            parts.append(_("! the file was cut short or replaced"))
         follow = _("follows its end") if view.follow else _("held still, f follows")
         parts.append(self._matches() if self._wanted else follow)
         said = _("log: {what}").format(what=" · ".join(parts))
