@@ -51,19 +51,22 @@ class RunHook(Hook):  # type: ignore[misc]  # mmengine has no types
 
     Files in the work dir: ``stop`` (theirs: end, please) and ``trainer.json``
     (ours: ``first``, ``steps``, ``started``, and ``stopped``, the step saved);
-    ``starts``, a line for each start that came to its first step: XTuner's folder
-    of it, whose own name a clock that is set back puts into a wrong order.
+    ``starts``, a line for each start: XTuner's folder of it, whose own name a clock
+    that is set back puts into a wrong order.
     """
 
     def __init__(self) -> None:
         self._facts: dict[str, Any] = {}
 
+    def before_run(self, runner: Any) -> None:
+        """Note the start."""
+        if is_main_process():
+            with (Path(runner.work_dir) / STARTS_FILE).open("a", encoding="utf-8") as starts:
+                starts.write(f"\n{Path(runner.log_dir).name}")
+
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Note the first step, and count the tokens of every step."""
         if not self._facts:
-            if is_main_process():
-                with (Path(runner.work_dir) / STARTS_FILE).open("a", encoding="utf-8") as starts:
-                    starts.write(f"\n{Path(runner.log_dir).name}")
             self._note(runner, first=runner.iter, steps=runner.max_iters, started=time.time())
         count = _tokens(data_batch)
         if count:
