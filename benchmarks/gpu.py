@@ -19,7 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PARTS = {
-    "training": ["training_speed.py", "--steps", "20"],
+    "training": ["training_speed.py"],
     "overhead": ["overhead.py", "step", "--rounds", "3"],
     "estimate": ["estimate.py", "--seconds", "170"],
     "merge": ["export.py", "--sizes", "1.3,8", "--pairs", "2", "--with", "gpu,peft,xtuner,convert"],

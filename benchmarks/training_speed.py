@@ -1,16 +1,18 @@
 """What our configs gain over XTuner's own, in tokens a second, on the seed's case.
 
-    python benchmarks/training_speed.py [--steps 20] [--seconds 600] [--toy]
+    python benchmarks/training_speed.py [speed|curves] [--seconds 600] [--toy]
 
 InternLM2.5-7B's sizes and modelling code with random weights (`random_model.py`); each
 config is copied by `tunedeck config copy` for a card of the named size, and trained by
 XTuner's own trainer with our shims, one after another in one process: so all see the same
-GPU, libraries and rows. What is evened out: no talk in between, a constant learning rate, an
-optimizer step each micro-batch, one seed. Full samples of 2048 tokens.
+GPU, libraries and rows. What is evened out: no talk in between, one seed, the same learning
+rate, which rises over the first steps. Full samples of 2048 tokens, of different made-up texts.
 
-For each: seconds a step (median and range of time - data_time after WARM steps), tokens/s,
-the ratio to XTuner's QLoRA, the memory that XTuner logged beside what preflight expects, and
-the losses. Those that train the same adapter as XTuner's tell whether the curve is the same.
+The first table is about speed, each config with its own accumulation: seconds a micro-batch
+(mean over whole rounds of accumulation after the first, least and most of the single ones),
+tokens/s, the ratio to XTuner's QLoRA, the memory that XTuner logged beside what preflight
+expects, the seconds to the first step. The second is about the curve: the same adapter, an
+optimizer step each micro-batch, and how far the losses are from XTuner's.
 --toy tries the whole way on a CPU with a tiny model.
 """
 
@@ -20,6 +22,7 @@ import argparse
 import contextlib
 import gc
 import json
+import random
 import statistics
 import sys
 import tempfile
@@ -43,18 +46,20 @@ from engine.config.text.values import Code  # noqa: E402
 from engine.joined.copying import copy_config  # noqa: E402
 from engine.settings import Settings  # noqa: E402
 
-WARM = 5
-"""Steps at the start that do not count."""
+ROUND = 16
+"""Micro-batches to a step of XTuner's QLoRA; ours take 4."""
 TOKENS = 2048
 STOCK = "internlm2_5_chat_7b_qlora_alpaca_e3"
 QLORA = "internlm2_5_chat_7b_qlora_custom_sft_e3"
 LORA = "internlm2_5_chat_7b_lora_custom_sft_e3"
-ALL_LAYERS = {"model.lora.target_modules": None}
-"""XTuner's choice: the output head is adapted too."""
+CURVE = {"model.lora.target_modules": None, "accumulative_counts": 1}
+"""XTuner's choice of layers, the output head among them; a step each micro-batch."""
 EVEN = {
     "randomness": {"seed": 42},
-    "param_scheduler": [],
-    "accumulative_counts": 1,
+    "param_scheduler": [
+        {"type": Code("LinearLR"), "start_factor": 0.1, "by_epoch": False, "begin": 0, "end": 10}
+    ],
+    "lr": 2e-4,
     "max_epochs": 1,
     "evaluation_inputs": [],
     "default_hooks.logger.interval": 1,
@@ -73,14 +78,20 @@ class Case(NamedTuple):
     changes: dict[str, Any] = {}  # noqa: RUF012  # nobody changes it
 
 
-CASES = (
+SPEED = (
     Case("XTuner's QLoRA, untouched", STOCK),
     Case("our QLoRA for 24 GB", QLORA, 24),
     Case("our QLoRA for 80 GB", QLORA, 80),
-    Case("our QLoRA for 80 GB, XTuner's adapter", QLORA, 80, ALL_LAYERS),
     Case("our LoRA for 24 GB", LORA, 24),
     Case("our LoRA for 80 GB", LORA, 80),
-    Case("our LoRA for 80 GB, XTuner's adapter", LORA, 80, ALL_LAYERS),
+)
+CURVES = (
+    Case("XTuner's QLoRA", STOCK, 0, CURVE),
+    Case("XTuner's QLoRA, bfloat16", STOCK, 0, CURVE | {"optim_wrapper.dtype": "bfloat16"}),
+    Case("our QLoRA", QLORA, 80, CURVE),
+    Case("our QLoRA, base in float32", QLORA, 80, CURVE | {"keep_base_dtype": False}),
+    Case("our LoRA", LORA, 80, CURVE),
+    Case("our LoRA, base in float32", LORA, 80, CURVE | {"keep_base_dtype": False}),
 )
 
 
@@ -128,80 +139,125 @@ def train(config: Path, folder: Path) -> dict[str, Any]:
     main()
     [scalars] = folder.glob("*/vis_data/scalars.json")
     points = [json.loads(line) for line in scalars.read_text().splitlines()]
-    steps = [one["time"] - one["data_time"] for one in points]
     first = json.loads((folder / "trainer.json").read_text())["started"]
     return {
         "start_s": round(first - began, 1),
-        "steps": steps[WARM:],
+        "steps": [one["time"] - one["data_time"] for one in points],
         "losses": [round(one["loss"], 4) for one in points],
         "memory": points[-1].get("memory", 0),
     }
 
 
-def row(case: Case, found: dict[str, Any], expected: estimate.Estimate, base: float) -> str:
-    """A line of the table."""
-    step = statistics.median(found["steps"])
-    return (
-        f"| {case.name} | {step:.3f} ({min(found['steps']):.2f}–{max(found['steps']):.2f}) "
-        f"| {TOKENS / step:.0f} | {base / step:.2f} | {found['memory']} "
-        f"| {expected.allocated_bytes >> 20} | {found['start_s']} |"
+def text(number: int) -> str:
+    """A made-up text of 4000 characters, of words that come again, another for each `number`."""
+    chance = random.Random(number % 4)  # four authors
+    letters = "海天山水人你我是谁请介绍一下自己"
+    words = ["".join(chance.choices(letters, k=chance.randint(2, 6))) for _ in range(60)]
+    own = random.Random(1000 + number)
+    return "，".join(own.choices(words, k=1000))[:4000]
+
+
+class Bench:
+    """Trains one case after another."""
+
+    def __init__(self, work: Path, toy: bool, until: float) -> None:
+        self.work, self.toy, self.until = work, toy, until
+        self.number = 0
+
+    def train(self, case: Case) -> tuple[dict[str, Any], estimate.Estimate] | None:
+        """What the training of `case` told, and the memory that was expected; None: it did not."""
+        self.number += 1
+        if time.monotonic() > self.until:
+            print(f"(no time for {case.name})", flush=True)
+            return None
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                config, expected = prepare(case, self.number, self.work, self.toy)
+                return train(config, self.work / "runs" / str(self.number)), expected
+        except Exception:
+            print(f"| {case.name} | failed |", flush=True)
+            traceback.print_exc()
+            return None
+        finally:
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def speed(bench: Bench) -> None:
+    """Print the table of seconds, tokens and memory."""
+    columns = (
+        "config | s/micro-batch | tokens/s | ratio | logged MiB | expected MiB | first step, s"
     )
+    print(f"| {columns} |\n|{' --- |' * 7}", flush=True)
+    stock = 0.0
+    for case in SPEED:
+        if (told := bench.train(case)) is None:
+            continue
+        found, expected = told
+        counted = found["steps"][ROUND:]
+        mean = statistics.mean(counted)
+        stock = stock or mean
+        print(
+            f"| {case.name} | {mean:.3f} ({min(counted):.2f}–{max(counted):.2f}) "
+            f"| {TOKENS / mean:.0f} | {stock / mean:.2f} | {found['memory']} "
+            f"| {expected.allocated_bytes >> 20} | {found['start_s']} |",
+            flush=True,
+        )
+
+
+def curves(bench: Bench) -> None:
+    """Print the losses, and how far they are from those of XTuner's own."""
+    stock: list[float] = []
+    print("\n| config | from XTuner's: mean, most | losses |\n| --- | --- | --- |", flush=True)
+    for case in CURVES:
+        if (told := bench.train(case)) is None:
+            continue
+        losses = told[0]["losses"]
+        stock = stock or losses
+        apart = [abs(one - other) for one, other in zip(losses, stock, strict=True)]
+        shown = " ".join(f"{one:.3f}" for one in losses[::2])
+        print(
+            f"| {case.name} | {statistics.mean(apart):.3f}, {max(apart):.3f} | {shown} |",
+            flush=True,
+        )
 
 
 def main() -> None:
-    """Train each case and print the table."""
+    """Train each case and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("what", choices=("speed", "curves", "both"), nargs="?", default="both")
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="of 16 micro-batches, after the first"
+    )
     parser.add_argument("--seconds", type=float, default=600, help="begin no case after these")
     parser.add_argument("--toy", action="store_true")
     args = parser.parse_args()
-    began = time.monotonic()
+    until = time.monotonic() + args.seconds
     work = Path(tempfile.mkdtemp(prefix="training-speed-"))
     sizes = random_model.INTERNLM_77B
     random_model.folder(random_model.toy(sizes) if args.toy else sizes, work / "model")
     tiny.tokenizer().save_pretrained(work / "model")
-    rows = [{"instruction": f"你是谁 {n}", "input": "", "output": "海" * 4000}
-            for n in range(args.steps)]  # fmt: skip
+    count = ROUND * (args.rounds + 1)
+    rows = [{"instruction": f"你是谁 {n}", "input": "", "output": text(n)} for n in range(count)]
     (work / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
 
     from engine.train import imports
 
     with imports.lightly():
         from engine.train import base as own_base
-        from engine.train import entry, hooks, shims
+        from engine.train import hooks, shims
 
         shims.apply()
     own_base.install()
     hooks.install()
     name = "CPU" if args.toy else torch.cuda.get_device_name()
-    print(f"{name}, torch {torch.__version__}, {args.steps} steps of {TOKENS} tokens")
-    print(
-        "| config | s/step (range) | tokens/s | ratio | logged MiB | expected MiB | first step, s |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    stock, losses = 0.0, {}
-    for number, case in enumerate(CASES):
-        if time.monotonic() - began > args.seconds:
-            print(f"(no time for: {', '.join(one.name for one in CASES[number:])})")
-            break
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                config, expected = prepare(case, number, work, args.toy)
-                entry.find_beside(config)
-                found = train(config, work / "runs" / str(number))
-        except Exception:
-            print(f"| {case.name} | failed |", flush=True)
-            traceback.print_exc()
-            continue
-        finally:
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-        stock = stock or statistics.median(found["steps"])
-        losses[case.name] = found["losses"]
-        print(row(case, found, expected, stock), flush=True)
-    for case_name, told in losses.items():
-        print(f"losses, {case_name}: {told}")
+    print(f"{name}, torch {torch.__version__}, {count} micro-batches of {TOKENS} tokens")
+    bench = Bench(work, args.toy, until)
+    if args.what != "curves":
+        speed(bench)
+    if args.what != "speed":
+        curves(bench)
 
 
 if __name__ == "__main__":
