@@ -7,6 +7,7 @@ from typing import ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.message import Message
 from textual.timer import Timer
 from textual.widget import Widget
@@ -107,6 +108,8 @@ class TrainPane(Pane):
 
     def on_mount(self) -> None:
         """Begin to look."""
+        if isinstance(self.parent, Widget):  # which has the size that this is about to get
+            self._arrange(self.parent.size)
         self._observer.start()
 
     def on_unmount(self) -> None:
@@ -123,9 +126,12 @@ class TrainPane(Pane):
 
     def on_resize(self, event: events.Resize) -> None:
         """Side by side where there is room, else below each other."""
-        wide = event.size.width >= _WIDE
+        self._arrange(event.size)
+
+    def _arrange(self, size: Size) -> None:
+        wide = size.width >= _WIDE
         self.set_class(wide, "-wide")
-        self._detail.set_class(event.size.height < _HIGH, "-short")
+        self._detail.set_class(size.height < _HIGH, "-short")
         self._list.wide(wide)
 
     def activate(self) -> None:
