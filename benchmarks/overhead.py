@@ -28,7 +28,7 @@ from pathlib import Path
 
 import psutil
 
-from terminal import Pty
+from terminal import Pty, Screen
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -43,7 +43,7 @@ WARM = 10
 """Steps at the start that do not count."""
 SECONDS = 20.0
 """How long the app is watched."""
-_NUMBER = re.compile(rb"line(\d{9})")
+_NUMBER = re.compile(r"line(\d{9})")
 
 
 # XTuner alone, and under us
@@ -212,14 +212,17 @@ def _watched(runs: int, size: tuple[int, int], rate: int) -> None:
     app.read(3.0)
     process, late = psutil.Process(app.pid), []
     before, began = process.cpu_times(), time.perf_counter()
-    bytes_written = 0
+    bytes_written, screen, newest = 0, Screen(*size), -1
+    screen.take(app.output)
     while (now := time.perf_counter()) < began + SECONDS:
         fresh = app.read(0.02)
         bytes_written += len(fresh)
-        shown = [int(found) for found in _NUMBER.findall(fresh)]
-        if shown:
+        screen.take(fresh)
+        shown = max(map(int, _NUMBER.findall(screen.text)), default=-1) if rate and fresh else -1
+        if shown > newest:
+            newest = shown
             # How long ago the newest line shown was the newest line written.
-            times = [when for when, number in writer.written if number <= max(shown)]
+            times = [when for when, number in writer.written if number <= newest]
             late.append(now - times[-1] if times else 0.0)
     after = process.cpu_times()
     writer.over.set()

@@ -12,6 +12,47 @@ import termios
 import time
 from collections.abc import Sequence
 
+from rich.cells import get_character_cell_size
+
+_TOKEN = re.compile(r"\x1b\[([\d;]*)([HG])|\x1b\[[?\d;$]*[a-zA-Z]|\x1b.|\n|[^\x00-\x1f]")
+
+
+class Screen:
+    """The characters on a terminal: the app sends no more of them than have changed."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        self._rows = [[" "] * columns for _row in range(rows)]
+        self._x = self._y = 0
+        self._raw = b""
+
+    def take(self, written: bytes) -> None:
+        """What a program wrote; a sequence that is cut off waits for its end."""
+        raw = self._raw + written
+        end = max(raw.rfind(b"m"), raw.rfind(b"H"), raw.rfind(b"h")) + 1
+        self._raw = raw[end:]
+        for token in _TOKEN.finditer(raw[:end].decode(errors="replace")):
+            if token[2] == "H":
+                place = [int(number or 1) for number in (token[1] or "1;1").split(";")]
+                self._y, self._x = place[0] - 1, place[-1] - 1
+            elif token[2] == "G":
+                self._x = int(token[1] or 1) - 1
+            elif token[0] == "\n":
+                self._y += 1
+            elif token[0][0] != "\x1b":
+                self._put(token[0])
+
+    def _put(self, character: str) -> None:
+        width = get_character_cell_size(character)
+        if self._y < len(self._rows) and self._x + width <= len(self._rows[0]):
+            cells = [character, ""][:width]
+            self._rows[self._y][self._x : self._x + width] = cells
+        self._x += width
+
+    @property
+    def text(self) -> str:
+        """Its lines."""
+        return "\n".join("".join(row) for row in self._rows)
+
 
 class Pty:
     """`command` on a terminal of `columns` × `rows`; every byte it writes is kept and timed."""

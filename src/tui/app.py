@@ -84,7 +84,7 @@ class Tunedeck(App[int]):
         Binding("f7", "notices", N_("notices"), id="app.notices"),
         Binding("f8", "machine", N_("machine"), id="app.machine"),
         Binding("ctrl+t", "change_theme", N_("theme"), id="app.theme"),
-        Binding("ctrl+l", "redraw", N_("draw the screen anew"), show=False, id="app.redraw"),
+        Binding("f12", "redraw", N_("draw the screen anew"), show=False, id="app.redraw"),
         Binding("f9", "language", N_("language"), id="app.language"),
         Binding("escape", "put_away", N_("put the message away"), show=False, id="app.put_away"),
         Binding("ctrl+q,q", "quit", N_("quit"), id="app.quit", priority=False),
