@@ -15,12 +15,10 @@ from typing import ClassVar
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual import events, on
+from textual import on
 from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size
+from textual.geometry import Region
 from textual.message import Message
-from textual.reactive import reactive
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from engine.i18n import N_, _
@@ -28,7 +26,7 @@ from engine.run.levels import HEAD, level_at
 from engine.run.log_sieve import Holding, Test, ranks, traceback
 from engine.text import one_line
 from tui.copying import copy
-from tui.widgets.extent import set_extent
+from tui.widgets.following import FollowingView
 from tui.widgets.log_reader import LogReader
 from tui.widgets.log_rows import Rows, nearest
 from tui.widgets.marks import marked
@@ -38,7 +36,7 @@ _READ = 0.4  # seconds in which a log is read, as a rule
 _LOOK_BACK = 200  # lines in which the head of a traceback is looked for
 
 
-class LogView(ScrollView, can_focus=True, inherit_bindings=False):
+class LogView(FollowingView, can_focus=True, inherit_bindings=False):
     """Shows the log at a path; see `open`, `search` and `only`."""
 
     DEFAULT_CSS = """
@@ -78,9 +76,6 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         Binding("T", "copy_traceback", N_("Copy the traceback"), show=False, id="log.traceback"),
     ]
 
-    follow: reactive[bool] = reactive(True, repaint=False)
-    """Whether the end stays in view. Going up ends it; reaching the end resumes it."""
-
     class News(Message):
         """The reader has got something."""
 
@@ -109,7 +104,6 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         self._to_first = False
         self._shift = 0  # cells that the lines are moved to the left
         self._drawn: list[tuple[int, str | None]] = []
-        self._ours = False  # the view moves, but not by the user
 
     # What the owner calls
 
@@ -172,7 +166,7 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
 
     def action_lines(self, count: int) -> None:
         """Move the view by `count` lines."""
-        self._go_to(self.scroll_offset.y + count, ours=False)
+        self.go_to(self.scroll_offset.y + count, ours=False)
 
     def action_page(self, pages: int) -> None:
         """Move the view by whole heights."""
@@ -191,7 +185,7 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         if file is None:
             return
         if self._only or file.whole:
-            self._go_to(0, ours=False)
+            self.go_to(0, ours=False)
         else:
             self.follow, self._to_first = False, True
             self._reader.before(whole=True)
@@ -199,7 +193,7 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
     def action_follow(self) -> None:
         """Go to the end and stay there."""
         self.follow = True
-        self._go_to_end()
+        self.go_to_end()
 
     def action_match(self, step: int) -> None:
         """Go to the next match (1) or the one before (-1)."""
@@ -257,11 +251,11 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         self._count_rows()
         if self._to_first and file.whole:
             self._to_first = False
-            self._go_to(0, ours=False)
+            self.go_to(0, ours=False)
         elif self.follow:
-            self._go_to_end()
+            self.go_to_end()
         elif top is not None:
-            self._hold_still(self._rows.row(top))
+            self.hold_still(self._rows.row(top))
         self._find_on()
         self._draw_changed()
         self._ask_for_missing()
@@ -269,7 +263,7 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _show_nothing(self) -> None:
         self._forget()
-        self._resize()
+        self.hold(len(self._rows))
         self.action_follow()
 
     def _forget(self) -> None:
@@ -291,7 +285,7 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
             self._rows = Rows(self._reader.file, self._reader.filter)
         else:
             self._rows = Rows()
-        self._resize()
+        self.hold(len(self._rows))
 
     def _find_on(self) -> None:
         """Go to the match that is awaited, if it is found by now."""
@@ -306,7 +300,7 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         self._count_rows()
         row, top = self._rows.row(match), self.scroll_offset.y
         if not top <= row < top + self.size.height:
-            self._go_to(row - self.size.height // 2)
+            self.go_to(row - self.size.height // 2)
         self.refresh()
         self._ask_for_missing()
         self.post_message(self.Changed())
@@ -320,52 +314,10 @@ class LogView(ScrollView, can_focus=True, inherit_bindings=False):
         if near and file is not None and not self._only and not file.whole:
             self._reader.before()
 
-    # Where the view is
-
-    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """A move by the user, with whatever means, decides whether the end is followed."""
-        super().watch_scroll_y(old_value, new_value)
-        if round(old_value) == round(new_value):
-            return
-        if not self._ours:
-            self.follow = round(new_value) >= self.max_scroll_y
+    def moved(self) -> None:
+        """Other lines are in view."""
         self._drawn = self._in_view()
         self._ask_for_missing()
-
-    def on_resize(self, _event: events.Resize) -> None:
-        """The end stays in view in a lower window, too."""
-        if self.follow:
-            self._go_to_end()
-        self._ask_for_missing()
-
-    def _go_to_end(self) -> None:
-        self._go_to(self.max_scroll_y)
-
-    def _go_to(self, y: int, ours: bool = True) -> None:
-        self._ours = ours
-        try:
-            self.scroll_to(y=y, animate=False, immediate=True, force=True)
-        finally:
-            self._ours = False
-
-    def _hold_still(self, y: int) -> None:
-        """What is read keeps its place, which is row `y` now, for lines came above it.
-
-        The view shows what it showed, so that nothing need be drawn again (a
-        repaint of the same lines is felt over SSH).
-        """
-        if y == self.scroll_offset.y:
-            return
-        self.set_reactive(LogView.scroll_y, float(y))
-        self.set_reactive(LogView.scroll_target_y, float(y))
-        self.vertical_scrollbar.position = y
-
-    def _resize(self) -> None:
-        self._ours = True
-        try:
-            set_extent(self, Size(1, len(self._rows)))  # sideways it moves by `_shift`
-        finally:
-            self._ours = False
 
     # Drawing
 
