@@ -265,7 +265,8 @@ class App:
         first = self.terminal.when(CHINESE, begin, 300)
         self.terminal.write(b"\x1b")
         self.terminal.when(FIGURES, begin, 300)
-        self._press(b"\x0c")
+        for keys in (b"\x1b", b"i", b"\x0c"):  # where the answer was over, Esc left the field
+            self._press(keys)
         return first - started
 
     def _send(self) -> tuple[int, float, float]:

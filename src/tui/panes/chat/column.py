@@ -6,6 +6,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.widget import Widget
 from textual.widgets import Markdown, Static
 from textual.widgets.markdown import MarkdownStream
 
@@ -35,9 +36,7 @@ class Exchange(Vertical):
     Exchange .asked { color: $primary; text-style: bold; height: auto; }
     Exchange .figures { color: $text-muted; height: auto; }
     Exchange Markdown { height: auto; padding: 0; margin: 0; background: transparent; }
-    Exchange .plain { height: auto; display: none; }
-    Exchange.-plain > .plain { display: block; }
-    Exchange.-plain > Markdown { display: none; }
+    Exchange .plain { height: auto; }
     """
 
     def __init__(self, question: str) -> None:
@@ -50,10 +49,8 @@ class Exchange(Vertical):
         self._said = WAITING
 
     def compose(self) -> ComposeResult:
-        """The answer begins empty."""
+        """What is needed to wait; the answer's own place comes with it."""
         yield Static(clean(self._question), classes="asked", markup=False)
-        yield Markdown(open_links=False)
-        yield Static("", classes="plain", markup=False)
         yield Static(WAITING, classes="figures", markup=False)
 
     async def grow(self, text: str) -> None:
@@ -62,14 +59,15 @@ class Exchange(Vertical):
         if self._length > LONGEST:
             return  # the whole comes at the end
         text = clean(text)
-        markdown = self.query_one(Markdown)
-        if not self._first and not markdown.source and "\n" not in text and len(text) <= FIRST:
-            self._show_first(text)
-        elif not markdown.source:
-            await self._begin_markdown(self._first + text)
-        else:
-            self._stream = self._stream or Markdown.get_stream(markdown)
+        if self.query(Markdown):
+            self._stream = self._stream or Markdown.get_stream(self.query_one(Markdown))
             await self._stream.write(text)
+        elif not self._first and "\n" not in text and len(text) <= FIRST:
+            self._show_first(text)
+        else:
+            with self.app.batch_update():  # the beginning is never in both places, nor in none
+                await self._answer_with(Markdown(self._first + text, open_links=False))
+                self.say(WAITING)
 
     def _show_first(self, text: str) -> None:
         """Show the beginning where one waits for it, without waiting for a layout."""
@@ -77,11 +75,8 @@ class Exchange(Vertical):
         line = self.query_one(".figures", Static)
         line.update(Content.styled(text, "$foreground"), layout=False)
 
-    async def _begin_markdown(self, text: str) -> None:
-        markdown = self.query_one(Markdown)
-        with self.app.batch_update():  # the beginning is never in both places, nor in none
-            await markdown.append(text)
-            self.say(WAITING)
+    async def _answer_with(self, answer: Widget) -> None:
+        await self.mount(answer, before=".figures")
 
     async def finish(self, reply: Reply) -> None:
         """The whole answer, and how it went."""
@@ -91,8 +86,10 @@ class Exchange(Vertical):
         text = clean(reply.text)
         with self.app.batch_update():
             if len(text) > LONGEST:
-                self.add_class("-plain")
-                self.query_one(".plain", Static).update(text)
+                await self.query(Markdown).remove()
+                await self._answer_with(Static(text, classes="plain", markup=False))
+            elif not self.query(Markdown):
+                await self._answer_with(Markdown(text, open_links=False))
             elif self.query_one(Markdown).source != text:
                 await self.query_one(Markdown).update(text)
             self.say(figures(reply))

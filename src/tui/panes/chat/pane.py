@@ -141,7 +141,6 @@ class ChatPane(Acts, LoopActs, Pane):
             self.trouble(Problem(_("No model is chosen"), "", _("Press ^O to choose one.")))
         elif not self.busy:
             self.answer(self.talk.ask(event.text), new=True)
-            self.query_one(Question).put("")
 
     def note_question(self, node: Node) -> None:
         """Write a question down; a full disk must not keep it from being asked."""
@@ -165,10 +164,13 @@ class ChatPane(Acts, LoopActs, Pane):
         self, node: Node, new: bool, hearing: Hearing, asking: asyncio.Future[None]
     ) -> None:
         try:
-            self.draw()
             self._exchanges = {}
-            for slot in sorted(self.chosen):
-                self._exchanges[slot] = await self.column(slot).begin(node.question)
+            with self.app.batch_update():  # laid out and drawn once
+                if new:
+                    self.query_one(Question).put("")
+                self.draw()
+                for slot in sorted(self.chosen):
+                    self._exchanges[slot] = await self.column(slot).begin(node.question)
             if new:
                 self.note_question(node)
             await hearing.deliver()
