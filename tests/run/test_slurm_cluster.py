@@ -176,11 +176,16 @@ def test_submit_follow_and_stop_with_a_checkpoint(submit: Starter) -> None:
     until(lambda: slurm_says(run) == "COMPLETED")
 
 
-def test_a_failure_has_the_trainers_cause(submit: Starter) -> None:
+def test_a_failure_has_the_trainers_cause_and_the_users_command_is_told(
+    submit: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Slurm ends what a job leaves behind: the job must last as long as the command.
+    monkeypatch.setenv("TUNEDECK_ALARMS_HOOK", 'sleep 1; echo "$TUNEDECK_STATE" >told')
     run = submit("note(); raise OSError(28, 'No space left on device')")
     assert control.wait(run, 20).state == "failed"
     assert "disk is full" in run.summary().reason
     until(lambda: slurm_says(run) == "FAILED")
+    assert (run.path / "told").read_text() == "failed\n"
 
 
 def test_kill_cancels_the_job_and_sees_to_it(submit: Starter) -> None:
@@ -322,9 +327,14 @@ def test_a_controller_that_is_down_makes_no_run_lost(submit: Starter, cluster: C
 def test_the_real_trainer_on_two_nodes_stops_with_a_checkpoint_and_goes_on(
     cluster: Cluster, tmp_path: Path, tiny_model: Path
 ) -> None:
+    config = tiny_config.write(tmp_path, tiny_model, epochs=2)
+    questions = 'evaluation_inputs = ["你是谁", "Who are you?"]'
+    text = config.read_text()
+    assert questions in text
+    config.write_text(text.replace(questions, "evaluation_inputs = []"))  # each takes seconds
     # Under DeepSpeed: mmengine's own wrapper for several processes wants GPUs.
     plan = launch.plan(
-        tiny_config.write(tmp_path, tiny_model, epochs=2),
+        config,
         workspace=Workspace(tmp_path),
         settings=Settings(),
         deepspeed="2",
