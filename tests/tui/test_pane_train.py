@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 import time
@@ -14,12 +15,14 @@ import pytest
 from textual.geometry import Region
 from textual.widget import Widget
 
+from engine import files
 from engine.machine import gpu
 from engine.machine.gpu import Gpu, GpuProcess, Gpus
 from engine.run import control, launch, state
 from engine.run.folder import RunFolder, list_runs
+from engine.run.processes import Identity, boot_id
 from engine.run.progress import History, Progress
-from engine.run.state import Cause, Expected
+from engine.run.state import Cause, Expected, RunState
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.support.run_files import add_gpu_samples, add_log, add_steps, gpu_sample, write_run
@@ -473,3 +476,14 @@ def count_refreshes(screen: Screen) -> list[str]:
 
         widget.refresh = refresh  # type: ignore[method-assign]
     return drawn
+
+
+async def test_a_training_that_nothing_watches_can_be_stopped(workspace: Workspace) -> None:
+    run = write_run(workspace, "assistant-01", "training", step=42, saved=(40,))
+    gone = Identity(1, 0, boot_id())  # that process began at another time
+    written = msgspec.json.decode((run / state.STATE).read_bytes(), type=RunState)
+    written = msgspec.structs.replace(written, supervisor=gone, trainer=Identity.of(os.getpid()))
+    files.write_json(run / state.STATE, written)
+    async with opened(workspace) as screen:
+        await screen.shows("lost", "Enter  what happened", "S  stop it (saves first)")
+        assert "R  go on from" not in screen.text()

@@ -30,6 +30,8 @@ from engine.workspace import Workspace
 
 _QUIET = 300.0
 """Seconds without a new line after which a run of plain XTuner counts as ended."""
+_GOES_ON = "supervisor-gone-trainer-runs"
+"""The code of a lost run's cause whose trainer was left alone."""
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -65,6 +67,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     """Slurm's id for it."""
     host: str = ""
     """The machine that it runs (or ran) on; several nodes: the first."""
+    unwatched: bool = False
+    """Whether its training goes on though nothing watches it: it can be stopped and killed."""
 
     @property
     def took(self) -> float | None:
@@ -252,6 +256,7 @@ class RunFolder:
             launcher=self.launcher,
             job=self.job,
             host=self._host(now),
+            unwatched=now.cause is not None and now.cause.code == _GOES_ON,
         )
 
     def created(self) -> float:
@@ -315,7 +320,7 @@ def _why_lost(written: RunState) -> Cause:
     if written.supervisor.boot != processes.boot_id():
         return Cause("rebooted")
     if written.trainer is not None and written.trainer.alive:
-        return Cause("supervisor-gone-trainer-runs", {"pid": str(written.trainer.pid)})
+        return Cause(_GOES_ON, {"pid": str(written.trainer.pid)})
     return Cause("supervisor-gone")
 
 

@@ -56,16 +56,22 @@ def _of_run(run: Run) -> Step:
         return Step("why", _join(_("Enter  what it waits for"), move, _("S  take it out")))
     if run.summary.waits and state == "lost":
         return Step("why", _join(_("R  let it wait again"), _("Enter  why"), _("S  take it out")))
+    if run.summary.unwatched:
+        return Step("why", _join(_("Enter  what happened, and what to do"), _stop_key(run)))
     if state in ("failed", "lost"):
         return Step("why", _join(_("Enter  why it failed, and what to do"), resume))
     if run.living:
-        stop = _("S  stop it (saves first)") if run.ours else ""
+        stop = _stop_key(run)
         if saved is None:
             return Step("wait", _join(stop, _("q  leave: it goes on without this window")))
         return Step("export", _join(_export(name), stop))
     if saved is None:
         return Step("why" if run.summary.reason else "launch", _without_checkpoint(run))
     return Step("export", _join(_export(name), resume if state == "stopped" else ""))
+
+
+def _stop_key(run: Run) -> str:
+    return _("S  stop it (saves first)") if run.ours else ""
 
 
 def _export(name: str) -> str:
