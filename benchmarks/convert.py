@@ -2,7 +2,8 @@
 
     python benchmarks/convert.py CHECKPOINT CONFIG [--runs 3]
 
-Both run as whole processes, in turn (A B A B …). Then every key and value is
+Both run as whole processes, in turn (A B A B …); *wall* is time on the clock, *cpu* that of
+processors. Then every key and value is
 compared: ours, cast to the type that XTuner wrote, must be bit-equal. Run it
 with an interpreter that has XTuner. Exit status 1 when anything differs.
 """
@@ -11,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # XTuner asks torch.cpu for something that is not there when there is no GPU.
 XTUNER = """
@@ -29,9 +31,17 @@ runpy.run_module("xtuner.tools.model_converters.pth_to_hf", run_name="__main__",
 OURS = "from tui.__main__ import main; main()"  # what the command `tunedeck` runs
 
 
-def seconds(code: str, *arguments: str | Path) -> float:
-    """Wall time of a Python process that runs `code`; its words are shown if it fails."""
-    started = time.perf_counter()
+class Took(NamedTuple):
+    """Seconds of a whole process: on the clock, and of processors (which a busy machine
+    lengthens less)."""
+
+    wall: float
+    cpu: float
+
+
+def run(code: str, *arguments: str | Path) -> Took:
+    """A Python process that runs `code`; its words are shown if it fails."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
@@ -40,7 +50,9 @@ def seconds(code: str, *arguments: str | Path) -> float:
     )
     if done.returncode:
         sys.exit(f"{done.stdout}{done.stderr}")
-    return time.perf_counter() - started
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Took(wall, cpu)
 
 
 def differences(ours: Path, theirs: Path) -> tuple[int, str, list[str]]:
@@ -71,17 +83,20 @@ def main() -> None:
         folder = Path(name)
         for number in range(args.runs):
             theirs, ours = folder / f"xtuner-{number}", folder / f"tunedeck-{number}"
-            slow = seconds(XTUNER, args.config, args.checkpoint, theirs, "--safe-serialization")
-            fast = seconds(OURS, "convert", args.checkpoint, ours, "--config", args.config)
+            slow = run(XTUNER, args.config, args.checkpoint, theirs, "--safe-serialization")
+            fast = run(OURS, "convert", args.checkpoint, ours, "--config", args.config)
             pairs.append((slow, fast))
         keys, kind, wrong = differences(ours, theirs)
-    ratios = [slow / fast for slow, fast in pairs]
-    print(f"XTuner pth_to_hf   {statistics.median(pair[0] for pair in pairs):7.2f} s")
-    print(f"tunedeck convert   {statistics.median(pair[1] for pair in pairs):7.2f} s")
-    print(
-        f"ratio              {statistics.median(ratios):7.1f}  "
-        f"({min(ratios):.1f} to {max(ratios):.1f}, {args.runs} pairs)"
-    )
+    for what in Took._fields:
+        slow_ones = [getattr(slow, what) for slow, _fast in pairs]
+        fast_ones = [getattr(fast, what) for _slow, fast in pairs]
+        ratios = [slow / fast for slow, fast in zip(slow_ones, fast_ones, strict=True)]
+        print(f"{what:4} XTuner pth_to_hf   {statistics.median(slow_ones):7.2f} s")
+        print(f"{what:4} tunedeck convert   {statistics.median(fast_ones):7.3f} s")
+        print(
+            f"{what:4} ratio              {statistics.median(ratios):7.1f}  "
+            f"({min(ratios):.1f} to {max(ratios):.1f}, {args.runs} pairs)"
+        )
     print(f"{keys} keys, bit-equal as {kind}" if not wrong else f"NOT the same: {wrong}")
     sys.exit(1 if wrong else 0)
 

@@ -7,7 +7,7 @@ For each size a Llama of random bfloat16 weights is written in shards, with an
 adapter of r=64 on all linear layers. In each pair, in turn: ``cp -r`` of the
 base folder with every file synced (the physical limit), our merge as a whole
 process, and what ``--with`` names. `convert` takes the same adapter as a
-checkpoint and lets XTuner's pth_to_hf do the same. Ratios are of one pair; the
+checkpoint; with `xtuner`, its pth_to_hf does the same. Ratios are of one pair; the
 machine may be busy. Memory is the kernel's peak for the process: *anonymous*
 is what it allocated, *mapped* are pages of files (libraries).
 
@@ -42,9 +42,8 @@ SIZES = {
 
 REFERENCES = ("cp + fsync", "tunedeck merge")
 OURS = """
-import sys
-from engine.cli.main import main
-sys.exit(main())
+from tui.__main__ import main
+main()
 """
 PEFT = """
 import sys, torch
@@ -240,9 +239,10 @@ def commands(folder: Path, wanted: list[str]) -> dict[str, Any]:
         config, checkpoint = folder / "config.py", folder / "iter_9.pth"
         config.write_text(CONFIG.format(base=str(base)))
         python(MAKE_CHECKPOINT, adapter, config, checkpoint)
-        found["XTuner pth_to_hf"] = lambda out: python(
-            XTUNER, "pth_to_hf", config, checkpoint, out, "--safe-serialization"
-        )
+        if "xtuner" in wanted:
+            found["XTuner pth_to_hf"] = lambda out: python(
+                XTUNER, "pth_to_hf", config, checkpoint, out, "--safe-serialization"
+            )
         found["tunedeck convert"] = lambda out: python(OURS, "convert", checkpoint, out)
     return found
 
@@ -305,7 +305,8 @@ def measure(
 def rows(found: dict[str, list[Took]]) -> Iterator[str]:
     """The table: medians, ratios to the two references."""
     for name, took in found.items():
-        against = "XTuner pth_to_hf" if "convert" in name else "cp + fsync"
+        against = "XTuner pth_to_hf" if name == "tunedeck convert" else "cp + fsync"
+        against = against if against in found else "cp + fsync"
         ratios = [
             one.seconds / other.seconds for one, other in zip(took, found[against], strict=False)
         ]
