@@ -126,9 +126,11 @@ def limited(
     Slurm has no shorter limit and looks only every half minute, so they are started before
     all tests, and looked at by the last.
     """
-    starter = Starter(tmp_path_factory.mktemp("limited") / "workspace")
+    folder = tmp_path_factory.mktemp("limited")
+    starter = Starter(folder / "workspace")
+    home = {f"XDG_{name}_HOME": str(folder / name) for name in ("CONFIG", "CACHE", "STATE")}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in running_cluster.variables.items():
+        for name, value in (running_cluster.variables | home).items():
             patch.setenv(name, value)
         asked = {"gpus": 0, "time": "1", "warning": 20, "extra": ("--nodelist=node2",)}
         yield starter(SAVES, **asked), starter(HOLDS, **asked)
