@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-_LOOK = 10_000
+_LOOK = 50_000
 """New objects after which Python looks for rings of unused ones, instead of 700: starting
 makes a hundred thousand that stay, and looking at them all the time is a tenth of it."""
 
