@@ -36,12 +36,14 @@ def _garbage_waits() -> Iterator[None]:
     """Keep the garbage collector from walking all modules again and again while they come.
 
     A fifth of an import's time, and next to nothing of theirs is garbage. Afterwards
-    they are set apart, so that it does not walk them during training either.
+    they are set apart, so that it does not walk them during training either; what is
+    garbage by then goes first, or it would hold the callers' variables for good.
     """
     gc.disable()
     try:
         yield
     finally:
+        gc.collect()
         gc.freeze()
         gc.enable()
 
