@@ -96,7 +96,6 @@ def train(terminal: Terminal) -> None:
     terminal.keys("Enter")
     terminal.wait("nothing stands in its way", seconds=120)
     terminal.keys("Enter")
-    terminal.wait("Iter(train)", seconds=180)
     terminal.wait("finished", seconds=180)
     terminal.keys("Enter")
     terminal.wait("convert to an adapter")
