@@ -68,6 +68,7 @@ def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
 def cluster(running_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     for name, value in running_cluster.variables.items():
         monkeypatch.setenv(name, value)
+    running_cluster.settle()
     return running_cluster
 
 

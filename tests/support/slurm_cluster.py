@@ -42,7 +42,7 @@ SlurmdPidFile={folder}/%n.pid
 SlurmdLogFile={folder}/%n.log
 SlurmdSpoolDir={folder}/spool-%n
 SlurmdParameters=config_overrides
-SlurmdTimeout=5
+SlurmdTimeout=20
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -218,7 +218,14 @@ class Cluster:
 
     def _ready(self) -> bool:
         ready = self.ask("sinfo", "-h", "-N", "-p", "main", "-t", "idle,mix,alloc", "-o", "%N")
-        return len(set(ready.split())) == len(self.nodes)
+        # A node that the controller has lost sight of for a moment is idle, and takes no job.
+        trial = ["sbatch", "--test-only", f"--nodes={len(self.nodes)}", "--wrap", "true"]
+        return (
+            len(set(ready.split())) == len(self.nodes)
+            and not subprocess.run(
+                trial, env=self._environment(), capture_output=True, timeout=20
+            ).returncode
+        )
 
     def _left(self) -> Iterator[int]:
         """Step daemons and job processes of this cluster, which may hang under init."""

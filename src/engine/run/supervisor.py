@@ -227,8 +227,12 @@ class Supervisor:
         return None
 
     def _watch_checkpoints(self) -> None:
-        latest = checkpoints.noted(self.folder)
-        if latest.name and latest != self._checkpoint:  # empty: it is being written
+        latest, last = checkpoints.noted(self.folder), self._checkpoint
+        if latest.name and latest != last:  # empty: it is being written
+            # Short steps may have saved several since the last look.
+            for one in checkpoints.find(self.folder):
+                if (last.step or 0) < one.step < (latest.step or 0):
+                    self._event("checkpoint", path=one.path.name, step=one.step)
             self._event("checkpoint", path=latest.name, step=latest.step)
             self._checkpoint = latest
 
