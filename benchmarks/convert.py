@@ -1,11 +1,13 @@
 """A checkpoint to an adapter: ``tunedeck convert`` against XTuner's ``pth_to_hf``.
 
-    python benchmarks/convert.py CHECKPOINT CONFIG [--runs 3]
+    python benchmarks/convert.py CHECKPOINT CONFIG [--runs 3] [--alone]
 
-Both run as whole processes, in turn (A B A B …); *wall* is time on the clock, *cpu* that of
-processors. Then every key and value is
-compared: ours, cast to the type that XTuner wrote, must be bit-equal. Run it
-with an interpreter that has XTuner. Exit status 1 when anything differs.
+Ours against the command that a user types, ``xtuner convert pth_to_hf`` (which imports
+all of XTuner, then starts another Python that does so again), and against that second
+Python alone, as whole processes, in turn (A B C A B C …); *wall* is time on the clock,
+*cpu* that of processors. Then every key and value is compared: ours, cast to the type that
+XTuner wrote, must be bit-equal. Run it with an interpreter that has XTuner. Exit status 1
+when anything differs.
 """
 
 from __future__ import annotations
@@ -21,14 +23,16 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# XTuner asks torch.cpu for something that is not there when there is no GPU.
-XTUNER = """
-import runpy, torch
+BIN = Path(sys.executable).parent
+OURS = (sys.executable, "-c", "from tui.__main__ import main; main()")  # the command `tunedeck`
+ALONE = (sys.executable, "-m", "xtuner.tools.model_converters.pth_to_hf")
+COMMAND = (str(BIN / "xtuner"), "convert", "pth_to_hf")
+WITHOUT_GPU = """
+import torch
 if not torch.cuda.is_available():
     torch.cpu.is_bf16_supported = lambda *_: True
-runpy.run_module("xtuner.tools.model_converters.pth_to_hf", run_name="__main__", alter_sys=True)
 """
-OURS = "from tui.__main__ import main; main()"  # what the command `tunedeck` runs
+"""XTuner asks torch.cpu for what it does not have; it imports torch in any case."""
 
 
 class Took(NamedTuple):
@@ -39,15 +43,13 @@ class Took(NamedTuple):
     cpu: float
 
 
-def run(code: str, *arguments: str | Path) -> Took:
-    """A Python process that runs `code`; its words are shown if it fails."""
+def run(command: tuple[str, ...], *arguments: str | Path, site: Path | None = None) -> Took:
+    """Run `command`; its words are shown if it fails. `site` has a sitecustomize module."""
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
+    if site is not None:
+        env["PYTHONPATH"] = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-    )
+    done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, env=env)
     if done.returncode:
         sys.exit(f"{done.stdout}{done.stderr}")
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -77,26 +79,34 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("config", type=Path)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--alone", action="store_true", help="leave the xtuner command out")
     args = parser.parse_args()
-    pairs = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    theirs = {"its second Python alone": ALONE}
+    if not args.alone:
+        theirs = {"xtuner convert pth_to_hf": COMMAND} | theirs
+    took: dict[str, list[Took]] = {name: [] for name in (*theirs, "tunedeck convert")}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "sitecustomize.py").write_text(WITHOUT_GPU)
         for number in range(args.runs):
-            theirs, ours = folder / f"xtuner-{number}", folder / f"tunedeck-{number}"
-            slow = run(XTUNER, args.config, args.checkpoint, theirs, "--safe-serialization")
-            fast = run(OURS, "convert", args.checkpoint, ours, "--config", args.config)
-            pairs.append((slow, fast))
-        keys, kind, wrong = differences(ours, theirs)
+            ours = folder / f"ours-{number}"
+            for at, (name, command) in enumerate(theirs.items()):
+                made = folder / f"theirs-{number}-{at}"
+                given = (args.config, args.checkpoint, made, "--safe-serialization")
+                took[name].append(run(command, *given, site=folder))
+            told = run(OURS, "convert", args.checkpoint, ours, "--config", args.config)
+            took["tunedeck convert"].append(told)
+        keys, kind, wrong = differences(ours, made)
     for what in Took._fields:
-        slow_ones = [getattr(slow, what) for slow, _fast in pairs]
-        fast_ones = [getattr(fast, what) for _slow, fast in pairs]
-        ratios = [slow / fast for slow, fast in zip(slow_ones, fast_ones, strict=True)]
-        print(f"{what:4} XTuner pth_to_hf   {statistics.median(slow_ones):7.2f} s")
-        print(f"{what:4} tunedeck convert   {statistics.median(fast_ones):7.3f} s")
-        print(
-            f"{what:4} ratio              {statistics.median(ratios):7.1f}  "
-            f"({min(ratios):.1f} to {max(ratios):.1f}, {args.runs} pairs)"
-        )
+        seconds = {name: [getattr(one, what) for one in took[name]] for name in took}
+        fast = seconds.pop("tunedeck convert")
+        print(f"{what}: tunedeck convert {statistics.median(fast):.3f} s")
+        for name, slow in seconds.items():
+            ratios = [one / other for one, other in zip(slow, fast, strict=True)]
+            print(
+                f"  {name} {statistics.median(slow):.2f} s: {statistics.median(ratios):.0f} times "
+                f"({min(ratios):.0f} to {max(ratios):.0f}, {args.runs} rounds)"
+            )
     print(f"{keys} keys, bit-equal as {kind}" if not wrong else f"NOT the same: {wrong}")
     sys.exit(1 if wrong else 0)
 

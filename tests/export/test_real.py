@@ -33,14 +33,10 @@ def checkpoint(trained_run: RunFolder) -> Path:
 
 
 @pytest.mark.slow
-def test_convert_equals_xtuner_and_is_twenty_times_faster(
-    trained_run: RunFolder, checkpoint: Path
-) -> None:
+def test_convert_equals_xtuner(trained_run: RunFolder, checkpoint: Path) -> None:
     program = [sys.executable, ROOT / "benchmarks/convert.py", checkpoint, trained_run.config]
-    done = subprocess.run([*program, "--runs", "1"], capture_output=True, text=True)
+    done = subprocess.run([*program, "--runs", "1", "--alone"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    ratio = re.search(r"cpu +ratio +([\d.]+)", done.stdout)
-    assert ratio is not None and float(ratio[1]) >= 20, done.stdout
     assert re.search(r"^[1-9]\d* keys, bit-equal", done.stdout, re.MULTILINE), done.stdout
 
 
