@@ -66,6 +66,7 @@ def walk(terminal: Terminal, suffix: str) -> None:
     while terminal.text().count("tok/s") < 2:
         terminal.keys(pause=1)
         terminal.wait("tok/s", seconds=120)
+    terminal.wait("Enter  send")
     terminal.picture(OUT / f"chat{suffix}.png")
 
 
