@@ -510,8 +510,8 @@ async def test_preflight_without_a_model_says_so(workspace: Workspace, config: P
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("p")
-        await until(pilot, lambda: "preflight is looking" in screen(app))
         await until(pilot, lambda: "✗ " in screen(app) and "error" in screen(app))
+        await until(pilot, lambda: "preflight is looking" not in screen(app))
         text = screen(app)
         assert "/nowhere/模型[/x]" in text and "Traceback" not in text
         line = next(line for line in screen_lines(app) if "pretrained_model" in line)
