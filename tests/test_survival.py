@@ -28,7 +28,7 @@ def running(tmp_path: Path, tiny_model: Path) -> RunFolder:
     workspace = Workspace(tmp_path)
     workspace.configs.mkdir()
     # Some ten seconds of steps: long enough to be met in the middle.
-    config = tiny_config.write(workspace.configs, tiny_model, epochs=10, save=60)
+    config = tiny_config.write(workspace.configs, tiny_model, epochs=20, save=120)
     plan = launch.plan(config, workspace=workspace, settings=Settings(), gpus=[])
     run = launch.start(plan, Settings())
     yield run
@@ -64,7 +64,7 @@ def test_a_run_outlives_the_app_and_its_terminal(running: RunFolder) -> None:
     pid = closed.pid()
     os.kill(killed.pid(), signal.SIGKILL)
     closed.close()
-    assert running.progress().step < 120, "it was not left in mid-training"
+    assert running.progress().step < 240, "it was not left in mid-training"
     killed.close()
     end = time.monotonic() + 10
     while not gone(pid):
@@ -74,11 +74,11 @@ def test_a_run_outlives_the_app_and_its_terminal(running: RunFolder) -> None:
     assert control.wait(running, 180).state == "finished"
     again = app(workspace)
     try:
-        shown = again.wait("finished 120/120")
+        shown = again.wait("finished 240/240")
         assert "100%" in shown
         assert "loss" in shown
         assert any("\u2800" < character <= "\u28ff" for character in shown), "no curve"
-        assert "Iter(train) [120/120]" in running.log.read_text()
+        assert "Iter(train) [240/240]" in running.log.read_text()
         again.keys("Tab", "Home")
         again.wait("INFO")  # the log from its first line on
     finally:

@@ -399,8 +399,8 @@ async def test_a_row_as_the_model_sees_it(workspace: Workspace, tiny_model: Path
         await screen.shows("Prompt template", seconds=90)
         await screen.type("qwen_chat")
         await screen.press("enter")
-        text = await screen.shows("<|im_start|>user⏎", "tokens carry loss", seconds=90)
-        assert f"{BAR}我是尖米的小助手，内在是书生<|im_end|>" in text
+        answer = f"{BAR}我是尖米的小助手，内在是书生<|im_end|>"
+        text = await screen.shows("<|im_start|>user⏎", "tokens carry loss", answer, seconds=90)
         assert "<|im_start|>assistant⏎" in text and BAR + "<|im_start|>" not in text
         assert "tiny-llama · qwen_chat" in text
         bold = {"prompt": False, "answer": False}
