@@ -14,5 +14,5 @@ from tests.support.starter import Starter, starting
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Starter]:
     """Starts runs of small programs; leaves no process of them."""
-    with starting(Workspace(tmp_path)) as starter:
+    with starting(Workspace(tmp_path), Starter) as starter:
         yield starter

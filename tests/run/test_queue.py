@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,43 +22,27 @@ from engine.run.folder import RunFolder
 from engine.run.state import Cause, Order, RunState, Wait
 from engine.settings import Settings
 from engine.workspace import Workspace
-from tests.support.starter import NOTE, until
+from tests.support.starter import Starter, starting, until
 
 UNTIL_TOLD = "note()\nwhile not (run / 'end').exists(): time.sleep(0.02)\n"
 """A trainer that ends when it is told to; with the status that the file holds."""
 TOLD = UNTIL_TOLD + "sys.exit(int((run / 'end').read_text()))"
 
 
-class Starter:
-    """Starts small programs as runs, and leaves none behind."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        self.config = workspace.root / "assistant.py"
-        self.config.write_text("lr = 1e-4\n")
-        self.runs: list[RunFolder] = []
+class Queued(Starter):
+    """Starts small programs as runs that wait, and leaves none behind."""
 
     def __call__(self, program: str = TOLD, wait: Wait | None = None) -> RunFolder:
-        plan = launch.plan(
-            self.config, workspace=self.workspace, settings=Settings(), gpus=[], wait=wait
-        )
-        code = NOTE + textwrap.dedent(program)
-        command = [sys.executable, "-c", code, "--work-dir", str(plan.dir)]
-        run = launch.start(msgspec.structs.replace(plan, command=command), Settings())
-        self.runs.append(run)
-        return run
+        return super().__call__(program, wait)
 
     def after(self, run: RunFolder, needs: str = "success") -> RunFolder:
         return self(wait=msgspec.convert({"after": str(run.path), "needs": needs}, Wait))
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Starter]:
-    starter = Starter(Workspace(tmp_path))
-    yield starter
-    for run in starter.runs:
-        if run.path.exists() and (run.state.living or run.state.state == "lost"):
-            control.kill(run)
+def start(tmp_path: Path) -> Iterator[Queued]:
+    with starting(Workspace(tmp_path), Queued) as starter:
+        yield starter
 
 
 def end(run: RunFolder, status: int = 0) -> None:
@@ -81,7 +63,7 @@ def over(run: RunFolder) -> RunState:
 # Waiting for a run
 
 
-def test_it_starts_when_the_other_has_finished(start: Starter) -> None:
+def test_it_starts_when_the_other_has_finished(start: Queued) -> None:
     first = start()
     second = start.after(first)
     now = second.state
@@ -103,7 +85,7 @@ def test_it_starts_when_the_other_has_finished(start: Starter) -> None:
 @pytest.mark.parametrize(
     ("how", "code"), [("fails", "awaited-failed"), ("stopped", "awaited-stopped")]
 )
-def test_a_chain_ends_with_what_it_waited_for(start: Starter, how: str, code: str) -> None:
+def test_a_chain_ends_with_what_it_waited_for(start: Queued, how: str, code: str) -> None:
     first = start()
     second = start.after(first)
     third = start.after(second)
@@ -131,7 +113,7 @@ def test_a_chain_ends_with_what_it_waited_for(start: Starter, how: str, code: st
     assert second.state.started is not None and second.state.attempt == 1
 
 
-def test_the_awaited_runs_supervisor_dies(start: Starter) -> None:
+def test_the_awaited_runs_supervisor_dies(start: Queued) -> None:
     first = start()
     second, anyway = start.after(first), start.after(first, needs="end")
     training(first)
@@ -144,7 +126,7 @@ def test_the_awaited_runs_supervisor_dies(start: Starter) -> None:
     training(anyway)
 
 
-def test_the_awaited_run_is_deleted(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_awaited_run_is_deleted(start: Queued, monkeypatch: pytest.MonkeyPatch) -> None:
     first = start("note()")
     second = RunFolder(first.path.parent / "second")
     order = Order([], {}, [], "", [], wait=Wait(after=str(second.path)))
@@ -157,7 +139,7 @@ def test_the_awaited_run_is_deleted(start: Starter, monkeypatch: pytest.MonkeyPa
     assert over(first).state == "finished"
 
 
-def test_what_cannot_be_read_for_a_moment_is_waited_for(start: Starter) -> None:
+def test_what_cannot_be_read_for_a_moment_is_waited_for(start: Queued) -> None:
     first = start("note()")
     over(first)
     whole = (first.path / "state.json").read_bytes()
@@ -175,7 +157,7 @@ def test_what_cannot_be_read_for_a_moment_is_waited_for(start: Starter) -> None:
 
 
 @pytest.mark.parametrize("order", [control.stop, control.kill])
-def test_taken_out_and_put_back(start: Starter, order: object) -> None:
+def test_taken_out_and_put_back(start: Queued, order: object) -> None:
     first = start()
     second = start.after(first)
     assert callable(order)
@@ -199,7 +181,7 @@ def rebooted(run: RunFolder) -> None:
     files.write_json(run.path / "state.json", msgspec.structs.replace(now, supervisor=before))
 
 
-def test_after_a_reboot_it_is_told_and_put_back(start: Starter) -> None:
+def test_after_a_reboot_it_is_told_and_put_back(start: Queued) -> None:
     first = start()
     second, third = start.after(first), start.after(first)
     for run in (second, third):
@@ -222,7 +204,7 @@ def test_after_a_reboot_it_is_told_and_put_back(start: Starter) -> None:
     assert names == ["assistant-02", "assistant-03"], "each has kept its place"
 
 
-def test_one_that_nothing_watches_can_be_taken_out(start: Starter) -> None:
+def test_one_that_nothing_watches_can_be_taken_out(start: Queued) -> None:
     first = start()
     second = start.after(first)
     supervisor = second.state.supervisor
@@ -234,7 +216,7 @@ def test_one_that_nothing_watches_can_be_taken_out(start: Starter) -> None:
     assert "queue" in second.summary().reason
 
 
-def test_it_outlives_a_hang_up_and_waits_for_next_to_nothing(start: Starter) -> None:
+def test_it_outlives_a_hang_up_and_waits_for_next_to_nothing(start: Queued) -> None:
     first = start()
     second = start.after(first)
     supervisor = second.state.supervisor
@@ -252,7 +234,7 @@ def test_it_outlives_a_hang_up_and_waits_for_next_to_nothing(start: Starter) -> 
 # Order, and wishes that cannot be
 
 
-def test_places_can_be_changed(start: Starter) -> None:
+def test_places_can_be_changed(start: Queued) -> None:
     first = start()
     waiting = [start.after(first) for _number in range(3)]
     two, _three, four = waiting
@@ -274,7 +256,7 @@ def test_places_can_be_changed(start: Starter) -> None:
         queue.move(start.workspace, first, 1)
 
 
-def test_wishes_that_cannot_be(start: Starter, tmp_path: Path) -> None:
+def test_wishes_that_cannot_be(start: Queued, tmp_path: Path) -> None:
     first = start()
     second = start.after(first)
     for wait, says in (

@@ -25,17 +25,10 @@ from engine.settings import Settings, Slurm
 from engine.workspace import Workspace
 from tests.support import slurm_cluster, tiny_config
 from tests.support.slurm_cluster import Cluster
+from tests.support.starter import NOTE
 
 pytestmark = pytest.mark.trains
 
-NOTE = """
-import json, os, pathlib, sys, time, zipfile
-run = pathlib.Path(sys.argv[sys.argv.index("--work-dir") + 1])
-def note(**facts):
-    part = run / "trainer.part"
-    part.write_text(json.dumps({"first": 0, "steps": 100, "started": time.time()} | facts))
-    part.replace(run / "trainer.json")
-"""
 WAITS = """
 note()
 while not (run / "go").exists(): time.sleep(0.02)
@@ -44,6 +37,7 @@ SAVES = """
 note()
 print("resumes", sys.argv[sys.argv.index("--resume") + 1] if "--resume" in sys.argv else "nothing")
 while not (run / "stop").exists(): time.sleep(0.02)
+import zipfile
 with zipfile.ZipFile(run / "iter_7.pth", "w") as file: file.writestr("archive/data.pkl", b"")
 note(stopped=7)
 """

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -20,6 +21,7 @@ from engine.run import control, launch, processes
 from engine.run.folder import RunFolder, is_run
 from engine.run.launch import LaunchPlan
 from engine.run.processes import Identity
+from engine.run.state import Wait
 from engine.settings import Settings
 from engine.workspace import Workspace
 
@@ -72,17 +74,19 @@ class Starter:
         self._marks: set[str] = set()
         self._groups: set[int] = set()
 
-    def plan(self, program: str) -> LaunchPlan:
+    def plan(self, program: str, wait: Wait | None = None) -> LaunchPlan:
         """A start of `program`, which is Python: it finds `run` (its folder) and `note`."""
-        plan = launch.plan(self.config, workspace=self.workspace, settings=Settings(), gpus=[])
+        plan = launch.plan(
+            self.config, workspace=self.workspace, settings=Settings(), gpus=[], wait=wait
+        )
         code = NOTE + textwrap.dedent(program)
         return msgspec.structs.replace(
             plan, command=[sys.executable, "-c", code, "--work-dir", str(plan.dir)]
         )
 
-    def __call__(self, program: str) -> RunFolder:
-        """Start it."""
-        run = launch.start(self.plan(program), Settings())
+    def __call__(self, program: str, wait: Wait | None = None) -> RunFolder:
+        """Start it, or put it into the queue."""
+        run = launch.start(self.plan(program, wait), Settings())
         self.runs.append(run)
         return run
 
@@ -111,10 +115,13 @@ class Starter:
         return [one for one in found if one is not None]
 
 
+Kind = TypeVar("Kind", bound=Starter)
+
+
 @contextmanager
-def starting(workspace: Workspace) -> Iterator[Starter]:
+def starting(workspace: Workspace, kind: type[Kind]) -> Iterator[Kind]:
     """A `Starter` that leaves no process behind; it fails where only it could clear one away."""
-    starter = Starter(workspace)
+    starter = kind(workspace)
     try:
         yield starter
         for run in starter.runs:

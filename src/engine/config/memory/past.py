@@ -88,18 +88,24 @@ def _ground(work: Work) -> tuple[Shape, Training]:
     return work.model, one
 
 
-def work(start: Start, model: Shape) -> Work:
-    """What a step of `start` does, its rows as long as they may be."""
-    batch = max(1, int(start.config.number("train_dataloader.batch_size", 1)))
+def of_start(start: Start, model: Shape, longest: int | None = None) -> Training:
+    """What decides the memory of `start`; `longest`: tokens of its longest row, if counted."""
     length = int(start.config.number(f"{start.dataset}.max_length", 2048))
-    training = estimate.training(
+    if not start.packed:
+        length = min(length, longest or length)
+    return estimate.training(
         start.config,
         kind=model.kind,
-        tokens=batch * length,
+        tokens=length * max(1, int(start.config.number("train_dataloader.batch_size", 1))),
         zero=start.zero,
         processes=start.processes,
         deepspeed=start.deepspeed,
     )
+
+
+def work(start: Start, model: Shape) -> Work:
+    """What a step of `start` does, its rows as long as they may be."""
+    training = of_start(start, model)
     rows = "" if start.packed else repr(start.config.get(f"{start.dataset}.dataset"))
     return Work(model, training, start.packed, rows, start.on_cpu)
 

@@ -72,15 +72,4 @@ def plan(start: Start, longest: int | None = None) -> tuple[Training, Shape] | N
     model = estimate.shape(place) if place is not None else None
     if model is None:
         return None
-    length = int(start.config.number(f"{start.dataset}.max_length", 2048))
-    if not start.packed:
-        length = min(length, longest or length)
-    training = estimate.training(
-        start.config,
-        kind=model.kind,
-        tokens=length * max(1, int(start.config.number("train_dataloader.batch_size", 1))),
-        zero=start.zero,
-        processes=start.processes,
-        deepspeed=start.deepspeed,
-    )
-    return training, model
+    return past.of_start(start, model, longest), model
