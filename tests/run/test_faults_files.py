@@ -213,7 +213,7 @@ def fill(folder: Path) -> Path:
 def test_a_disk_that_fills_while_it_trains(tmp_path: Path, silent: bool) -> None:
     def work() -> None:
         mounts.small(tmp_path / "small", 1 << 20)
-        with starting(Workspace(tmp_path / "small")) as start:
+        with starting(Workspace(tmp_path / "small"), Starter) as start:
             run = start(f"silent = {silent}" + LOGS)
             until(lambda: run.progress().step >= 3)
             ballast = fill(start.workspace.root)
@@ -236,7 +236,7 @@ def test_a_disk_that_fills_while_it_trains(tmp_path: Path, silent: bool) -> None
 def test_a_stop_on_a_full_disk_saves_when_there_is_room(tmp_path: Path) -> None:
     def work() -> None:
         mounts.small(tmp_path / "small", 1 << 20)
-        with starting(Workspace(tmp_path / "small")) as start:
+        with starting(Workspace(tmp_path / "small"), Starter) as start:
             run = start(WAITS)
             training(run)
             ballast = fill(start.workspace.root)
@@ -254,7 +254,7 @@ def test_a_stop_on_a_full_disk_saves_when_there_is_room(tmp_path: Path) -> None:
 def test_a_start_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     def work() -> None:
         mounts.small(tmp_path / "small", 1 << 20)
-        with starting(Workspace(tmp_path / "small")) as start:
+        with starting(Workspace(tmp_path / "small"), Starter) as start:
             plan = start.plan("note()")
             ballast = fill(start.workspace.root)
             with pytest.raises(Problem, match=plan.name) as told:
@@ -269,7 +269,7 @@ def test_a_start_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_disk_that_can_only_be_read(tmp_path: Path) -> None:
     def work() -> None:
-        with starting(Workspace(tmp_path)) as start:
+        with starting(Workspace(tmp_path), Starter) as start:
             workspace, run = start.workspace, start(NOTED)
             plan = start.plan("note()")
             waiting = run_files.write_run(workspace, "waits", "queued")
