@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from engine.run.alarms import curve, say
-from engine.run.progress import FIELDS, Follower, History
+from engine.run.points import FIELDS, History
+from engine.run.progress import Follower
 from engine.run.state import Alarm
 
 RUNS = Path(__file__).parent.parent / "fixtures" / "runs"

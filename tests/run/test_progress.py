@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.run import checkpoints, history_cache, progress
+from engine.run import checkpoints, history_cache, points, progress
 from engine.run.folder import RunFolder, is_run, list_runs
 from engine.run.log import LogFollower
 from engine.workspace import Workspace
@@ -107,9 +107,9 @@ def test_the_eta_of_real_runs(name: str) -> None:
     whole = progress.read(RUNS / name).history
     errors = []
     for at in range(12, len(whole) - 5):
-        seen = progress.History()
+        seen = points.History()
         seen.step = whole.step[:at]
-        seen.values = {field: whole[field][:at] for field in progress.FIELDS}
+        seen.values = {field: whole[field][:at] for field in points.FIELDS}
         pace = progress._pace(seen)
         assert pace is not None
         errors.append(abs((len(whole) - at) * pace / sum(whole["time"][at:]) - 1))
@@ -206,7 +206,7 @@ def test_a_long_file_is_parsed_in_pieces(tmp_path: Path, monkeypatch: pytest.Mon
     pieces = progress.read(tmp_path).history
     assert list(pieces.step) == list(whole.step) == [*range(1, 34), *range(35, 70)]
     assert pieces.named == whole.named >= {"grad_norm", "memory"}
-    for name in progress.FIELDS:
+    for name in points.FIELDS:
         assert repr(pieces[name]) == repr(whole[name])  # where NaN equals NaN
     assert math.isnan(pieces["grad_norm"][20]) and pieces["grad_norm"][19] == 20 / 7
     assert math.isnan(pieces["memory"][47]) and pieces["memory"][48] == 5.0

@@ -18,10 +18,11 @@ from textual.widget import Widget
 from engine import files
 from engine.machine import gpu
 from engine.machine.gpu import Gpu, GpuProcess, Gpus
-from engine.run import control, launch, state
+from engine.run import control, launch, planning, state
 from engine.run.folder import RunFolder, list_runs
+from engine.run.points import History
 from engine.run.processes import Identity, boot_id
-from engine.run.progress import History, Progress
+from engine.run.progress import Progress
 from engine.run.state import Cause, Expected, RunState
 from engine.settings import Settings
 from engine.workspace import Workspace
@@ -49,7 +50,7 @@ def supervised(workspace: Workspace) -> Iterator[Callable[[str], RunFolder]]:
     def start(program: str) -> RunFolder:
         config(workspace)
         path = workspace.configs / "assistant.py"
-        plan = launch.plan(path, workspace=workspace, settings=Settings(), gpus=[])
+        plan = planning.plan(path, workspace=workspace, settings=Settings(), gpus=[])
         note = "import json, pathlib, sys, time\nrun = pathlib.Path(sys.argv[1])\n"
         command = [sys.executable, "-c", note + textwrap.dedent(program), str(plan.dir)]
         return launch.start(msgspec.structs.replace(plan, command=command), Settings())

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Problem
-from engine.export import artefact, card, training
-from engine.export.convert import XTUNER_CONFIG
+from engine.export import artefact, card, trained_config, training
 from engine.export.output import MANIFEST
 from engine.export.pickle_reader import Tensor, TorchFile
 from engine.export.safetensors_file import Reader
@@ -29,7 +28,9 @@ _WEIGHT_SUFFIXES = {
     ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot",
 }  # fmt: skip
 # A card and a training are the base's own; an index and sums describe the base's shards.
-_NOT_CARRIED = {card.NAME, card.CURVE, training.NAME, XTUNER_CONFIG, CONFIG, MANIFEST}
+_NOT_CARRIED = {
+    card.NAME, card.CURVE, training.NAME, trained_config.NAME, CONFIG, MANIFEST,
+}  # fmt: skip
 
 
 class BaseModel:

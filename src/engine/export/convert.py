@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-XTUNER_CONFIG = "xtuner_config.py"
 
 Progress = Callable[[int, int], None]
 """``progress(bytes done, bytes in all)``."""
@@ -98,7 +97,7 @@ def convert(
         with files.replacing_folder(out, force) as folder:
             output = Output(folder)
             size = result.write(output, _adding(total, progress))
-            output.write(XTUNER_CONFIG, [text])
+            output.write(trained_config.NAME, [text])
             trained = training.of(checkpoint, opened.step)
             output.text(training.NAME, trained.text())
             if kind == artefact.MODEL:

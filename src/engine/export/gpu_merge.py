@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from engine.errors import Failed, Problem
 from engine.export import dtypes
 from engine.export.maker import threads as cores
+from engine.export.weights import Entry, Weight
 from engine.i18n import _
 from engine.machine import gpu
 from engine.settings import Settings
@@ -19,7 +20,6 @@ from engine.worker.client import WorkerClient
 
 if TYPE_CHECKING:
     from engine.export.adapter import Change
-    from engine.export.recipe import Recipe
 
 WORKER = "engine.export.gpu_worker"
 
@@ -100,10 +100,15 @@ class GpuMerge:
         """Free a change on the card."""
         self._worker.result("forget", key=key)
 
-    def into(self, recipe: Recipe, key: int, first: int, last: int, out: memoryview) -> None:
-        """Write elements `first` to `last` of a tensor to `out`; from any thread."""
-        stored, columns = recipe.source.entry, recipe.source.entry.columns
-        width, wide = dtypes.SIZES[recipe.entry.dtype], dtypes.SIZES[stored.dtype]
+    def into(
+        self, entry: Entry, source: Weight, key: int, first: int, last: int, out: memoryview
+    ) -> None:
+        """Write elements `first` to `last` of a tensor to `out`; from any thread.
+
+        The tensor is to be `entry`: `source` with the change `key` added.
+        """
+        stored, columns = source.entry, source.entry.columns
+        width, wide = dtypes.SIZES[entry.dtype], dtypes.SIZES[stored.dtype]
         row, end = first // columns, -(-last // columns)
         step = max(_PLACE // max(width, wide) // columns, 1)
         place = self._free.get()
@@ -111,11 +116,11 @@ class GpuMerge:
             for top in range(row, end, step):
                 bottom = min(top + step, end)
                 size = (bottom - top) * columns
-                recipe.source.into(top * columns * wide, self._shared[place : place + size * wide])
+                source.into(top * columns * wide, self._shared[place : place + size * wide])
                 self._worker.result(
                     "rows", key=key, begin=place, out=place + _PLACE, first=top,
                     rows=bottom - top, columns=columns, stored=stored.dtype,
-                    dtype=recipe.entry.dtype, name=recipe.entry.name,
+                    dtype=entry.dtype, name=entry.name,
                 )  # fmt: skip
                 at, stop = max(top * columns, first), min(bottom * columns, last)
                 begin = place + _PLACE + (at - top * columns) * width

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 
-from engine.export.output import Made, write_out
+from engine.export.made import Made, write_out
 
 CHUNK = 4 << 20
 """Bytes that are computed, hashed and written at a time."""

@@ -31,12 +31,13 @@ from engine.export import (
     gpu_merge,
     model_folder,
     room,
+    trained_config,
     training,
     unquantized,
 )
 from engine.export.adapter import Adapter, Delta
 from engine.export.base_model import BaseModel
-from engine.export.convert import CONFIG, XTUNER_CONFIG, Progress, convert
+from engine.export.convert import CONFIG, Progress, convert
 from engine.export.gpu_merge import GpuMerge
 from engine.export.output import Output
 from engine.export.recipe import Recipe, WeightFile
@@ -266,10 +267,10 @@ def _describe(
     """Write all that makes weights a model, and what it was trained with."""
     changes: dict[str, object] = {"tie_word_embeddings": False} if untied else {}
     model_folder.write_companions(output, model.path, model.config, target, changes)
-    for file in (adapter / XTUNER_CONFIG, adapter / training.NAME):
+    for file in (adapter / trained_config.NAME, adapter / training.NAME):
         if file.is_file():
             output.copy(file)
-    trained_with = adapter / XTUNER_CONFIG
+    trained_with = adapter / trained_config.NAME
     config = trained_with.read_text("utf-8", "replace") if trained_with.is_file() else ""
     told = json.loads((adapter / CONFIG).read_bytes())
     base = str(told.get("base_model_name_or_path") or model.path)

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from engine import files
+from engine.export.made import Made, write_out
 from engine.i18n import _
 
 MANIFEST = "SHA256SUMS"
@@ -17,15 +17,6 @@ AT_ONCE = 64 << 20
 """Bytes from which several threads make the files: for less, starting them takes longer."""
 
 _PIECE = 1 << 20
-
-
-class Made(Protocol):
-    """A file that can be made from any place on, in any order, by any thread."""
-
-    size: int
-
-    def into(self, begin: int, buffer: memoryview) -> None:
-        """Fill `buffer` with the bytes from `begin` on."""
 
 
 class Output:
@@ -93,11 +84,6 @@ class Output:
         """Write `MANIFEST`, which ``sha256sum -c`` understands."""
         lines = [f"{digest}  {name}\n" for name, digest in sorted(self.sums.items())]
         self.text(MANIFEST, "".join(lines))
-
-
-def write_out(descriptor: int, begin: int, size: int) -> None:
-    """Let the kernel begin to write a stretch of a file to the disk (Linux does that then)."""
-    os.posix_fadvise(descriptor, begin, size, os.POSIX_FADV_DONTNEED)
 
 
 def _stretches(file: Made, told: Callable[[int], None]) -> Iterator[memoryview]:

@@ -13,7 +13,7 @@ import msgspec
 from engine import files
 from engine.errors import Problem
 from engine.export import artefact, trained_config
-from engine.export.convert import CONFIG, XTUNER_CONFIG, default_out
+from engine.export.convert import CONFIG, default_out
 from engine.export.job import Order, Step
 from engine.export.verify import Verified
 from engine.i18n import _
@@ -227,7 +227,10 @@ def _text(file: Path) -> str:
 
 def _configs(checkpoint: Path, adapter: Path) -> list[Path]:
     found = sorted(checkpoint.parent.glob("*.py"))
-    return [adapter / XTUNER_CONFIG, *(one for one in found if not one.name.startswith("zero_"))]
+    return [
+        adapter / trained_config.NAME,
+        *(one for one in found if not one.name.startswith("zero_")),
+    ]
 
 
 def _size(path: Path) -> int:

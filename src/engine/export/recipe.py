@@ -64,7 +64,8 @@ class Recipe:
     def _make(self, first: int, last: int, out: memoryview) -> None:
         """Write elements `first` to `last` to `out`, computing whole rows where rows matter."""
         if self.gpu and self.delta:
-            self.gpu.into(self, self._on_gpu(self.gpu, self.delta), first, last, out)
+            key = self._on_gpu(self.gpu, self.delta)
+            self.gpu.into(self.entry, self.source, key, first, last, out)
             return
         width = dtypes.SIZES[self.entry.dtype]
         row = self.source.entry.columns if self.delta else 1

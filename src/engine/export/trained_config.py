@@ -11,6 +11,9 @@ from __future__ import annotations
 import ast
 from typing import Any, NamedTuple
 
+NAME = "xtuner_config.py"
+"""Beside the weights of an adapter or a model: the config that it was trained with."""
+
 
 class _Unknown:
     """A value that only running the config would tell."""

@@ -13,7 +13,7 @@ import msgspec
 
 from engine.errors import Failed, Problem
 from engine.export import artefact, trained_config
-from engine.export.convert import XTUNER_CONFIG, Progress, convert
+from engine.export.convert import Progress, convert
 from engine.export.template import Templates
 from engine.i18n import _, ngettext
 from engine.settings import Settings
@@ -223,7 +223,7 @@ def _explained(
 def config_text(folder: Path) -> str:
     """The config that an adapter or a model was trained with; "" when none lies in its folder."""
     try:
-        return (folder / XTUNER_CONFIG).read_text(encoding="utf-8")
+        return (folder / trained_config.NAME).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
 

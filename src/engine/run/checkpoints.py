@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from engine import files
-from engine.run.progress import History
+from engine.run.points import History
 
 _NAME = re.compile(r"(iter|epoch)_(\d+)\.pth")
 _PARTS = ".*.pth*.part"

@@ -10,15 +10,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine import files
 from engine.errors import Problem
-
-if TYPE_CHECKING:
-    from engine.run.progress import History
+from engine.run.points import History
 
 NAME = "metrics/history.bin"
 LEAST = 5_000

@@ -15,10 +15,7 @@ import math
 import re
 import threading
 from array import array
-from bisect import bisect_left
 from collections.abc import Container, Iterator
-from itertools import islice
-from operator import attrgetter, lt
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +23,7 @@ from typing import Any
 import msgspec
 
 from engine.run import history_cache, state
+from engine.run.points import FIELDS, History, Point
 from engine.run.state import Facts
 
 _START = re.compile(r"\d{8}_\d{6}")
@@ -39,58 +37,7 @@ _first_reading = threading.Lock()
 finds it in the cache."""
 
 
-class _Line(msgspec.Struct, gc=False):
-    """A line of scalars.json; what is missing in it stays NaN."""
-
-    step: int
-    loss: float = math.nan
-    lr: float = math.nan
-    grad_norm: float = math.nan
-    time: float = math.nan
-    data_time: float = math.nan
-    memory: float = math.nan
-    tokens: float = math.nan
-
-
-_decoder = msgspec.json.Decoder(_Line)
-FIELDS = ("loss", "lr", "grad_norm", "time", "data_time", "memory", "tokens")
-
-
-class History:
-    """All points so far, as parallel arrays; NaN where XTuner wrote no (or no finite) value."""
-
-    def __init__(self) -> None:
-        self.step = array("q")
-        self.values = {name: array("d") for name in FIELDS}
-        self.named: set[str] = set()
-        """Which of `FIELDS` were written at all: there, a NaN is a value and not a gap."""
-
-    def __len__(self) -> int:
-        return len(self.step)
-
-    def __getitem__(self, name: str) -> array[float]:
-        """The values of one of `FIELDS`, as long as ``step``."""
-        return self.values[name]
-
-    def add(self, lines: list[_Line]) -> None:
-        """Append points; older ones at their steps or later (of a lost attempt) are dropped."""
-        steps = [line.step for line in lines]
-        if all(map(lt, steps, islice(steps, 1, None))):
-            self._append(lines)
-        else:
-            for line in lines:
-                self._append([line])
-
-    def _append(self, lines: list[_Line]) -> None:
-        """Append points of rising steps."""
-        if not lines:
-            return
-        keep = bisect_left(self.step, lines[0].step)
-        del self.step[keep:]
-        self.step.extend(line.step for line in lines)
-        for name, values in self.values.items():
-            del values[keep:]
-            values.extend(map(attrgetter(name), lines))
+_decoder = msgspec.json.Decoder(Point)
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -254,7 +201,7 @@ def _pieces(data: bytes) -> Iterator[bytes]:
         start = stop
 
 
-def _points(lines: bytes) -> list[_Line]:
+def _points(lines: bytes) -> list[Point]:
     """The points in `lines`; what is none is left out."""
     try:
         return _decoder.decode_lines(lines)
@@ -263,7 +210,7 @@ def _points(lines: bytes) -> list[_Line]:
         return [line for line in found if line is not None]
 
 
-def _parse(raw: bytes) -> _Line | None:
+def _parse(raw: bytes) -> Point | None:
     try:
         return _decoder.decode(raw)
     except msgspec.MsgspecError:
@@ -272,7 +219,7 @@ def _parse(raw: bytes) -> _Line | None:
     try:
         values = json.loads(raw)
         numbers = {name: float(values[name]) for name in FIELDS if name in values}
-        return _Line(step=int(values["step"]), **numbers)
+        return Point(step=int(values["step"]), **numbers)
     except (ValueError, TypeError, KeyError):
         return None
 

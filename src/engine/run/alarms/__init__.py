@@ -6,8 +6,8 @@ and the verbs only show them (`reading`). The sentences stand in `table`, what
 raises an alarm in `curve`, `pace` and `machine`, each with its reasons.
 """
 
-from engine.run.alarms.reading import Reader, current
+from engine.run.alarms.reading import Reader
 from engine.run.alarms.table import say
 from engine.run.state import Alarm
 
-__all__ = ["Alarm", "Reader", "current", "say"]
+__all__ = ["Alarm", "Reader", "say"]

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from engine.run.progress import History
+from engine.run.points import History
 from engine.run.state import Alarm
 
 Check = Callable[[History], Alarm | None]

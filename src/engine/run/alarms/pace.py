@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from engine.run import state
 from engine.run.alarms.signs import Quiet, Working, phase, size
-from engine.run.progress import History
+from engine.run.points import History
 from engine.run.state import Alarm
 from engine.text import duration
 

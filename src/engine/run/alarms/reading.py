@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.run import state
 from engine.run.alarms import table
 from engine.run.state import Alarm, Event
-
-if TYPE_CHECKING:
-    from engine.run.folder import RunFolder
 
 
 class Reader:
@@ -44,11 +40,6 @@ class Reader:
             self._raised.clear()
         events, self._offset = read(self._folder, self._offset)
         return events
-
-
-def current(run: RunFolder) -> list[Alarm]:
-    """The alarms of `run`: raised and not over. Of a run that has ended, those about its result."""
-    return run.alarms()
 
 
 def length(folder: Path) -> int:

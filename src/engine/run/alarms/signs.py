@@ -10,7 +10,7 @@ import psutil
 
 from engine.machine import gpu
 from engine.run import checkpoints, processes, state
-from engine.run.progress import History
+from engine.run.points import History
 
 BUSY_GPU, BUSY_CORES = 5, 0.5
 """From what percent, or how many cores, on something computes."""

@@ -21,7 +21,8 @@ from engine.machine import gpu
 from engine.machine.gpu import Gpus
 from engine.run.folder import RunFolder, RunSummary, list_runs
 from engine.run.gpu_samples import Samples
-from engine.run.progress import FIELDS, History, Progress
+from engine.run.points import FIELDS, History
+from engine.run.progress import Progress
 from engine.run.state import LIVING, STATE, RunRecord
 from engine.workspace import Workspace
 
