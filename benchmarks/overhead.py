@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.support import run_files, tiny_config  # noqa: E402
 
-from engine.run import control, launch  # noqa: E402
+from engine.run import control, launch, planning  # noqa: E402
 from engine.settings import Settings  # noqa: E402
 from engine.workspace import Workspace  # noqa: E402
 
@@ -119,7 +119,7 @@ def _alone(config: Path, work: Path, toy: bool) -> float:
 
 def _under_us(config: Path, folder: Path, name: str, toy: bool) -> float:
     gpus: list[int] = [] if toy else [0]
-    plan = launch.plan(
+    plan = planning.plan(
         config, workspace=Workspace(folder), settings=Settings(), name=name, gpus=gpus
     )
     run = launch.start(plan, Settings())

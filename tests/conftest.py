@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from engine.run import control, launch
+from engine.run import control, launch, planning
 from engine.run.folder import RunFolder, list_runs
 from engine.settings import Settings
 from engine.workspace import Workspace
@@ -66,7 +66,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> R
         if missing:
             workspace.configs.mkdir()
             config = tiny_config.write(workspace.configs, tiny_model)
-            plan = launch.plan(config, workspace=workspace, settings=Settings(), gpus=[])
+            plan = planning.plan(config, workspace=workspace, settings=Settings(), gpus=[])
             run = launch.start(plan, Settings())
             if control.wait(run, 300).living:
                 control.kill(run)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.run import control, launch
+from engine.run import control, launch, planning
 from engine.run.folder import RunFolder
 from engine.settings import Settings
 from engine.workspace import Workspace
@@ -29,7 +29,7 @@ def running(tmp_path: Path, tiny_model: Path) -> RunFolder:
     workspace.configs.mkdir()
     # Some ten seconds of steps: long enough to be met in the middle.
     config = tiny_config.write(workspace.configs, tiny_model, epochs=20, save=120)
-    plan = launch.plan(config, workspace=workspace, settings=Settings(), gpus=[])
+    plan = planning.plan(config, workspace=workspace, settings=Settings(), gpus=[])
     run = launch.start(plan, Settings())
     yield run
     if run.state.living:

@@ -21,7 +21,7 @@ from engine.export import job, plan
 from engine.export.job import Job, State, Step
 from engine.export.plan import Choices
 from engine.export.verify import Verified
-from engine.run import control, launch
+from engine.run import control, launch, planning
 from engine.run.folder import RunFolder
 from engine.settings import Settings
 from engine.workspace import Workspace
@@ -162,7 +162,7 @@ def test_a_run_exports_what_it_made_when_it_has_succeeded(
     python.chmod(0o755)
     assert trained_run.config is not None
     settings = Settings(interpreter=str(python))
-    wanted = launch.plan(
+    wanted = planning.plan(
         trained_run.config, workspace=workspace, settings=settings, gpus=[], name="after",
         then_export=True,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from engine.export.artefact import newest
 from engine.export.convert import convert, peft_name
 from engine.export.merge import merge
 from engine.machine import gpu
-from engine.run import control, launch
+from engine.run import control, launch, planning
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.export.conftest import load, same, sums_hold
@@ -61,7 +61,9 @@ def test_checkpoints_of_deepspeed(tiny_model: Path, tmp_path: Path, stage: str) 
     workspace = Workspace(tmp_path)
     workspace.configs.mkdir()
     config = tiny_config.write(workspace.configs, tiny_model)
-    plan = launch.plan(config, workspace=workspace, settings=Settings(), gpus=[0], deepspeed=stage)
+    plan = planning.plan(
+        config, workspace=workspace, settings=Settings(), gpus=[0], deepspeed=stage
+    )
     run = launch.start(plan, Settings())
     if control.wait(run, 300).living:
         control.kill(run)

@@ -16,7 +16,7 @@ import pytest
 
 from engine.joined import resuming
 from engine.machine import gpu
-from engine.run import control, launch, processes, state
+from engine.run import control, launch, planning, processes, state
 from engine.run.folder import RunFolder
 from engine.settings import Settings
 from engine.workspace import Workspace
@@ -91,7 +91,7 @@ def begin(workspace: Workspace, model: Path, name: str, case: str, epochs: int =
         assert old in text, old
         text = text.replace(old, new)
     config.write_text(text)
-    plan = launch.plan(
+    plan = planning.plan(
         config,
         workspace=workspace,
         settings=Settings(),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.run import beside, launch
+from engine.run import beside, launch, planning
 from engine.settings import Settings
 from engine.workspace import Workspace
 
@@ -39,6 +39,6 @@ def test_a_run_takes_them_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     write(tmp_path, config="from mine import map_fn\n", mine="def map_fn(row): ...\n")
     workspace = Workspace(tmp_path)
     monkeypatch.setattr(launch, "_supervise", lambda *_arguments: None)
-    plan = launch.plan(tmp_path / "config.py", workspace=workspace, settings=Settings(), gpus=[])
+    plan = planning.plan(tmp_path / "config.py", workspace=workspace, settings=Settings(), gpus=[])
     launch.start(plan, Settings())
     assert (plan.dir / "config" / "mine.py").read_text() == "def map_fn(row): ...\n"

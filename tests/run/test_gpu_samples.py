@@ -12,7 +12,7 @@ import pytest
 from engine.config.memory.estimate import Estimate
 from engine.config.preflight import Report
 from engine.joined import before_start
-from engine.run import launch, rewind, state
+from engine.run import launch, planning, rewind, state
 from engine.run.folder import RunFolder
 from engine.run.gpu_samples import Follower
 from engine.settings import Settings
@@ -96,7 +96,7 @@ def test_the_record_keeps_what_preflight_expected(
     monkeypatch.setattr(launch, "begin", lambda plan, settings, attempt: RunFolder(plan.dir))
     config = tmp_path / "assistant.py"
     config.write_text("lr = 1e-4\n")
-    plan = launch.plan(config, workspace=Workspace(tmp_path), settings=Settings(), gpus=[])
+    plan = planning.plan(config, workspace=Workspace(tmp_path), settings=Settings(), gpus=[])
     report = Report(True, [], Estimate(17_900, {}, allocated_bytes=15_000), None, None, None)
     assert before_start.expecting(plan, report).expected is None, "a CPU has no card to fill"
     plan = msgspec.structs.replace(plan, gpus=[1])

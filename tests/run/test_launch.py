@@ -13,7 +13,7 @@ import pytest
 from engine.errors import Problem
 from engine.machine import gpu
 from engine.machine.gpu import Gpu, Gpus
-from engine.run import launch
+from engine.run import planning
 from engine.settings import Nodes, Settings
 from engine.workspace import Workspace
 
@@ -30,9 +30,9 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "read", lambda visible=None: Gpus(cards))
 
 
-def plan(workspace: Workspace, **wishes: object) -> launch.LaunchPlan:
+def plan(workspace: Workspace, **wishes: object) -> planning.LaunchPlan:
     config = workspace.root / "assistant.py"
-    return launch.plan(config, workspace=workspace, settings=Settings(), **wishes)  # type: ignore[arg-type]
+    return planning.plan(config, workspace=workspace, settings=Settings(), **wishes)  # type: ignore[arg-type]
 
 
 def test_a_cpu_run_is_one_plain_process(workspace: Workspace) -> None:
@@ -107,7 +107,7 @@ def test_configs_that_cannot_be(workspace: Workspace, kind: str) -> None:
     elif kind != "missing":
         path.write_bytes(b"{}" if kind == "other" else b"\xff\xfe")
     with pytest.raises(Problem, match="Cannot train with") as caught:
-        launch.plan(path, workspace=workspace, settings=Settings(), gpus=[])
+        planning.plan(path, workspace=workspace, settings=Settings(), gpus=[])
     assert caught.value.why and caught.value.todo
     assert not workspace.runs.exists()
 
@@ -115,7 +115,7 @@ def test_configs_that_cannot_be(workspace: Workspace, kind: str) -> None:
 def test_a_line_for_each_node(workspace: Workspace) -> None:
     chosen = Settings(nodes=Nodes(address="{host}i", port=29511, patience=90))
     config = workspace.root / "assistant.py"
-    made = launch.plan(
+    made = planning.plan(
         config, workspace=workspace, settings=chosen, gpus=[], launcher="nodes", nodes=2
     )
     assert (made.launcher, made.nodes, made.processes) == ("nodes", 2, 2)

@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.run import control, launch, processes
+from engine.run import control, launch, planning, processes
 from engine.run.folder import RunFolder
-from engine.run.launch import LaunchPlan
+from engine.run.planning import LaunchPlan
 from engine.settings import Nodes, Settings
 from engine.worker.client import BOOTSTRAP
 from engine.workspace import Workspace
@@ -41,7 +41,7 @@ def planned(folder: Path, patience: int = 100, **wishes: object) -> LaunchPlan:
     config = folder / "assistant.py"
     config.write_text("lr = 1e-4\n")
     nodes = Nodes(address="127.0.0.1", patience=patience)
-    plan = launch.plan(
+    plan = planning.plan(
         config,
         workspace=Workspace(folder),
         settings=msgspec.structs.replace(Settings(), nodes=nodes),

@@ -107,12 +107,12 @@ _GREEDY = """
 import sys
 import msgspec
 from pathlib import Path
-from engine.run import launch
+from engine.run import launch, planning
 from engine.settings import Settings
 from engine.workspace import Workspace
 
 workspace = Workspace(Path(sys.argv[1]))
-plan = launch.plan(workspace.root / "a.py", workspace=workspace, settings=Settings(), gpus=[])
+plan = planning.plan(workspace.root / "a.py", workspace=workspace, settings=Settings(), gpus=[])
 eat = [sys.executable, "-c", "rows = [b'1' * (1 << 20) for _ in range(2000)]"]
 print(launch.start(msgspec.structs.replace(plan, command=eat), Settings()).path)
 """

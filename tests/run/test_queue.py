@@ -16,7 +16,7 @@ from engine import files
 from engine.errors import Problem
 from engine.machine import doctor, gpu
 from engine.machine.gpu import Gpu, Gpus
-from engine.run import control, launch, processes, queue, reasons, turn
+from engine.run import control, launch, planning, processes, queue, reasons, turn
 from engine.run.claim import Claim
 from engine.run.folder import RunFolder
 from engine.run.state import Cause, Order, RunState, Wait
@@ -316,7 +316,7 @@ class Line:
         self.claims: list[Claim] = []
 
     def add(self, gpus: list[int], **wait: object) -> tuple[RunFolder, turn.Waiter, Claim]:
-        plan = launch.plan(
+        plan = planning.plan(
             self.config,
             workspace=self.workspace,
             settings=Settings(),

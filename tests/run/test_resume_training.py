@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine.joined import resuming
-from engine.run import control, launch
+from engine.run import control, launch, planning
 from engine.run.folder import RunFolder
 from engine.settings import Settings
 from engine.workspace import Workspace
@@ -37,7 +37,7 @@ def begin(folder: Path, model: Path, deepspeed: str) -> RunFolder:
         assert old in text
         text = text.replace(old, new)
     config.write_text(text)
-    plan = launch.plan(
+    plan = planning.plan(
         config, workspace=Workspace(folder), settings=Settings(), gpus=[], deepspeed=deepspeed
     )
     return launch.start(plan, Settings())

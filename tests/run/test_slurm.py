@@ -16,7 +16,7 @@ import pytest
 from engine import settings, settings_file
 from engine.errors import Problem
 from engine.joined import before_start
-from engine.run import elsewhere, launch, life, processes, reasons, state
+from engine.run import elsewhere, life, planning, processes, reasons, state
 from engine.run.slurm import client, script, states, submission, view
 from engine.run.slurm.client import Job
 from engine.run.state import RunState, Wait
@@ -25,9 +25,9 @@ from engine.workspace import Workspace
 from tests.support.run_files import write_run
 
 
-def plan(folder: Path, slurm: Slurm, nodes: int = 2, **wishes: object) -> launch.LaunchPlan:
+def plan(folder: Path, slurm: Slurm, nodes: int = 2, **wishes: object) -> planning.LaunchPlan:
     (folder / "assistant.py").write_text("lr = 1e-4\n")
-    return launch.plan(
+    return planning.plan(
         folder / "assistant.py",
         workspace=Workspace(folder),
         settings=Settings(),

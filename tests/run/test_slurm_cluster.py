@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.run import control, launch, reach
+from engine.run import control, launch, planning, reach
 from engine.run.folder import RunFolder
 from engine.run.slurm import client, submission, view
 from engine.run.state import Wait
@@ -76,9 +76,9 @@ class Starter:
         self.config.write_text("lr = 1e-4\n")
         self.runs: list[RunFolder] = []
 
-    def plan(self, program: str, wait: Wait | None = None, **wishes: object) -> launch.LaunchPlan:
+    def plan(self, program: str, wait: Wait | None = None, **wishes: object) -> planning.LaunchPlan:
         asked = Slurm(**{"gpus": 1, "warning": 0} | wishes)  # type: ignore[arg-type]
-        plan = launch.plan(
+        plan = planning.plan(
             self.config,
             workspace=self.workspace,
             settings=Settings(),
@@ -330,7 +330,7 @@ def test_the_real_trainer_on_two_nodes_stops_with_a_checkpoint_and_goes_on(
     assert questions in text
     config.write_text(text.replace(questions, "evaluation_inputs = []"))  # each takes seconds
     # Under DeepSpeed: mmengine's own wrapper for several processes wants GPUs.
-    plan = launch.plan(
+    plan = planning.plan(
         config,
         workspace=Workspace(tmp_path),
         settings=Settings(),

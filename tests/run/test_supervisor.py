@@ -24,7 +24,7 @@ from engine import files
 from engine.errors import Failed, Problem
 from engine.machine import gpu
 from engine.machine.gpu import Gpu, Gpus
-from engine.run import control, launch, processes, reasons, state
+from engine.run import control, launch, planning, processes, reasons, state
 from engine.run.folder import RunFolder
 from engine.run.state import RunState
 from engine.run.supervisor import Supervisor
@@ -242,7 +242,7 @@ def test_a_supervisor_that_cannot_start_says_so(start: Starter, tmp_path: Path) 
 
 def test_runs_lie_newest_first_and_elsewhere_too(start: Starter, tmp_path: Path) -> None:
     first = start("note()")
-    plan = launch.plan(
+    plan = planning.plan(
         start.config,
         workspace=start.workspace,
         settings=Settings(),

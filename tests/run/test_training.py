@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.run import control, launch, processes
+from engine.run import control, launch, planning, processes
 from engine.run.folder import RunFolder, list_runs
 from engine.settings import Settings
 from engine.workspace import Workspace
@@ -22,7 +22,7 @@ def begin(folder: Path, model: Path, **wishes: object) -> RunFolder:
     workspace = Workspace(folder)
     epochs = 1 if wishes.pop("short", False) else 200
     config = tiny_config.write(folder, model, epochs=epochs, save=500 if epochs > 1 else 4)
-    plan = launch.plan(config, workspace=workspace, settings=Settings(), gpus=[], **wishes)  # type: ignore[arg-type]
+    plan = planning.plan(config, workspace=workspace, settings=Settings(), gpus=[], **wishes)  # type: ignore[arg-type]
     return launch.start(plan, Settings())
 
 

@@ -17,9 +17,9 @@ from typing import TypeVar
 
 import msgspec
 
-from engine.run import control, launch, processes
+from engine.run import control, launch, planning, processes
 from engine.run.folder import RunFolder, is_run
-from engine.run.launch import LaunchPlan
+from engine.run.planning import LaunchPlan
 from engine.run.processes import Identity
 from engine.run.state import Wait
 from engine.settings import Settings
@@ -76,7 +76,7 @@ class Starter:
 
     def plan(self, program: str, wait: Wait | None = None) -> LaunchPlan:
         """A start of `program`, which is Python: it finds `run` (its folder) and `note`."""
-        plan = launch.plan(
+        plan = planning.plan(
             self.config, workspace=self.workspace, settings=Settings(), gpus=[], wait=wait
         )
         code = NOTE + textwrap.dedent(program)

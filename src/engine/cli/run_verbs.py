@@ -17,7 +17,7 @@ from engine.i18n import _
 if TYPE_CHECKING:
     from engine.config.preflight import Report
     from engine.run.folder import RunFolder
-    from engine.run.launch import LaunchPlan
+    from engine.run.planning import LaunchPlan
 
 
 def add(
@@ -115,11 +115,11 @@ def _start(
     args: argparse.Namespace, out: Output, config: Path, like: RunFolder | None = None
 ) -> int:
     """Check and start; `like`: the run whose devices are taken where none are named."""
-    from engine.run import launch
+    from engine.run import launch, planning
 
     workspace = out.workspace()
     known = like.record if like is not None else None
-    plan = launch.plan(
+    plan = planning.plan(
         config,
         source=like.config if like is not None else None,
         workspace=workspace,

@@ -12,7 +12,7 @@ from engine import text
 from engine.demo.ledger import Ledger
 from engine.errors import Failed
 from engine.i18n import _
-from engine.run import launch
+from engine.run import launch, planning
 from engine.run.folder import RunFolder
 from engine.settings import Settings
 from engine.workspace import Workspace
@@ -50,7 +50,7 @@ def train(
     """
     run = _earlier(book, inputs)
     if run is None:
-        plan = launch.plan(
+        plan = planning.plan(
             config, workspace=workspace, settings=settings, gpus=gpus, deepspeed=deepspeed
         )
         run = launch.start(plan, settings)

@@ -15,7 +15,7 @@ from engine.i18n import _
 from engine.joined.own_runs import OwnRuns
 from engine.joined.rows import Rows
 from engine.run import reach
-from engine.run.launch import LaunchPlan
+from engine.run.planning import LaunchPlan
 from engine.run.state import Expected
 from engine.settings import Settings
 from engine.workspace import Workspace

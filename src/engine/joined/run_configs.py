@@ -43,7 +43,7 @@ def like(run: RunFolder, values: Sequence[str], folder: Path) -> tuple[Path, lis
     """The config of `run` with other settings, written into `folder`; and what differs.
 
     The modules that it imports go along. `values` are ``KEY=VALUE``, as a person
-    types them. Give the run's own config to `launch.plan` as its source.
+    types them. Give the run's own config to `planning.plan` as its source.
     """
     before = _config(run)
     source = ConfigSource(before.text)

@@ -9,7 +9,7 @@ from pathlib import Path
 from engine import files
 from engine.errors import Failed, Problem
 from engine.i18n import _
-from engine.run import ending, launch, place, processes, queue, reasons, rewind, state
+from engine.run import ending, launch, place, planning, processes, queue, reasons, rewind, state
 from engine.run.checkpoints import Checkpoint
 from engine.run.folder import RunFolder
 from engine.run.slurm import orders
@@ -148,7 +148,7 @@ def resume(
     record, attempt = run.record, run.state.attempt
     assert record is not None
     workspace = Workspace(Path(record.workspace))
-    plan = launch.plan(
+    plan = planning.plan(
         run.path / record.config,
         workspace=workspace,
         settings=settings,

@@ -12,7 +12,7 @@ import msgspec
 from engine import files
 from engine.errors import Problem
 from engine.i18n import N_, _
-from engine.run import checkpoints, launch, notes, queue, state
+from engine.run import checkpoints, notes, planning, queue, state
 from engine.run.bin import Trashed, empty, restore, size, trash, trashed
 from engine.run.folder import RunFolder, RunSummary
 from engine.run.notes import Notes
@@ -54,7 +54,7 @@ def rename(workspace: Workspace, run: RunFolder, name: str) -> RunFolder:
     link in ``runs/`` is renamed. Raises `Problem` when the name cannot be had,
     or the run is in use.
     """
-    launch.check_name(name)
+    planning.check_name(name)
     links = links_to(workspace, run)
     places = {entry: entry.with_name(name) for entry in links or [run.path]}
     for place in {*places.values(), workspace.runs / name} - places.keys():

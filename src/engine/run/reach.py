@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from engine.errors import Problem
-from engine.run.launch import LaunchPlan
+from engine.run.planning import LaunchPlan
 from engine.run.slurm import client
 from engine.settings import Settings
 from engine.worker.client import BOOTSTRAP

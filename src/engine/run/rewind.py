@@ -12,7 +12,7 @@ from engine import files
 from engine.run import inputs, state
 from engine.run.checkpoints import Checkpoint
 from engine.run.folder import RunFolder
-from engine.run.launch import LaunchPlan
+from engine.run.planning import LaunchPlan
 from engine.run.state import RunRecord
 
 FOLDER = "set-aside"

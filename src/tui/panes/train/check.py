@@ -11,7 +11,7 @@ from rich.text import Text
 from engine.errors import Problem
 from engine.i18n import _, ngettext
 from engine.machine.gpu import Gpu
-from engine.run.launch import LaunchPlan
+from engine.run.planning import LaunchPlan
 from engine.settings import Settings
 from engine.text import duration, one_line
 from tui.panes.train.launch_words import memory_line

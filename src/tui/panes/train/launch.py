@@ -18,7 +18,7 @@ from textual.worker import Worker, WorkerState, get_current_worker
 
 from engine.errors import Problem
 from engine.i18n import N_, _
-from engine.run import launch
+from engine.run import launch, planning
 from engine.settings import Settings
 from engine.text import clean
 from engine.workspace import Workspace
@@ -216,7 +216,7 @@ class Launch(ModalScreen["Launched | Asked"]):
             self._check_in_thread(made.plan)
 
     @work(thread=True, exclusive=True, group="check", exit_on_error=False)
-    def _check_in_thread(self, plan: launch.LaunchPlan) -> None:
+    def _check_in_thread(self, plan: planning.LaunchPlan) -> None:
         worker = get_current_worker()
         found = check(plan, self._settings)
         if not worker.is_cancelled:
@@ -315,7 +315,7 @@ class Launch(ModalScreen["Launched | Asked"]):
         self._say_wrong("\n".join(problem.lines()))
 
 
-def _keys(plan: launch.LaunchPlan | None = None) -> str:
+def _keys(plan: planning.LaunchPlan | None = None) -> str:
     """The keys; a command that is not whole by itself has more to show, and is not copied.
 
     Ctrl+S stands beside the settings.

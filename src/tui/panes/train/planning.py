@@ -15,7 +15,7 @@ from engine.errors import Problem
 from engine.i18n import _
 from engine.joined import effective_batch
 from engine.joined.effective_batch import Batch
-from engine.run import beside, launch
+from engine.run import beside, planning
 from engine.run.state import Wait
 from engine.settings import Settings, Slurm
 from engine.workspace import Workspace
@@ -28,7 +28,7 @@ _NODES = 2
 class Planned:
     """What a start would do, and what it means for the effective batch."""
 
-    plan: launch.LaunchPlan
+    plan: planning.LaunchPlan
     changes: list[Change]
     """Settings that are not as the file says."""
     batch: Batch | None
@@ -66,11 +66,11 @@ def planned(asked: Asked, workspace: Workspace, settings: Settings, drafts: Path
 
 def _plan(
     asked: Asked, config: Path, workspace: Workspace, settings: Settings, drafts: Path
-) -> launch.LaunchPlan:
+) -> planning.LaunchPlan:
     slurm = asked.launcher == "slurm"
     gpus = [] if slurm else list(asked.gpus or ())
     nodes = _nodes(asked)
-    return launch.plan(
+    return planning.plan(
         _draft(config, asked.text, drafts) if asked.text else config,
         source=config,
         workspace=workspace,
