@@ -1,4 +1,4 @@
-"""Everything that has a figure on a GPU, one after another on one machine.
+"""Everything that has a figure on a GPU, one after another on one machine (15 minutes).
 
     python benchmarks/gpu.py --out FOLDER [--only WORD …] [--seconds 1500]
 
@@ -19,11 +19,13 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PARTS = {
-    "training": ["training_speed.py"],
-    "overhead": ["overhead.py", "step", "--rounds", "3"],
-    "estimate": ["estimate.py", "--seconds", "170"],
-    "merge": ["export.py", "--sizes", "1.3,8", "--pairs", "2", "--with", "gpu,peft,xtuner,convert"],
-    "chat": ["chat.py", "--gpu", "--size", "1.2", "--pairs", "3"],
+    "training": "training_speed.py speed --rounds 1",
+    "overhead": "overhead.py step --rounds 2",
+    "merge": "export.py --sizes 1.3 --pairs 3 --with gpu,convert",
+    "merge-peft": "export.py --sizes 1.3 --pairs 1 --with peft,xtuner,convert",
+    "merge-8b": "export.py --sizes 8 --pairs 1 --with gpu,convert",
+    "chat": "chat.py --gpu --size 1.2 --pairs 3 --firsts 7 --tokens 64 --no-memory",
+    "estimate": "estimate.py --seconds 140",
 }
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "deepspeed", "mmengine", "xtuner")
 
@@ -52,8 +54,9 @@ def main() -> None:
         if time.monotonic() - began > args.seconds:
             print(f"(no time for {name})", flush=True)
             continue
-        print(f"\n== {name}: {' '.join(PARTS[name])}", flush=True)
-        command = [sys.executable, str(HERE / PARTS[name][0]), *PARTS[name][1:]]
+        print(f"\n== {name}: {PARTS[name]}", flush=True)
+        script, *arguments = PARTS[name].split()
+        command = [sys.executable, str(HERE / script), *arguments]
         part = time.monotonic()
         with (args.out / f"{name}.txt").open("w") as log:
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=args.out)
