@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from engine.machine import gpu
 from engine.run import control, launch, planning
 from engine.run.folder import RunFolder, list_runs
 from engine.settings import Settings
 from engine.workspace import Workspace
+from tests.support import nvml as fake_nvml
 from tests.support import tiny_config
 
 # torch's threads spin when other programs run; two cores are all a test may assume.
@@ -43,6 +45,16 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     for name in ("NO_COLOR", "TEXTUAL_THEME", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def nvml(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[fake_nvml.Nvml]:
+    """The driver's library, here and in all that the test starts: no GPU until it says so."""
+    monkeypatch.setattr(gpu, "_started", False)
+    with fake_nvml.standing_in(tmp_path_factory.mktemp("nvml") / "answers.json") as library:
+        yield library
 
 
 @pytest.fixture(scope="session")
