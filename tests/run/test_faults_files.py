@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,14 +19,14 @@ import pytest
 from engine import files
 from engine.cli import run_lines
 from engine.errors import Problem
-from engine.run import control, history, launch, processes, progress, queue, state
+from engine.run import beside, control, history, launch, planning, processes, progress, queue, state
 from engine.run.alarms import reading
 from engine.run.folder import RunFolder, list_runs
 from engine.run.state import Event, Order, RunState, Wait
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.support import mounts, run_files
-from tests.support.starter import Starter, gone, starting, training, until, worker
+from tests.support.starter import STOPS, Starter, gone, starting, training, until, worker
 
 NOTED = """
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
@@ -89,6 +90,54 @@ def test_a_torn_state_is_told_by_the_events(
     control.kill(listed)
     assert gone(before.pid) and gone(worker(run)) and not processes.of_run(run.path)
     assert json.loads(path.read_bytes())["state"] == "stopped", "whole again"
+
+
+@pytest.mark.parametrize("text", ["", '{"run": "assist', "null"], ids=repr)
+def test_a_torn_record_hides_no_run(start: Starter, text: str) -> None:
+    run = start("note()\n" + STOPS)
+    training(run)
+    before, path = run.record, run.path / state.RECORD
+    path.write_text(text)
+    [listed] = list_runs(start.workspace)
+    now, told = listed.summary(), listed.record
+    assert before is not None and told is not None
+    assert (now.run, now.state, now.launcher) == ("assistant-01", "training", "local")
+    [said] = now.alarms
+    assert "run.json cannot be read" in said and said in "\n".join(run_lines.whole(now))
+    unknown = {"source": "", "versions": {}, "git": "", "created": told.created}
+    assert told == msgspec.structs.replace(before, **unknown)
+    assert before.created <= told.created <= before.created + 60
+    assert control.wait(listed, 0).living and control.stop(listed).state in ("stopping", "stopped")
+    assert control.wait(listed, 20).state == "stopped"
+    assert not control.resume(listed, Settings()).torn, "written anew"
+    control.kill(listed)
+    path.write_text(text)
+    (run.path / state.ORDER).unlink()
+    with pytest.raises(Problem, match=r"run\.json cannot be read"):
+        control.resume(RunFolder(run.path), Settings())
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [{}, {"processes": 2}, {"processes": 4, "launcher": "nodes", "nodes": 2}, {"deepspeed": "2"}],
+    ids=str,
+)
+def test_a_torn_record_is_told_by_the_order(tmp_path: Path, wishes: dict[str, Any]) -> None:
+    workspace = Workspace(tmp_path)
+    config = tmp_path / "assistant.py"
+    config.write_text("lr = 1e-4\n")
+    plan = planning.plan(config, workspace=workspace, settings=Settings(), gpus=[], **wishes)
+    beside.lay(config, config.read_bytes(), plan.dir / state.CONFIG_FOLDER)
+    (plan.dir / state.CONFIG_FOLDER / "a_module.py").write_text("")
+    order = Order(plan.command, plan.env, [], str(plan.workspace), plan.gpus)
+    files.write_json(plan.dir / state.ORDER, order)
+    files.append_json(plan.dir / state.EVENTS, Event(5.0, "state", "queued"))
+    (plan.dir / state.RECORD).write_text("{")
+    told = RunFolder(plan.dir).record
+    assert told is not None and told.created == 5.0 and told.config == "config/assistant.py"
+    for name in ("command", "gpus", "processes", "nodes", "launcher", "deepspeed"):
+        assert getattr(told, name) == getattr(plan, name), name
+    assert (told.python, told.workspace) == (Settings().python, str(plan.workspace))
 
 
 def test_a_torn_order_of_a_run_that_waits(start: Starter) -> None:

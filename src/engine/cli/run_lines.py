@@ -36,6 +36,8 @@ def whole(summary: RunSummary) -> Iterator[str]:
     yield short(summary)
     if summary.todo:
         yield "   " + summary.todo
+    for alarm in summary.alarms:
+        yield "   ! " + text.one_line(alarm)
     yield "   " + summary.dir
     if summary.job:
         yield "   " + _("job {job} of Slurm").format(job=summary.job)

@@ -109,6 +109,12 @@ def _at_rest(run: RunFolder) -> None:
             reasons.say(now.cause).reason,
             reasons.say(now.cause).todo,
         )
+    if run.torn and (run.launcher == "slurm" or run.order() is None):
+        raise Problem(
+            _("The run {name} cannot be resumed").format(name=run.name),
+            run.torn,
+            _("Start a new run with its config: {path}").format(path=run.config),
+        )
     if run.processes():
         raise Problem(
             _("The run {name} cannot be resumed yet").format(name=run.name),

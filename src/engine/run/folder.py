@@ -21,6 +21,7 @@ from engine.run import (
     progress,
     reasons,
     state,
+    torn,
     waits,
 )
 from engine.run.checkpoints import Checkpoint
@@ -87,6 +88,7 @@ class RunFolder:
         self._follower = progress.Follower(self.path)
         self._gpus = gpu_samples.Follower(self.path)
         self._alarms = alarms.Reader(self.path)
+        self._torn = ""
 
     @property
     def name(self) -> str:
@@ -95,17 +97,33 @@ class RunFolder:
 
     @cached_property
     def record(self) -> RunRecord | None:
-        """Who started what; None for a work dir of plain XTuner."""
+        """Who started what; None for a work dir of plain XTuner.
+
+        By the other files where it is `torn`.
+        """
         try:
-            return msgspec.json.decode((self.path / state.RECORD).read_bytes(), type=RunRecord)
+            data = (self.path / state.RECORD).read_bytes()
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except OSError as error:
             raise Problem(
                 _("Cannot read the run in {path}").format(path=self.path),
                 f"{state.RECORD}: {error}",
                 _("Its files were changed, or another version of Tunedeck wrote them."),
             ) from error
+        try:
+            return msgspec.json.decode(data, type=RunRecord)
+        except msgspec.MsgspecError as error:
+            self._torn = str(error)
+            return torn.record(self.path, self.order(), self.events())
+
+    @property
+    def torn(self) -> str:
+        """What is wrong with its record, in a sentence; "" when it can be read."""
+        if self.record is None or not self._torn:
+            return ""
+        said = _("{file} cannot be read ({error}); what is told is from the other files.")
+        return said.format(file=state.RECORD, error=self._torn)
 
     @property
     def gpus(self) -> list[int]:
@@ -247,7 +265,7 @@ class RunFolder:
             checkpoints=checkpoints.find(self.path, at.history),
             todo=words.todo,
             eta=at.eta,
-            alarms=[alarms.say(one).reason for one in self._alarms.standing(now.living)],
+            alarms=[*([self.torn] if self.torn else []), *self._said(now.living)],
             created=self.created(),
             waits=self._waits(),
             note=noted.note,
@@ -265,6 +283,9 @@ class RunFolder:
             return self.record.created if self.record else self.path.stat().st_mtime
         except (OSError, Problem):
             return 0.0
+
+    def _said(self, living: bool) -> list[str]:
+        return [alarms.say(one).reason for one in self._alarms.standing(living)]
 
     def _why_lost(self, written: RunState) -> Cause:
         wait = self.wait()

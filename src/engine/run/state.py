@@ -81,7 +81,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     user: str
     host: str
     source: str
-    """The config file that the run was started from."""
+    """The config file that the run was started from; "" where that is not known any more."""
     config: str
     """The frozen config, relative to the run folder. It is what runs."""
     config_hash: str

@@ -38,8 +38,10 @@ def why_lines(folder: Path) -> Iterator[str | Text]:
         yield _("exit status {status}").format(status=at.exit)
     saved = [one.path.name for one in at.checkpoints if one.complete]
     yield _("checkpoints: {names}").format(names=", ".join(saved) or _("none"))
+    if run.torn:
+        yield clean(run.torn)
     if record is not None:
-        yield _("config: {path}").format(path=clean(record.source))
+        yield _("config: {path}").format(path=clean(record.source or str(run.config)))
         yield _("command: {command}").format(command=clean(" ".join(record.command)))
     yield from _traceback(run)
     yield ""
