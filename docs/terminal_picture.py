@@ -18,10 +18,10 @@ import uuid
 from itertools import groupby
 from pathlib import Path
 
+from rich.ansi import AnsiDecoder
 from rich.cells import get_character_cell_size
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
-from rich.text import Text
 
 CELL = 12.2
 """Width of a cell in Rich's SVG, in pixels."""
@@ -99,8 +99,9 @@ class Terminal:
 
         console = Console(width=self.columns, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
         captured = self._tmux("capture-pane", "-p", "-e", "-N").rstrip("\n").split("\n")
+        decoder = AnsiDecoder()  # one for all: tmux does not tell a colour again on the next line
         for line in captured + [""] * (self.rows - len(captured)):
-            console.print(Text.from_ansi(line), no_wrap=True, crop=True, overflow="crop")
+            console.print(decoder.decode_line(line), no_wrap=True, crop=True, overflow="crop")
         svg = console.export_svg(title="", theme=THEME, code_format=_FORMAT)
         width, height = self.columns * CELL + 20, self.rows * LINE + 16
         svg = svg.replace("VIEWBOX", f"-10 -8 {width:.0f} {height:.0f}")
