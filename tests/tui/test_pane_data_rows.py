@@ -109,7 +109,7 @@ async def test_views_after_a_check(workspace: Workspace) -> None:
         await screen.press("escape", "c")
         await screen.shows("1 broken: row 7", "1 warning")
         await screen.press("f")
-        await screen.shows("broken  1", "duplicates  1", "all that deserve a look  2")
+        await screen.shows("broken", "duplicates", "all that deserve a look  2")
         await screen.type("deserve")
         await screen.press("enter")
         text = await screen.shows("all that deserve a look 2", "✗", "dup")
@@ -122,6 +122,13 @@ async def test_views_after_a_check(workspace: Workspace) -> None:
         await screen.press("enter")
         await screen.hides("all that deserve a look")
         assert cursor(screen) == 20
+        await screen.press("f")
+        await screen.type("broken")
+        await screen.press("enter")
+        await screen.shows("broken 1", "Esc  all rows again")
+        await screen.press("escape")
+        await screen.shows("Enter  use this dataset")
+        await screen.hides("broken 1 ")
 
 
 async def test_marks(workspace: Workspace) -> None:

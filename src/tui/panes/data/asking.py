@@ -166,8 +166,8 @@ async def a_split(app: App[Any], dataset: Dataset, workspace: Workspace) -> Spli
     """How to split the dataset; None when put away."""
     suffix = ".json" if dataset.format == "json" else ".jsonl"
     fields = [
-        (_("for validation: a share (0.1) or a number of rows"), "0.1"),
-        (_("seed: the same one gives the same split"), "0"),
+        (_("validation: share (0.1) or rows"), "0.1"),
+        (_("seed (same seed, same split)"), "0"),
         (_("training rows to"), _beside(dataset, workspace, "train", suffix)),
         (_("validation rows to"), _beside(dataset, workspace, "val", suffix)),
     ]

@@ -40,7 +40,7 @@ class Browser(Reporting, Vertical):
         Binding("n", "step(1)", N_("next"), id="data.next"),
         Binding("f", "view", N_("filter"), id="data.view"),
         Binding("N", "step(-1)", N_("previous match or finding"), show=False, id="data.previous"),
-        Binding("escape", "end_search", N_("end the search"), show=False, id="data.end-search"),
+        Binding("escape", "back", N_("end the search, show all rows"), show=False, id="data.back"),
         Binding("asterisk", "unmark", N_("take all marks away"), show=False, id="data.unmark"),
         Binding("b", "mask", N_("loss as colours or as « »"), show=False, id="data.mask"),
     ]
@@ -177,7 +177,7 @@ class Browser(Reporting, Vertical):
 
     def _show(self, view: str) -> None:
         self._view = view
-        self.table.show_only(rows_of(view, self.known))
+        self.table.show_only(rows_of(view, self.known), from_top=view == "longest")
         self.post_message(self.Changed())
 
     @on(RowsTable.Marked)
@@ -220,16 +220,17 @@ class Browser(Reporting, Vertical):
         self._search.end()
         self._searched_from = self.sample.pattern = None
 
-    def action_end_search(self) -> None:
-        """Forget what was looked for; all rows are shown."""
+    def action_back(self) -> None:
+        """One step back: forget what was looked for, then show all rows."""
+        searched = self._search.wanted is not None
         self.end_search()
         self.sample.again()
-        if self._view == "matches":
+        if not searched or self._view == "matches":
             self._show(ALL)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Escape ends a search only while there is one; else it is the shell's."""
-        return action != "end_search" or self._search.wanted is not None
+        """Escape has something to go back from here, or it is the shell's."""
+        return action != "back" or self._search.wanted is not None or self._view != ALL
 
     def action_step(self, by: int) -> None:
         """Go to the next match of the search, or while nothing is looked for, the next finding."""

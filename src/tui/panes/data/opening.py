@@ -56,7 +56,7 @@ def _files_in(folder: Path) -> int:
 
 
 def head(dataset: Dataset, workspace: Workspace, view: str, share: str = "") -> str:
-    """What is open, in one line: name, view, rows, format, shape.
+    """What is open, in one line: name, view, rows, format (unless the name says it), shape.
 
     Args:
         dataset: what is open.
@@ -70,12 +70,13 @@ def head(dataset: Dataset, workspace: Workspace, view: str, share: str = "") -> 
     else:
         counted = ngettext("{count:,} row", "{count:,} rows", rows).format(count=rows)
     files = len(dataset.paths)
+    kind = dataset.format + (f".{dataset.compression}" if dataset.compression else "")
     parts = [
         workspace.relative(dataset.path),
         view,
         counted.strip(),
         ngettext("{count} file", "{count} files", files).format(count=files) if files > 1 else "",
-        dataset.format + (f".{dataset.compression}" if dataset.compression else ""),
+        "" if dataset.path.name.lower().endswith(f".{kind}") else kind,
         Path(dataset.shape).name or _("shape unknown (m)"),
     ]
     return one_line(" · ".join(filter(None, parts)))

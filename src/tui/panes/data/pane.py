@@ -199,6 +199,10 @@ class DataPane(Pane):
                 "{count} rows marked:   d delete   y repeat   x export   * unmark",
                 marked,
             ).format(count=marked)
+        elif self._browser.title:
+            self.hint = _("Esc  all rows again      f  another filter")
+        elif self._opener.dataset is not None and not self._opener.dataset.shape:
+            self.hint = _("m  say what the columns mean: XTuner must be told which is the answer")
         elif self._opener.dataset is not None:
             self.hint = _("Enter  use this dataset in a config")
 

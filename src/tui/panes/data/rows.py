@@ -89,11 +89,14 @@ class RowsTable(Reporting, VirtualTable):
         if self._dataset is not None and self._order is None:
             self.set_count(self._dataset.known)
 
-    def show_only(self, order: Sequence[int] | None) -> None:
-        """Show these rows in this order (None: all in the file's), the cursor where it was."""
+    def show_only(self, order: Sequence[int] | None, from_top: bool = False) -> None:
+        """Show these rows in this order (None: all in the file's).
+
+        The cursor stays on its row, or goes to the first (`from_top`).
+        """
         row = self.row or 0
         self._order = order
-        at = self._position(row) or 0
+        at = 0 if from_top else self._position(row) or 0
         self.set_source(self._rows_shown, self._cells, self._kind, at)
         self._look()
 

@@ -104,8 +104,8 @@ class SampleView(Vertical):
 
     def _draw(self, text: Text, figures: str = "") -> None:
         said = self._facts.reasons(self._row[0].index) if self._row is not None else []
-        above = Text("\n".join([*map(one_line, said), ""]) if said else "", style="yellow")
-        whole = above + mark_matches(text, self.pattern)
+        above = ("\n".join([*map(one_line, said), ""]) if said else "", "yellow")
+        whole = Text.assemble(above, mark_matches(text, self.pattern))
         self.query_one("#sample-text", Static).update(whole)
         self.query_one(Line).say(Text(f" {figures}", style="dim"))
 
