@@ -87,13 +87,18 @@ class Workspace:
                 self._last = Last()
         return self._last
 
-    def remember(self, **opened: str) -> None:
-        """Note what is open now, by the names of `Last`'s fields.
-
-        Where that cannot be written it holds as long as this object.
-        """
+    def opened(self, **values: str) -> None:
+        """Note what is open now, by the names of `Last`'s fields; `keep` writes it down."""
         last = self.last()
-        for name, value in opened.items():
+        for name, value in values.items():
             setattr(last, name, value)
+
+    def keep(self) -> None:
+        """Write down what is open. Where that cannot be it holds as long as this object."""
         with contextlib.suppress(OSError, Problem):
-            files.write_json(self.state / "last.json", last)
+            files.write_json(self.state / "last.json", self.last())
+
+    def remember(self, **values: str) -> None:
+        """`opened` and `keep`, for who may wait for a disk."""
+        self.opened(**values)
+        self.keep()

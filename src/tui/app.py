@@ -29,6 +29,7 @@ from engine.settings import Settings
 from engine.text import clean, one_line
 from engine.workspace import Workspace
 from tui.endings import leave_when_told
+from tui.keeping import Keeping
 from tui.noticing import Happened, Noticing
 from tui.palette import KeyCommands
 from tui.panes.base import Pane, as_problem
@@ -113,6 +114,7 @@ class Tunedeck(App[int]):
         self._steady = Steady()
         self._machine: Sight | None = None  # as it is shown, which `sight` tells exactly
         self._theme_kept = choose_theme(chosen.theme)
+        self._keeping = Keeping(workspace.keep)
         self._watch = Watch(
             workspace,
             seen=lambda sight: self.post_message(self.Seen(sight)),
@@ -142,11 +144,13 @@ class Tunedeck(App[int]):
         if not self.is_headless:
             leave_when_told(self)
         await self._show(self.current)
+        self._keeping.start()
         self._watch.start()
 
     def on_unmount(self) -> None:
-        """Nothing looks any more."""
+        """Nothing looks any more; what is open is written down."""
         self._watch.stop()
+        self._keeping.close()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's own filters (NO_COLOR: ours) and the fence against control characters."""
@@ -191,7 +195,11 @@ class Tunedeck(App[int]):
     async def action_tab(self, name: str) -> None:
         """Go to a step of the journey."""
         await self._show(name)
-        self.workspace.remember(tab=name)
+        self._note(tab=name)
+
+    def _note(self, **opened: str) -> None:
+        self.workspace.opened(**opened)
+        self._keeping.soon()
 
     @on(Pane.Go)
     async def _go(self, event: Pane.Go) -> None:
@@ -199,7 +207,7 @@ class Tunedeck(App[int]):
 
     @on(Pane.Opened)
     def _opened(self, event: Pane.Opened) -> None:
-        self.workspace.remember(**event.values)
+        self._note(**event.values)
         self._watch.look_now()
         self._draw_lines()
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from engine.run import state
-from engine.workspace import Workspace
+from engine.workspace import Last, Workspace
 from tests.support import mounts
 from tests.support.run_files import START, add_log, add_steps, write_run
 from tests.support.train_pane import config, opened
@@ -86,11 +86,19 @@ def disk(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk
     made.answer()
 
 
+def kept(workspace: Workspace) -> Last:
+    """What another window would begin with."""
+    return Workspace(workspace.root).last()
+
+
 async def test_a_disk_that_does_not_answer(workspace: Workspace, disk: Disk) -> None:
     first = write_run(workspace, "one", "training", step=42, created=1000)
     write_run(workspace, "two", "finished", step=100, created=2000)
     config(workspace)
     async with opened(workspace) as screen:
+        for key, pane in (("f2", "data"), ("f4", "train")):
+            await screen.press(key)
+            await screen.until(lambda _text, pane=pane: kept(workspace).tab == pane)
         await screen.shows("two", "loss 0.589", "── loss one")
         disk.hang()
         try:
@@ -101,11 +109,14 @@ async def test_a_disk_that_does_not_answer(workspace: Workspace, disk: Disk) -> 
             await screen.shows("learning rate")
             for _time in range(3):
                 await screen.press("j", "y", "space", "k", "f8", "escape", "c", "c", "w", "f")
+            await screen.press("f2", "f4", "f2")
             assert not disk.on_the_loop, disk.on_the_loop[0]
             assert disk.asked == len(disk.waiting), "each that looks waits with one question"
             add_steps(first, 42, 50)
         finally:
             disk.answer()
+        await screen.until(lambda _text: kept(workspace).tab == "data")
+        await screen.press("f4")
         await screen.shows("step 50/100")
 
 
