@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.run import reasons
+from engine.run import oom, reasons, state, verdict
 from engine.run.ends import SPOKEN
 from engine.run.rules import RULES
-from engine.run.state import Cause
+from engine.run.state import Cause, RunState
 
 _TRACEBACK = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n{}'
 LOGS = Path(__file__).parent.parent / "fixtures" / "logs"
@@ -97,6 +97,116 @@ def test_the_rank_that_failed_by_itself_is_named(
     assert bool(lines) == bool(shown) and shown in "".join(lines[-1:])
 
 
+_NCCL = (
+    "torch.distributed.DistBackendError: NCCL error in: "
+    "/pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:94, {}, NCCL version 2.27.5"
+)
+_LATE = (
+    "[rank{0}]:[E626 06:24:44.903881913 ProcessGroupNCCL.cpp:683] [Rank {0}] Watchdog caught "
+    "collective operation timeout: WorkNCCL(SeqNum=808, OpType=ALLREDUCE, NumelIn=980, "
+    "NumelOut=980, Timeout(ms)=600000) ran for 600020 milliseconds before timing out."
+)
+
+
+def _ranks_say(*said: str) -> str:
+    """What ranks write whose errors are these, each with all lines of its message, in turn."""
+    return "\n".join(
+        "\n".join(f"[rank{rank}]: {line}" for line in _TRACEBACK.format(text).splitlines())
+        + f"\n[rank{rank}]:[W1129 02:00:00.1 ProcessGroupNCCL.cpp:1524] Warning: not destroyed"
+        for rank, text in enumerate(said)
+    )
+
+
+# The words of NCCL 2.27.5 and torch 2.10, as the strings in their libraries have them, in the
+# layout of pytorch/torchtitan#853, NVIDIA/nccl#1837 and #1410, open-r1-multimodal#7,
+# verl#1096, ray_lightning#24.
+@pytest.mark.parametrize(
+    ("kind", "what", "last", "code"),
+    [
+        (
+            "internal error - please report this issue to the NCCL developers",
+            "ncclInternalError: Internal check failed.",
+            "Bootstrap : no socket interface found",
+            "nccl-interface",
+        ),
+        (
+            "internal error - please report this issue to the NCCL developers",
+            "ncclInternalError: Internal check failed.",
+            "ncclSocketInit: connecting to address  with family 59936 is neither AF_INET(2) "
+            "nor AF_INET6(10)",
+            "nccl-interface",
+        ),
+        (
+            "unhandled system error (run with NCCL_DEBUG=INFO for details)",
+            "ncclSystemError: System call (e.g. socket, malloc) or external library call failed "
+            "or device error.",
+            "Error while creating shared memory segment /dev/shm/nccl-1YsMbG (size 7340384), "
+            "error: No space left on device (28)",
+            "nccl-shared-memory",
+        ),
+        (
+            "invalid usage (run with NCCL_DEBUG=WARN for details)",
+            "ncclInvalidUsage: This usually reflects invalid usage of NCCL library.",
+            "Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 34000",
+            "nccl-same-gpu",
+        ),
+        (
+            "unhandled cuda error (run with NCCL_DEBUG=INFO for details)",
+            "ncclUnhandledCudaError: Call to CUDA function failed.",
+            "Cuda failure 217 'peer access is not supported between these two devices'",
+            "nccl-p2p",
+        ),
+        (
+            "unhandled cuda error (run with NCCL_DEBUG=INFO for details)",
+            "ncclUnhandledCudaError: Call to CUDA function failed.",
+            "Cuda failure 2 'out of memory'",
+            "oom-gpu-unsized",
+        ),
+        (
+            "unhandled cuda error (run with NCCL_DEBUG=INFO for details)",
+            "ncclUnhandledCudaError: Call to CUDA function failed.",
+            "Cuda failure 999 'unknown error'",
+            "nccl",
+        ),
+        (
+            "remote process exited or there was a network error",
+            "ncclRemoteError: A call failed possibly due to a network error or a remote process "
+            "exiting prematurely.",
+            "socketProgress: Connection closed by remote peer localhost<47861>",
+            "nccl-peer",
+        ),
+    ],
+)
+def test_nccl_says_below_its_error_what_went_wrong(
+    kind: str, what: str, last: str, code: str
+) -> None:
+    error = "\n".join([_NCCL.format(kind), what, "Last error:", last])
+    text = _ranks_say(error, error)
+    cause = reasons.find(text, 1)
+    assert (cause.code, cause.values["rank"]) == (code, "0")
+    assert "?" not in reasons.say(cause).reason
+    shown = reasons.traceback(text, cause)
+    assert shown[-1] == f"[rank0]: {last}", "the message is shown to its end, and nothing behind it"
+    # Where another rank failed by itself, that counts, be it told later.
+    cause = reasons.find(_ranks_say(error, "KeyError: 'text'"), 1)
+    lost = ("nccl", "nccl-peer")
+    assert (cause.code, cause.values["rank"]) == (
+        ("dataset-column", "1") if code in lost else (code, "0")
+    )
+
+
+def test_the_rank_that_the_others_waited_for_is_named() -> None:
+    ended = "  rank      : {} (local_rank: 0)\n  exitcode  : {} (pid: 7)\n"
+    text = "\n".join([_LATE.format(0), _LATE.format(2), ended.format(0, -6), ended.format(1, -15)])
+    assert reasons.find(text, 1) == Cause("nccl-behind", {"rank": "1"})
+    # All waited, each for something else: nobody can say whose fault it is.
+    every = "\n".join([_LATE.format(0), _LATE.format(1), ended.format(0, -6)])
+    assert reasons.find(every, 1).code == "nccl-timeout"
+    # Who waited until the time-out is no cause where another one failed.
+    raised = f"{_LATE.format(0)}\n{_ranks_say('RuntimeError: x', 'KeyError: 1')}"
+    assert reasons.find(raised, 1).code == "exception"
+
+
 def test_tasks_of_srun_that_write_at_once_are_told_apart() -> None:
     ends = {"0": "RuntimeError: Connection closed by peer [10.0.0.1]:1", "1": "KeyError: 'text'"}
     rows = [
@@ -135,6 +245,18 @@ def test_out_of_memory_says_how_much() -> None:
     }
 
 
+@pytest.mark.parametrize(("gpus", "told"), [([], "1"), ([1, 0], "0"), ([2, 5, 7], "5"), ([3], "1")])
+def test_a_gpu_is_told_by_the_drivers_number(tmp_path: Path, gpus: list[int], told: str) -> None:
+    full = (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 12.00 GiB. GPU 1 has a total"
+        " capacity of 79.18 GiB of which 3.47 GiB is free."
+    )
+    (tmp_path / state.LOG).write_text(_ranks_say("RuntimeError: Connection closed by peer", full))
+    cause = verdict.why(tmp_path, RunState("training", 0.0), 1, oom.Watch(), gpus)
+    assert cause.code == "oom-gpu" and (cause.values["gpu"], cause.values["rank"]) == (told, "1")
+    assert reasons.say(cause).reason.startswith(f"Rank 1: GPU {told} is out of memory")
+
+
 @pytest.mark.parametrize(
     ("text", "status", "code"),
     [
@@ -166,6 +288,7 @@ def test_out_of_memory_says_how_much() -> None:
             "nodes-missing-unsized",
         ),
         ("torch.OutOfMemoryError: CUDA out of memory.", 1, "oom-gpu-unsized"),
+        ("torch.AcceleratorError: CUDA error: invalid device ordinal", 1, "gpu-number"),
         ("SomeLibraryError: it did not work", 1, "exception"),
     ],
 )

@@ -32,6 +32,12 @@ SPOKEN = {
         N_("It crashed in native code (segmentation fault)."),
         N_("Run `tunedeck doctor`: driver and libraries may not fit together."),
     ),
+    "nccl-behind": Rule(
+        "",
+        "",
+        N_("The others waited for it until NCCL's time-out: it fell behind or hangs."),
+        N_("Look in the log for what it did last; a slow disk and slow data are usual."),
+    ),
     "signal": Rule("", "", N_("It was ended from outside by {name}."), N_("It can be resumed.")),
     "status": Rule("", "", N_("It ended with exit status {status}."), N_("Look at the log's end.")),
     "interpreter": Rule(

@@ -20,6 +20,11 @@ _EXIT = re.compile(
     r"exitcode\s*: (?P<code>-?\d+) \(pid: (?P<pid>\d+)\)"
 )
 _ELASTIC = "torch/distributed/elastic"
+_MARKED = re.compile(r"^(?: {0,4}\d{1,4}: )?\[rank(\d+)\]:", re.MULTILINE)
+_WAITED = re.compile(r"\[Rank (\d+)\] Watchdog caught collective operation timeout")
+"""NCCL's watchdog, about a rank that it looks after."""
+_MORE = 8
+"""Lines of an error's message after its first: NCCL says there what went wrong."""
 
 
 class Raised(NamedTuple):
@@ -29,6 +34,8 @@ class Raised(NamedTuple):
     """Who raised it; None where the log does not say."""
     error: str
     """The line that names the error."""
+    more: list[str]
+    """The other lines of its message, where marks tell whose they are; without the marks."""
     lines: list[str]
     """All of it, as it stands in the log."""
 
@@ -42,7 +49,11 @@ class Exit(NamedTuple):
     pid: int
 
 
-def split(line: str, elastic: bool = False) -> tuple[tuple[str | None, int | None], str]:
+_Who = tuple[str | None, int | None]
+"""A task and a rank."""
+
+
+def split(line: str, elastic: bool = False) -> tuple[_Who, str]:
     """The task and the rank that `line` is marked with, and the line without the marks.
 
     elastic: whether torchrun runs there; a task is then a node. Else it is a rank.
@@ -64,20 +75,30 @@ def bare(text: str) -> str:
 def tracebacks(text: str) -> list[Raised]:
     """The tracebacks in `text`, in the order of their ends; those of several ranks may mix."""
     elastic = _ELASTIC in text
-    found = []
-    open_blocks: dict[tuple[str | None, int | None], list[str]] = {}
+    found: list[Raised] = []
+    open_blocks: dict[_Who, list[str]] = {}
+    named: dict[_Who, Raised] = {}
     first = True  # the text may begin in the middle of one
     for line in text.splitlines():
         who, said = split(line, elastic)
         if _HEAD.match(said):
             open_blocks[who] = [line]
+            named.pop(who, None)
         elif who in open_blocks or first:
             block = open_blocks.setdefault(who, [])
             block.append(line)
             if said and not said[0].isspace():
                 if ERROR.match(said):
-                    found.append(Raised(who[1], said, block))
+                    found.append(Raised(who[1], said, [], block))
+                    named[who] = found[-1]
                 del open_blocks[who]
+        elif who in named and who[1] is not None:
+            one = named[who]
+            if not said.strip() or said[0] == "[" or len(one.more) == _MORE:
+                del named[who]  # its message is over: torch's own words follow
+            else:
+                one.more.append(said)
+                one.lines.append(line)
         first = first and not said[:1].strip()
     return found
 
@@ -92,6 +113,14 @@ def exits(text: str) -> list[Exit]:
         return ends
     first = Exit(*map(int, known.groups()))
     return [first, *(end for end in ends if end != first)]
+
+
+def behind(text: str) -> int | None:
+    """The rank that all others waited for until NCCL's time-out; None where that is not clear."""
+    waited = set(_WAITED.findall(text))
+    seen = {*_MARKED.findall(text), *(str(one.rank) for one in exits(text))}
+    others = seen - waited
+    return int(others.pop()) if waited and len(others) == 1 else None
 
 
 def ranks(raised: list[Raised], ended: list[Exit]) -> set[int]:

@@ -65,34 +65,43 @@ def find(text: str, status: int | None) -> Cause:
     """
     raised = [one for one in failures.tracebacks(text) if not _LAUNCHER.search(one.error)]
     if status is not None and status < 0:
-        named = _match([one.error for one in raised if "Interrupt" not in one.error])
+        named = _match(
+            [line for one in raised if "Interrupt" not in one.error for line in _said(one)]
+        )
         return named if named is not None and status == -signal.SIGABRT else _signal(-status)
     ended = failures.exits(text)
     several = len(failures.ranks(raised, ended)) > 1
     last = failures.bare(text).splitlines()[-_LAST_LINES:]
     lost: Cause | None = None
-    for rank, errors in _by_rank(raised).items():
-        cause = _match(errors)
+    for rank, ones in _by_rank(raised).items():
+        cause = _match([line for one in ones for line in _said(one)])
         if cause is not None and cause.code in LOST:
             lost = lost or _of(rank, cause, several)
             continue
-        return _of(rank, cause or _match(last, but=LOST) or _unknown(errors[-1]), several)
+        return _of(rank, cause or _match(last, but=LOST) or _unknown(ones[-1].error), several)
     if (loose := _match(last, but=LOST)) is not None:
         return loose
     dead = [one for one in ended if one.code < 0]
     for one in dead:
         if -one.code not in _CONSEQUENCES:
             return _of(one.rank, _killed(one), several)
+    if (hangs := failures.behind(text)) is not None:
+        return Cause("nccl-behind", {"rank": str(hangs)})
     aborted = [_of(one.rank, _killed(one), several) for one in dead if one.code == -signal.SIGABRT]
     return lost or _match(last) or (aborted[0] if aborted else _unsaid(text, status))
 
 
-def _by_rank(raised: list[failures.Raised]) -> dict[int | None, list[str]]:
-    """The errors of each rank, the rank that failed first at the front."""
-    found: dict[int | None, list[str]] = {}
+def _by_rank(raised: list[failures.Raised]) -> dict[int | None, list[failures.Raised]]:
+    """The tracebacks of each rank, the rank that failed first at the front."""
+    found: dict[int | None, list[failures.Raised]] = {}
     for one in raised:
-        found.setdefault(one.rank, []).append(one.error)
+        found.setdefault(one.rank, []).append(one)
     return found
+
+
+def _said(one: failures.Raised) -> list[str]:
+    """The message of an error, line by line."""
+    return [one.error, *one.more]
 
 
 def _of(rank: int | None, cause: Cause, several: bool) -> Cause:

@@ -33,7 +33,8 @@ RULES = (
     ),
     Rule(
         "oom-gpu-unsized",
-        r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
+        r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED"
+        r"|Cuda failure (?:\d+ )?'out of memory'",
         N_("A GPU is out of memory."),
         N_(
             "Lower batch_size (raise accumulative_counts by as much), then max_length; "
@@ -45,6 +46,44 @@ RULES = (
         r"(?:^|\.)(?:_Array)?MemoryError\b|DefaultCPUAllocator|Errno 12\b|Cannot allocate memory",
         N_("The host is out of memory: a piece that was asked for could not be had."),
         N_("Use fewer data workers or a smaller model, shorten the data, or ask for more memory."),
+    ),
+    Rule(
+        "nccl-interface",
+        r"no socket interface found|No usable listening interface"
+        r"|with family \d+ is neither AF_INET",
+        N_("NCCL found no network interface: the ranks of one machine meet over one as well."),
+        N_(
+            "NCCL_SOCKET_IFNAME in the environment names one that is not there: "
+            "unset it, or name one that `ip link` shows."
+        ),
+    ),
+    Rule(
+        "nccl-shared-memory",
+        r"shared memory segment (?:/dev/shm/)?nccl-|failed to extend /dev/shm/nccl-",
+        N_("NCCL found no room in shared memory (/dev/shm)."),
+        N_(
+            "Give the container more with --shm-size, and remove what dead runs left there; "
+            "NCCL_SHM_DISABLE=1 does without, more slowly."
+        ),
+    ),
+    Rule(
+        "nccl-same-gpu",
+        r"Duplicate GPU detected : rank (?P<one>\d+) and rank (?P<other>\d+)",
+        N_("Ranks {one} and {other} took the same GPU."),
+        N_("Start one process for each GPU, and let neither config nor code choose the GPU."),
+    ),
+    Rule(
+        "nccl-p2p",
+        r"peer access is not supported|failed to open CUDA IPC handle"
+        r"|peer mapping resources exhausted",
+        N_("The GPUs do not reach each other's memory (peer to peer)."),
+        N_("Start it with NCCL_P2P_DISABLE=1 in the environment: they then go another way."),
+    ),
+    Rule(
+        "gpu-number",
+        r"CUDA error: invalid device ordinal",
+        N_("A process looked for a GPU that it was not given."),
+        N_("Start as many processes as GPUs are chosen (leave 'processes' empty)."),
     ),
     Rule(
         "disk-read-only",
@@ -158,10 +197,21 @@ RULES = (
     ),
     Rule(
         "nccl-timeout",
-        r"Watchdog caught collective operation timeout|collective operation timeout"
-        r"|DistBackendError|ncclInternalError|ncclSystemError|ncclRemoteError|ncclUnhandledCudaError",
-        N_("The GPUs lost each other (NCCL): one process fell behind or died."),
-        N_("Look in the log for the first rank that failed; NCCL_DEBUG=INFO says more."),
+        r"Watchdog caught collective operation timeout|collective operation timeout",
+        N_("The GPUs waited for each other until NCCL's time-out: a rank fell behind or hangs."),
+        N_("Look in the log for what each rank did last; a slow disk and slow data are usual."),
+    ),
+    Rule(
+        "nccl-peer",
+        r"ncclRemoteError|remote process exited|NCCL communicator was aborted",
+        N_("The GPUs lost each other (NCCL): a process of another rank ended."),
+        N_("Look in the log for the first rank that failed."),
+    ),
+    Rule(
+        "nccl",
+        r"DistBackendError|nccl(?:Internal|System|UnhandledCuda)Error|ncclInvalidUsage",
+        N_("The GPUs cannot talk to each other (NCCL)."),
+        N_("Start it with NCCL_DEBUG=WARN in the environment: the log then says why."),
     ),
     Rule(
         "connection",
@@ -299,6 +349,8 @@ LOST = frozenset(
         "first-node-missing",
         "gloo-timeout",
         "nccl-timeout",
+        "nccl-peer",
+        "nccl",
         "connection",
     )
 )

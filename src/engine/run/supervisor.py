@@ -294,7 +294,9 @@ class Supervisor:
         else:
             if late:  # it fell into the gap before there was a link
                 lost = lost or self._moved_away(FileNotFoundError(errno.ENOENT, ""))
-            why = lost or verdict.why(self.folder, self.state, status, self._memory)
+            why = lost or verdict.why(
+                self.folder, self.state, status, self._memory, self.order.gpus
+            )
             self._finish("failed", status, why)
 
     def _become_once(self, word: Word) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.run import checkpoints, oom, progress, reasons, state
@@ -12,13 +13,24 @@ NO_ROOM = 64 << 10
 """Bytes free below which a trainer that says nothing ended because of that."""
 
 
-def why(folder: Path, now: RunState, status: int | None, memory: oom.Watch) -> Cause:
-    """Why a trainer failed that ended with `status` (None: nobody got it)."""
+def why(
+    folder: Path, now: RunState, status: int | None, memory: oom.Watch, gpus: Sequence[int]
+) -> Cause:
+    """Why a trainer failed that ended with `status` (None: nobody got it) on `gpus`."""
     tail = reasons.tail(folder / state.LOG, now.log_start)
     cause = memory.explain(reasons.find(tail, status), now.pid)
+    cause = _as_the_driver_counts(cause, gpus)
     if cause.code == "status":  # it says nothing: there may be no room for its last words
         cause = _why_silent(folder) or (cause if status is not None else Cause("no-end"))
     return cause
+
+
+def _as_the_driver_counts(cause: Cause, gpus: Sequence[int]) -> Cause:
+    """`cause` with the driver's number of a GPU: CUDA counts those that the trainer was given."""
+    number = cause.values.get("gpu", "")
+    if not number.isdigit() or int(number) >= len(gpus):
+        return cause
+    return Cause(cause.code, {**cause.values, "gpu": str(gpus[int(number)])})
 
 
 def is_complete(folder: Path) -> bool:
