@@ -3,12 +3,21 @@
 A folder with a ``config.json`` stands for the model; `build` is what a config's
 ``model.llm`` names in place of ``AutoModelForCausalLM.from_pretrained``. No
 weights are on any disk, and none pass through the host's memory.
+
+Where the weights must lie on the disk (who merges reads them there), `save` writes them:
+
+    python benchmarks/random_model.py FOLDER [--size 7.7B] [--device cuda] [--toy]
+
+puts a tokenizer of a few hundred tokens beside them.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +75,27 @@ INTERNLM_77B: Sizes = {
     "pad_token_id": 2,
 }
 """InternLM2.5-7B, with InternLM2's own modelling code."""
-SIZES = {"0.5B": QWEN_05B, "1.2B": LLAMA_12B, "7.7B": INTERNLM_77B}
+SHARD = 2 * 10**9
+"""Bytes of a file of weights, about."""
+SIDE_BY_SIDE = 4
+LLAMA_8M: Sizes = {
+    **LLAMA_12B,
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 4096,
+}
+"""A Llama whose bytes can be counted on a CPU: 7.7e6 parameters."""
+SIZES = {"8M": LLAMA_8M, "0.5B": QWEN_05B, "1.2B": LLAMA_12B, "7.7B": INTERNLM_77B}
 
 
 def toy(sizes: Sizes) -> Sizes:
     """The same form, small enough for a CPU."""
     small = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512}
+    # More rows than the tests' tokenizer has tokens, as in the real ones.
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1024}
     return {**sizes, **small, **heads}
 
 
@@ -110,15 +133,49 @@ def build(
             config, torch_dtype=torch_dtype or torch.float32, **options
         )
     model.tie_weights()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0, 0.02)
-            else:
-                parameter.fill_(1)
+    for parameter in model.parameters():
+        _fill(parameter.data)
     if quantization_config is not None:
         _quantize(model, quantization_config)
     return model
+
+
+def save(sizes: Sizes, where: Path, device: str) -> Path:
+    """A model folder of `sizes` whose bfloat16 weights lie in safetensors files, without tokenizer.
+
+    They are made on `device` a tensor at a time, and some files are written side by side.
+    """
+    from huggingface_hub import split_torch_state_dict_into_shards
+    from safetensors.torch import save_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder({**sizes, "torch_dtype": "bfloat16"}, where)
+    config = AutoConfig.from_pretrained(where, trust_remote_code=True)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            config, torch_dtype=torch.bfloat16, trust_remote_code=True
+        )
+    shapes = dict(model.named_parameters())  # tied ones once
+    split = split_torch_state_dict_into_shards(shapes, max_shard_size=SHARD)
+
+    def write(name: str) -> None:
+        made = {
+            tensor: _fill(torch.empty(shapes[tensor].shape, dtype=torch.bfloat16, device=device))
+            for tensor in split.filename_to_tensors[name]
+        }
+        save_file({key: one.cpu() for key, one in made.items()}, where / name, {"format": "pt"})
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+        list(threads.map(write, split.filename_to_tensors))
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (where / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    return where
+
+
+def _fill(values: torch.Tensor) -> torch.Tensor:
+    """Random numbers into a matrix, in every row (one of zeros would make gradients NaN)."""
+    return values.normal_(0, 0.02) if values.dim() > 1 else values.fill_(1)
 
 
 def _quantize(model: Any, wanted: Any) -> None:
@@ -144,6 +201,7 @@ def _quantize(model: Any, wanted: Any) -> None:
             compute_dtype=wanted.bnb_4bit_compute_dtype,
             compress_statistics=wanted.bnb_4bit_use_double_quant,
             quant_type=wanted.bnb_4bit_quant_type,
+            quant_storage=wanted.bnb_4bit_quant_storage,
             device="meta",
         )
         new.weight = bnb.nn.Params4bit(
@@ -151,6 +209,7 @@ def _quantize(model: Any, wanted: Any) -> None:
             requires_grad=False,
             compress_statistics=wanted.bnb_4bit_use_double_quant,
             quant_type=wanted.bnb_4bit_quant_type,
+            quant_storage=wanted.bnb_4bit_quant_storage,
             module=new,
         ).to(device)
         new.bias = old.bias
@@ -159,3 +218,24 @@ def _quantize(model: Any, wanted: Any) -> None:
     model.is_loaded_in_4bit = True
     model.is_quantized = True
     model.config.quantization_config = wanted
+
+
+def main() -> None:
+    """Write a model with its tokenizer."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--size", choices=SIZES, default="7.7B")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--toy", action="store_true")
+    args = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.support import tiny
+
+    torch.manual_seed(0)
+    sizes = SIZES[args.size]
+    save(toy(sizes) if args.toy else sizes, args.folder, args.device)
+    tiny.tokenizer().save_pretrained(args.folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -105,7 +105,8 @@ def prepare(case: Case, number: int, work: Path, toy: bool) -> tuple[Path, estim
     for key, value in {**EVEN, **case.changes}.items():
         source.set(key, value)
     if toy:
-        _for_a_cpu(source)
+        train_configs.for_a_cpu(source)
+        source.set("max_length", 128)
     source.save()
     config = loaded.load(path, Settings())
     assert config.error is None, config.error
@@ -116,18 +117,6 @@ def prepare(case: Case, number: int, work: Path, toy: bool) -> tuple[Path, estim
     source.set("model.llm.type", Code("build"))
     source.set("model.llm.device", "cpu" if toy else "cuda")
     return source.save(), estimate.of(*planned)
-
-
-def _for_a_cpu(source: ConfigSource) -> None:
-    source.ensure_import("mmengine.optim", "OptimWrapper")
-    for key, value in train_configs.ON_CPU.items():
-        source.set(key, Code(value) if key.endswith("type") else value)
-    for key in train_configs.NOT_ON_CPU:
-        source.unset(key)
-    for key in train_configs.FLOAT32:
-        if source.has(key):
-            source.set(key, Code("torch.float32"))
-    source.set("max_length", 128)
 
 
 def train(config: Path, folder: Path) -> dict[str, Any]:

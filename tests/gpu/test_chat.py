@@ -1,4 +1,4 @@
-"""Chat on a real GPU: equal to transformers there, memory given back, a full card told.
+"""Chat on a real GPU: equal to transformers there, memory given back.
 
 One program makes the model, then goes on to say what transformers answers while
 the worker loads (under 60 s in all, most of it imports).
@@ -7,9 +7,6 @@ the worker loads (under 60 s in all, most of it imports).
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from engine.chat import fit
 from engine.chat.session import ChatSession, ModelSpec
 from engine.errors import Failed
 from engine.machine import gpu
 from engine.settings import Settings
 from tests.chat.asking import ask, chatml
+from tests.support import card
 
 pytestmark = [
     pytest.mark.gpu,
@@ -30,7 +27,6 @@ pytestmark = [
     pytest.mark.timeout(240),
 ]
 
-ROOT = Path(__file__).parents[2]
 QUESTIONS = ["Who are you?", "你是谁？", "Write a short poem about the sea."]
 TOKENS = 32
 CUDA = "cuda:0"
@@ -83,51 +79,6 @@ with torch.inference_mode():
     said["merged"] = answers(model)
 print(json.dumps(said), flush=True)
 """
-HOG = """
-import sys, torch
-torch.zeros(1, device="cuda:0")
-print("ready", flush=True)
-for line in sys.stdin:
-    held = None
-    torch.cuda.empty_cache()
-    if int(line):
-        free, _total = torch.cuda.mem_get_info()
-        held = torch.empty(max(1, free - int(line)), dtype=torch.uint8, device="cuda:0")
-    print("done", flush=True)
-"""
-
-
-class Helper:
-    """A program beside the tests; its lines are read one by one."""
-
-    def __init__(self, code: str, *arguments: str | Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, *map(str, arguments)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
-        )
-
-    def line(self, wanted: str = "") -> str:
-        """The next line that begins with `wanted`; libraries print others."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith(wanted):
-                return line
-        raise AssertionError("it died: see what it wrote above")
-
-    def leave_free(self, size: int) -> None:
-        """Take all of the card's memory but `size` bytes; 0 gives all back."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{size}\n")
-        self.process.stdin.flush()
-        self.line("done")
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
 
 
 class Made:
@@ -136,7 +87,7 @@ class Made:
     def __init__(self, folder: Path) -> None:
         self.model, self.adapter = folder / "model", folder / "adapter"
         texts = json.dumps([chatml(question) for question in QUESTIONS])
-        self._says = Helper(SAYS, self.model, self.adapter, texts, str(TOKENS))
+        self._says = card.Helper(SAYS, self.model, self.adapter, texts, str(TOKENS))
         self._said: dict[str, list[str]] = {}
         self._says.line("made")
 
@@ -153,15 +104,7 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def hog() -> Iterator[Helper]:
-    """Another program on the card."""
-    helper = Helper(HOG)
-    yield helper
-    helper.close()
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, hog: Helper) -> Iterator[Made]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     found = Made(tmp_path_factory.mktemp("chat"))
     yield found
     found._says.close()
@@ -182,8 +125,11 @@ def short_answer(session: ChatSession) -> int:
     return ask(session, "A", QUESTIONS[0], max_new_tokens=8)[1].tokens
 
 
-def used() -> int:
-    return gpu.read().gpus[0].used
+def used(session: ChatSession) -> int:
+    """Bytes that the worker holds; of the whole card where processes cannot be seen."""
+    pid = session._worker.pid
+    held = card.held_by({pid}) if pid else 0
+    return card.used() if held is None else held
 
 
 def test_greedy_equals_transformers_with_the_adapter_beside_the_base_and_in_it(
@@ -205,45 +151,17 @@ def test_memory_comes_back_and_fewer_bits_take_less(session: ChatSession, made: 
     made.said  # noqa: B018 (its program must have left the card)
     taken = {}
     for bits in (0, 8, 4):
-        before = used()
+        before = used(session)
         loaded = session.load("A", made.spec(bits=bits))
         assert loaded.dtype == (f"{bits}-bit" if bits else "bfloat16")
         assert short_answer(session)
-        full = used()
+        full = used(session)
         session.unload("A")
-        taken[bits] = full - used()
+        taken[bits] = full - used(session)
         print(f"{bits} bits: {(full - before) / 1e6:.0f} MB came, {taken[bits] / 1e6:.0f} left")
     assert taken[0] > BYTES
     # (transformers reserves more than what the quantized weights of a small model need.)
     assert taken[0] > 1.2 * max(taken[8], taken[4])
-
-
-def test_a_card_that_fills_up_is_told_and_the_worker_goes_on(
-    session: ChatSession, made: Made, hog: Helper, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session.load("A", made.spec())
-    assert short_answer(session)
-    hog.leave_free(400 << 20)
-    long = [{"role": "user", "content": "Who? " * 15_000}]
-    with pytest.raises(Failed) as answered:
-        ask(session, "A", long, max_new_tokens=8)
-    assert "Memory ran out in the middle of an answer" in answered.value.what
-    assert "--bits 4" in answered.value.todo and "out of memory" in answered.value.details
-    assert short_answer(session), "it goes on"
-
-    with pytest.raises(Failed, match="does not fit"):  # told before anything is loaded
-        session.load("B", made.spec(dtype="fp32"))
-    # Somebody takes the memory between the look and the loading.
-    monkeypatch.setattr(fit, "require", lambda *_of: fit.Fit(0, 1, "GPU 0", CUDA))
-    with pytest.raises(Failed) as loaded:
-        session.load("B", made.spec(dtype="fp32"))
-    assert "Memory ran out while" in loaded.value.what and "--bits 4" in loaded.value.todo
-    assert short_answer(session)
-
-    hog.leave_free(0)
-    assert session.load("B", made.spec(dtype="fp32")).dtype == "float32"
-    for slot in "AB":
-        session.unload(slot)
 
 
 def test_a_gpu_on_which_a_run_trains_is_left_alone(made: Made) -> None:

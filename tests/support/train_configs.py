@@ -18,6 +18,8 @@ import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine.config.text.source import ConfigSource
+from engine.config.text.values import Code
 from tests.support import tiny
 
 ROWS = 16
@@ -107,8 +109,6 @@ def make_data(folder: Path) -> None:
 
 def copy(case: Case, work: Path) -> Path:
     """The case's config as a user would copy it, then brought down to this machine's size."""
-    from engine.config.text.source import ConfigSource
-    from engine.config.text.values import Code
     from engine.joined.copying import copy_config
     from engine.settings import Settings
 
@@ -116,15 +116,7 @@ def copy(case: Case, work: Path) -> Path:
     target = work / "configs" / f"{case.config}.py"
     copy_config(case.config, target, settings=Settings(), data=data, model=str(model))
     source = ConfigSource.open(target)
-    source.ensure_import("mmengine.optim", "OptimWrapper")
-    for key, value in ON_CPU.items():
-        source.set(key, Code(value) if key.endswith("type") else value)
-    for key in NOT_ON_CPU:
-        if source.has(key):
-            source.unset(key)
-    for key in FLOAT32:
-        if source.has(key) and case is not IN_BF16:
-            source.set(key, Code("torch.float32"))
+    for_a_cpu(source, in_float32=case is not IN_BF16)
     for key, value in SHORT.items():
         if source.has(key):
             source.set(key, value)
@@ -133,6 +125,19 @@ def copy(case: Case, work: Path) -> Path:
     if case is not TALKS and source.has("evaluation_inputs"):
         source.set("evaluation_inputs", [])
     return source.save()
+
+
+def for_a_cpu(source: ConfigSource, in_float32: bool = True) -> None:
+    """Take out of a config what a CPU cannot do."""
+    source.ensure_import("mmengine.optim", "OptimWrapper")
+    for key, value in ON_CPU.items():
+        source.set(key, Code(value) if key.endswith("type") else value)
+    for key in NOT_ON_CPU:
+        if source.has(key):
+            source.unset(key)
+    for key in FLOAT32:
+        if source.has(key) and in_float32:
+            source.set(key, Code("torch.float32"))
 
 
 def train(config: Path, folder: Path) -> str | None:
