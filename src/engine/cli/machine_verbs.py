@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 from engine.cli.output import Output
@@ -23,7 +24,7 @@ def add(
         "--install",
         metavar="FOLDER",
         type=Path,
-        help=_("build the training environment in FOLDER (some 7 GB)"),
+        help=_("build the training environment in FOLDER (some 8 GB)"),
     )
     doctor.add_argument(
         "--try-hook",
@@ -65,26 +66,41 @@ def _doctor(args: argparse.Namespace, out: Output) -> int:
     if args.try_hook:
         return _try_hook(out)
     if args.install is not None:
-        status = doctor.install(args.install)
-        if status == 0:
-            out.say(
-                _('Built. Now set in the settings: interpreter = "{python}"').format(
-                    python=args.install.resolve() / "bin" / "python"
-                )
-            )
-        return 1 if status else 0
+        return _install(args.install, out)
     checks = [*doctor.run(out.settings, Path.cwd()), *trial.checks(out.settings.alarms)]
 
     def lines() -> Iterator[str]:
         width = max(len(check.name) for check in checks)
-        for check in checks:
+        for check, after in zip_longest(checks, checks[1:]):
             mark = {True: "✓", False: "✗", None: "·"}[check.ok]
             yield f"{mark} {check.name:{width}}  {check.detail}"
-            if check.fix and not check.ok:
+            again = after is not None and not after.ok and after.fix == check.fix
+            if check.fix and not check.ok and not again:  # once for all that it mends
                 yield f"  {'':{width}}  {check.fix}"
 
     out.result({"checks": checks}, lines)
     return 1 if any(check.ok is False for check in checks) else 0
+
+
+def _install(folder: Path, out: Output) -> int:
+    """Build a training environment, and make it the one that is used if there is none yet."""
+    from engine import settings, settings_file
+    from engine.machine import doctor
+
+    python = doctor.install(folder, out.say)
+    chosen = out.settings.interpreter
+    if chosen in ("", str(python)):
+        settings.save(interpreter=str(python))
+        done = _("Built. Training uses it from now on (interpreter in {path}).").format(
+            path=settings_file.path()
+        )
+    else:
+        done = _(
+            "Built. The settings name another one, {chosen}; to use this one, set there: "
+            'interpreter = "{python}"'
+        ).format(chosen=chosen, python=python)
+    out.say(done)
+    return 0
 
 
 def _try_hook(out: Output) -> int:

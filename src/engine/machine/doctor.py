@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from engine import resources, text
+from engine.errors import Failed
 from engine.i18n import _
 from engine.machine import gpu, host
 from engine.settings import Settings
@@ -62,7 +64,7 @@ def packages(settings: Settings) -> tuple[str, dict[str, str | None]]:
 
 
 def _training(settings: Settings) -> Iterator[Check]:
-    install = _("Run `tunedeck doctor --install FOLDER`, then set 'interpreter' to its Python.")
+    install = _("`tunedeck doctor --install FOLDER` builds an environment that has all of it.")
     try:
         python, found = packages(settings)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
@@ -112,21 +114,32 @@ def _tools() -> Iterator[Check]:
         yield Check(tool, True if where else None, where or _("not found: {why}").format(why=why))
 
 
-def install(target: Path) -> int:
-    """Build the training environment of the shipped lock in `target`.
+def install(target: Path, told: Callable[[str], None]) -> Path:
+    """Build the training environment of the shipped lock in `target`; returns its Python.
 
-    Returns 0, or the exit status of the step that failed.
     uv is fetched into the new environment, so that nothing but Python is needed.
+    `told` hears what is done next. Raises `Failed` when a step fails, whose own words
+    are on the terminal then; what is done already is not done again.
     """
     binaries = target.resolve() / "bin"
     uv = [str(binaries / "uv"), "pip", "sync", "--quiet", "--python", str(binaries / "python")]
     steps = (
-        [sys.executable, "-m", "venv", str(target)],
-        [str(binaries / "pip"), "install", "--quiet", "uv"],
-        [*uv, str(resources.lock())],
+        (_("Making the environment …"), [sys.executable, "-m", "venv", str(target)]),
+        (_("Fetching uv …"), [str(binaries / "pip"), "install", "--quiet", "uv"]),
+        (
+            _("Fetching XTuner, torch and what they need (some 8 GB; minutes) …"),
+            [*uv, str(resources.lock())],
+        ),
     )
-    for step in steps:
-        status = subprocess.run(step, env={**os.environ, "DS_BUILD_OPS": "0"}).returncode
+    for what, command in steps:
+        told(what)
+        status = subprocess.run(command, env={**os.environ, "DS_BUILD_OPS": "0"}).returncode
         if status:
-            return status
-    return 0
+            raise Failed(
+                _("The environment in {path} is not complete").format(path=target),
+                _("`{command}` ended with exit status {status}; its own words stand above.").format(
+                    command=shlex.join(command), status=status
+                ),
+                _("Mend that (network, room on the disk), and run this again: it goes on."),
+            )
+    return binaries / "python"
