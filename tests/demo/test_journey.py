@@ -100,7 +100,7 @@ def take_up(workspace: Workspace, run: Path, monkeypatch: pytest.MonkeyPatch) ->
     def start(*_request: object, **_options: object) -> None:
         raise Another
 
-    monkeypatch.setattr(training.launch, "plan", start)
+    monkeypatch.setattr(training.planning, "plan", start)
     book = Ledger(workspace.state / "demo.json")
     book.note(training.STARTED, "in", run=str(run))
     try:
