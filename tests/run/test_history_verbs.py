@@ -165,6 +165,8 @@ def test_differences_of_several(workspace: Workspace) -> None:
         ("extra", [None, "'x'", None]),
     ]
     assert run_configs.differences(runs[::2]) == []
+    used = run_configs.used([*runs, RunFolder(workspace.root)])
+    assert used["lr"] == [("1", 2), ("1.0", 1)] and used["extra"] == [("'x'", 1)]
     plain = workspace.root / "work_dirs" / "plain"
     plain.mkdir(parents=True)
     with pytest.raises(Problem, match="no config"):

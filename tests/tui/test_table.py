@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
+from rich.style import Style
 from rich.text import Text
 from textual import on
 from textual.app import App, ComposeResult
 from textual.message import Message
 
 from tests.support.screen import NASTY, screen_lines, segments_of
+from tui.widgets.cells import segments
 from tui.widgets.table import Column, VirtualTable
 
 SIZES = [(80, 24), (140, 45)]
@@ -215,3 +218,9 @@ async def test_kinds_colour_their_rows() -> None:
         plain, bad = segments_of(app, 5)[0].style, segments_of(app, 6)[0].style
         assert plain.color != bad.color
         assert plain.bgcolor == bad.bgcolor
+
+
+def test_a_text_s_own_style_is_drawn_without_spans_too() -> None:
+    console = Console()
+    bold = segments(Text("Model", style="bold"), 8, "left", Style(), console)
+    assert [part.style.bold for part in bold if part.text.strip() and part.style] == [True]

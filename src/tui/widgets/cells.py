@@ -58,8 +58,10 @@ def segments(
     """A table cell as segments of exactly `width` cells over the style `style`."""
     if isinstance(cell, str):
         return [Segment(fit(clip(cell, width), width, align), style)]
+    # Rich leaves a text's own style out where it has no spans.
+    own = console.get_style(cell.style) if cell.style else None
     parts = [
-        (clip(part, width), style + extra if extra else style)
+        (clip(part, width), style + (extra or own) if extra or own else style)
         for part, extra, control in cell.render(console)
         if control is None
     ]

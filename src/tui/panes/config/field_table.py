@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NAME, VALUE = 1, 2
 NAME_WIDTH = 30
+_LEAST_WAS = 12
+"""Cells below which a former value would be cut to nothing."""
 LEVEL_MARKS = {"error": "✗", "warning": "!", "info": "i"}
 
 
@@ -114,7 +116,7 @@ class FieldTable(VirtualTable):
         at = self.cursor
         if at is None:
             return None
-        widths = self._widths(self.size.width)
+        widths = self._widths(self._width)
         left = sum(width + 1 for width in widths[:VALUE] if width)
         return Region(left, at - self.scroll_offset.y + 1, max(widths[VALUE], 8), 1)
 
@@ -125,7 +127,7 @@ class FieldTable(VirtualTable):
         name = row.field.name
         was = self._was.get(name)
         mark = ("●" if was is not None else " ") + LEVEL_MARKS.get(self._levels.get(name, ""), " ")
-        width = self._widths(self.size.width)[VALUE]
+        width = self._widths(self._width)[VALUE]
         shown = one_line(shown_value(row.field))
         if row.is_path:
             shown = tail(shown, width)
@@ -133,7 +135,8 @@ class FieldTable(VirtualTable):
         effective = one_line(row.field.default if not row.field.line else in_effect(row.field))
         if effective:
             value.append(f"  {'' if not row.field.line else '= '}{effective}", "dim")
-        if was is not None:
+        room = width - value.cell_len
+        if was is not None and room >= _LEAST_WAS:  # else the help alone tells it
             value.append("  " + _("was {value}").format(value=one_line(was) or "–"), "dim")
         return [mark, tail(name, NAME_WIDTH), value]
 

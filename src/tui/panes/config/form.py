@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,8 @@ class Form(Container):
         super().__init__(id=id)
         self._config: OpenConfig | None = None
         self._drafts: dict[str, str] = {}
+        self.used: Mapping[str, Sequence[tuple[str, int]]] = {}
+        """The values that settings had in the workspace's runs, each with how many had it."""
 
     def compose(self) -> ComposeResult:
         """Sections, settings with the editor over them, help."""
@@ -112,6 +115,12 @@ class Form(Container):
         """The value cannot be taken: say why, keep what was typed."""
         self._say(words.wrong(problem), wrong=True)
 
+    def remember(self, used: Mapping[str, Sequence[tuple[str, int]]]) -> None:
+        """This is what settings were in the workspace's runs."""
+        self.used = used
+        if self.has_focus_within and not self.editing:
+            self.explain(None)
+
     def explain(self, text: Text | None) -> None:
         """Show `text` as help, or the help of the setting under the cursor."""
         field, config = self.field, self._config
@@ -119,7 +128,8 @@ class Form(Container):
             self._say(text)
         elif field is not None and config is not None:
             draft = self._drafts.get(field.name) if not self.editing else None
-            self._say(words.field_help(field, config.was.get(field.name), self.short, draft))
+            was, used = config.was.get(field.name), self.used.get(field.name, ())
+            self._say(words.field_help(field, was, self.short, draft, used))
 
     @property
     def short(self) -> bool:

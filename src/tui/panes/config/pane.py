@@ -59,6 +59,7 @@ class ConfigPane(ConfigKeeper):
 
     def __init__(self, workspace: Workspace, settings: Settings) -> None:
         super().__init__(workspace, settings)
+        self._known_runs: list[Path] = []
         self._fixing = False  # the edit under way is preflight's own: it looks again afterwards
 
     def compose(self) -> ComposeResult:
@@ -100,6 +101,19 @@ class ConfigPane(ConfigKeeper):
         else:
             self.look()
         self.draw()
+        self._look_at_runs()
+
+    @work(thread=True, exclusive=True, group="runs", exit_on_error=False)
+    def _look_at_runs(self) -> None:
+        """What the settings were in earlier runs, where there are others by now."""
+        from engine.joined.run_configs import used
+        from engine.run.folder import list_runs
+
+        runs = list_runs(self.workspace)
+        known = [run.path for run in runs]
+        if known != self._known_runs:
+            self._known_runs = known
+            self.app.call_from_thread(self.form.remember, used(runs))
 
     # What became of a file and of edits
 
@@ -159,7 +173,8 @@ class ConfigPane(ConfigKeeper):
         """All that is known of the setting under the cursor."""
         field = self.form.fields.field
         if field is not None and self.config is not None:
-            lines = words.about(field, self.config.was.get(field.name))
+            was, used = self.config.was.get(field.name), self.form.used.get(field.name, ())
+            lines = words.about(field, was, used)
             self.app.push_screen(Reading(one_line(field.name), lines))
 
     # Preflight

@@ -96,9 +96,10 @@ class Verdict(Vertical):
         self._early: list[Finding] = []  # of the look under way
 
     def compose(self) -> ComposeResult:
-        """The summary, the facts, the findings."""
+        """The summary, the facts (with the memory's parts, where there is room), the findings."""
         yield Line(id="verdict-summary")
         yield Line(id="verdict-facts")
+        yield Line(id="verdict-parts")
         yield Findings(id="verdict-findings", markup=False)
 
     # What the pane asks
@@ -138,11 +139,15 @@ class Verdict(Vertical):
 
     def show(self, text: str) -> None:
         """Show what is known of a config whose text is `text` now."""
-        facts = self.query_one("#verdict-facts", Line)
+        facts, more = (self.query_one(f"#verdict-{name}", Line) for name in ("facts", "parts"))
         self._list(list(self._report.findings) if self._report else [])
-        known = verdict_words.facts(self._report) if self._report else ""
+        known, parts = verdict_words.facts(self._report) if self._report else ("", "")
+        more.display = bool(parts) and self.screen.has_class("-high")
+        if not more.display:
+            known = verdict_words.SEPARATOR.join(filter(None, (known, parts)))
         facts.display = bool(known)
         facts.say(" " + known)
+        more.say(" " + parts)
         if self._report is not None:
             self._say(verdict_words.summary(self._report, stale=self._checked != text))
         else:

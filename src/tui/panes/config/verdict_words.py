@@ -26,6 +26,7 @@ PARTS = {
     "correction": N_("own runs"),
     "overhead": N_("overhead"),
 }
+SEPARATOR = "  ·  "
 STYLES = {"error": "red", "warning": "yellow", "info": ""}
 
 
@@ -52,8 +53,8 @@ def summary(report: Report, stale: bool) -> Text:
     return parts
 
 
-def facts(report: Report) -> str:
-    """Samples, steps, memory, time and disk, as far as they are known; last the memory's parts."""
+def facts(report: Report) -> tuple[str, str]:
+    """Samples, steps, memory, time and disk, as far as they are known; and the memory's parts."""
     known = []
     if report.samples is not None and report.steps is not None:
         samples = ngettext("{n:,} sample", "{n:,} samples", report.samples)
@@ -67,11 +68,12 @@ def facts(report: Report) -> str:
         known.append(_("≈ {time}, as {run} went").format(time=time, run=run))
     if report.disk_bytes is not None:
         known.append(_("disk {size}").format(size=size(report.disk_bytes)))
+    parts = ""
     if report.estimate is not None:
         biggest = sorted(report.estimate.parts.items(), key=lambda part: -part[1])
-        parts = [f"{_(PARTS.get(name, name))} {size(count)}" for name, count in biggest if count]
-        known.append(_("on the GPU: {parts}").format(parts=", ".join(parts)))
-    return "  ·  ".join(known)
+        named = [f"{_(PARTS.get(name, name))} {size(count)}" for name, count in biggest if count]
+        parts = _("on the GPU: {parts}").format(parts=", ".join(named))
+    return SEPARATOR.join(known), parts
 
 
 def line(finding: Finding) -> Text:

@@ -14,12 +14,19 @@ from engine.config.text.written import in_effect
 from engine.i18n import _, ngettext
 from engine.text import clean, one_line
 from engine.workspace import Workspace
+from tui.panes.config.rows import tail
 
 if TYPE_CHECKING:
     from engine.config.known.fields import Field
     from engine.config.preflight import Report
     from engine.errors import Problem
     from tui.panes.config.opened import OpenConfig
+
+
+MOST_USED = 3
+"""Values told of those that a setting had in earlier runs."""
+_VALUE = 28
+"""Cells of such a value."""
 
 
 def welcome(workspace: Workspace) -> Text:
@@ -106,7 +113,13 @@ def changes(config: OpenConfig) -> list[Text | str]:
     return lines + [Text(clean(line), style=colours.get(line[:1], "")) for line in diff]
 
 
-def field_help(field: Field, was: str | None, short: bool, draft: str | None) -> Text:
+def field_help(
+    field: Field,
+    was: str | None,
+    short: bool,
+    draft: str | None,
+    used: Sequence[tuple[str, int]] = (),
+) -> Text:
     """Meaning, effects, range, where it is set, what else changes with it, what it was.
 
     Args:
@@ -114,9 +127,10 @@ def field_help(field: Field, was: str | None, short: bool, draft: str | None) ->
         was: its code in the config's origin, when it was changed.
         short: for a panel of two lines.
         draft: a value that was typed and not taken.
+        used: its values in the workspace's runs, each with how many had it.
     """
     meaning = one_line(field.help) or _("A setting of this config; Tunedeck does not know it.")
-    facts = [one_line(fact) for fact in _facts(field, was, draft)]
+    facts = [one_line(fact) for fact in _facts(field, was, draft, used)]
     if short:
         return Text.assemble(meaning, "  ", (" · ".join(facts), "dim"))
     text = Text.assemble((one_line(field.name) + "\n", "bold"), meaning, "\n")
@@ -134,21 +148,26 @@ def effect_lines(field: Field) -> Iterator[tuple[str, str]]:
         yield _("Effect"), _("none on memory, speed or quality.")
 
 
-def about(field: Field, was: str | None) -> list[Text | str]:
+def about(field: Field, was: str | None, used: Sequence[tuple[str, int]] = ()) -> list[Text | str]:
     """All that is known of a setting, for a screen of its own."""
     lines: list[Text | str] = [one_line(field.help), ""] if field.help else []
     lines += [f"{label}: {one_line(effect)}" for label, effect in effect_lines(field)]
-    lines += ["", *(one_line(fact) for fact in _facts(field, was, None))]
+    lines += ["", *(one_line(fact) for fact in _facts(field, was, None, used))]
     return [*lines, "", *(Text(clean(line), style="dim") for line in field.code.splitlines())]
 
 
-def _facts(field: Field, was: str | None, draft: str | None) -> Iterator[str]:
+def _facts(
+    field: Field, was: str | None, draft: str | None, used: Sequence[tuple[str, int]]
+) -> Iterator[str]:
     if draft is not None:
         yield _("Typed, not taken: {text}").format(text=draft)
     known = find(field.name)
     usual = _usual(known) if known else ""
     if usual:
         yield _("Usual: {values}").format(values=usual)
+    if used:
+        values = ", ".join(f"{_short(value)} ({count}×)" for value, count in used[:MOST_USED])
+        yield _("In your runs: {values}").format(values=values)
     if was is not None:
         yield _("Was {value}").format(value=was or _("not set"))
     effective = in_effect(field)
@@ -162,6 +181,11 @@ def _facts(field: Field, was: str | None, draft: str | None) -> Iterator[str]:
         yield _("Also changes {names}").format(names=_few(field.also))
     if not field.literal:
         yield _("An expression, edited as code")
+
+
+def _short(code: str) -> str:
+    """A value as it is written, on so few cells that others have room beside it."""
+    return tail(" ".join(code.split()), _VALUE)
 
 
 def _few(names: Sequence[str], most: int = 4) -> str:
