@@ -87,7 +87,7 @@ def test_it_draws_and_hears_keys(workspace: Path, size: tuple[int, int]) -> None
         terminal.keys("F1")
         terminal.wait("Where the cursor is")
         terminal.keys("Escape", "C-p")
-        terminal.wait("Search for commands")
+        terminal.wait("type to narrow")
         terminal.keys("Escape", "s")
         terminal.wait("Substitute in")
         terminal.type("尖米")

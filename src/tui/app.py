@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from rich.console import RenderableType
+from rich.text import Text
 from textual import on, work
 from textual._compositor import CompositorUpdate
-from textual.app import App, ComposeResult, SystemCommand
+from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.filter import LineFilter
 from textual.message import Message
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import ContentSwitcher, Input, Rule, Static
 from textual.worker import Worker, WorkerState
 
@@ -31,7 +32,6 @@ from engine.workspace import Workspace
 from tui.endings import leave_when_told
 from tui.keeping import Keeping
 from tui.noticing import Happened, Noticing
-from tui.palette import KeyCommands
 from tui.panes.base import Pane, as_problem
 from tui.safety import NoColours, NoControls
 from tui.steady import Steady
@@ -73,7 +73,6 @@ class Tunedeck(App[int]):
     CSS_PATH = ["app.tcss", "panes/data/data.tcss"]
     AUTO_FOCUS = None  # else the first field swallows every single-letter key
     ENABLE_COMMAND_PALETTE = True
-    COMMANDS = {KeyCommands}
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-high")]
     BINDINGS = [
@@ -264,6 +263,8 @@ class Tunedeck(App[int]):
 
     def _draw_keys(self) -> None:
         """The keys of the pane and of what has the focus, most specific first."""
+        if len(self.screen_stack) > 1:
+            return  # a dialog says its own; those below work again when it goes
         shown = []
         for active in self.screen.active_bindings.values():
             binding = active.binding
@@ -279,17 +280,23 @@ class Tunedeck(App[int]):
 
     @on(Happened)
     def _happened(self, event: Happened) -> None:
-        self.show_problem(event.problem, aside=event.aside)
+        self.show_problem(event.problem, event.aside, event.good)
         if self.chosen.alarms.bell:
             self.bell()
 
-    def show_problem(self, problem: Problem, aside: bool = False) -> None:
-        """Show what went wrong until it is put away; it stays in the notices (`aside`: only)."""
+    def show_problem(self, problem: Problem, aside: bool = False, good: bool = False) -> None:
+        """Show what happened until it is put away; it stays in the notices (`aside`: only).
+
+        `good` news are not shown as trouble.
+        """
         self.notices.append((datetime.now(), problem))
         if aside:
             return
         line = self.query_one("#trouble", Static)
-        line.update(clean("\n".join(problem.lines())))
+        what, *rest = (clean(part) for part in problem.lines())
+        away = (f"   Esc  {_('put away')}", "dim")
+        line.update(Text("\n").join([Text.assemble(what, away), *map(Text, rest)]))
+        line.set_class(good, "-good")
         line.add_class("-shown")
 
     @on(Worker.StateChanged)
@@ -316,6 +323,20 @@ class Tunedeck(App[int]):
         from tui.keys import keys_screen
 
         self.push_screen(keys_screen(self))
+
+    def action_command_palette(self) -> None:
+        """Choose one of the actions that work here and now, and do it."""
+        if not isinstance(self.screen, ModalScreen):  # a dialog has few keys, and says them
+            self._choose_action()
+
+    @work(exit_on_error=False)
+    async def _choose_action(self) -> None:
+        from tui.palette import actions, palette
+
+        found = actions(self)
+        chosen = await self.push_screen_wait(palette(self, found))
+        if chosen:
+            await self.run_action(chosen, found[chosen][0].node)
 
     def action_notices(self) -> None:
         """What went wrong since the app was opened, newest first, with details."""
@@ -361,10 +382,6 @@ class Tunedeck(App[int]):
     async def action_quit(self) -> None:
         """Leave. Runs in progress go on, and the terminal says so afterwards."""
         self.exit(return_code=0)
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette is made from the bindings (`tui.palette`), nothing beside them."""
-        return ()
 
     def parting_words(self) -> str:
         """What becomes of the runs, for the terminal after the app has closed."""

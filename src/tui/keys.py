@@ -5,19 +5,23 @@ from __future__ import annotations
 from rich.text import Text
 from textual.app import App
 from textual.dom import DOMNode
+from textual.widgets import Input, TextArea
 
 from engine.i18n import _
 from tui.dialogs.reading import Reading
-from tui.panes.base import speaks_for_pane
+from tui.panes.base import rank, speaks_for_pane
 
 
 def keys_screen(app: App[int]) -> Reading:
-    """Every key that works on `app`'s screen now, what is focused first."""
+    """Every key that works on `app`'s screen now, the pane's first."""
     groups: dict[str, dict[str, list[str]]] = {}
-    for active in app.screen.active_bindings.values():
+    typing = isinstance(app.focused, Input | TextArea)
+    for active in sorted(app.screen.active_bindings.values(), key=lambda one: rank(one.node)):
         binding = active.binding
         if not binding.description or active.node is app.screen:
             continue
+        if typing and active.node is app.focused and not binding.id:
+            continue  # a text field's own, which are told in one line
         keys = groups.setdefault(_place(active.node, app), {}).setdefault(
             _(binding.description), []
         )
@@ -29,6 +33,8 @@ def keys_screen(app: App[int]) -> Reading:
         lines.append(Text(place, style="bold"))
         lines += [f"  {' '.join(keys):16} {what}" for what, keys in actions.items()]
         lines.append("")
+    if typing:
+        lines.append(_("In a text: ← → Home End move, ^← ^→ by words, ^W ^U ^K take away."))
     lines.append(_("Tab moves between lists and fields. Esc goes one step back."))
     return Reading(_("Keys"), lines)
 

@@ -18,11 +18,13 @@ if TYPE_CHECKING:  # imported by the watch's thread, so that the first frame nee
 class Happened(Message):
     """Something happened to a run that the user has not been told of."""
 
-    def __init__(self, problem: Problem, aside: bool = False) -> None:
+    def __init__(self, problem: Problem, aside: bool = False, good: bool = False) -> None:
         super().__init__()
         self.problem = problem
         self.aside = aside
         """For the list of notices only: an end in sight, which every pane shows."""
+        self.good = good
+        """Nothing to worry about."""
 
 
 class Noticing:
@@ -49,7 +51,8 @@ class Noticing:
             away = [notice for notice in found if notice.time < self._opened]
             found = [notice for notice in found if notice.time >= self._opened]
             if away:
-                self._post(Happened(news.as_problem(away, away=True)))
+                good = all(notice.state == "finished" for notice in away)
+                self._post(Happened(news.as_problem(away, away=True), good=good))
         self._first = False
         for notice in found:
             self._post(Happened(notice.problem(), aside=notice.alarm is None))

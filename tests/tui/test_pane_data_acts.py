@@ -221,5 +221,5 @@ async def test_another_shape_is_chosen(workspace: Workspace) -> None:
         await screen.press("m")
         await screen.type("Plain text")
         await screen.press("enter")
-        await screen.shows("json · text", "一段文字")
+        await screen.shows("1 row · text", "一段文字")
         assert workspace.last().shape == "text"

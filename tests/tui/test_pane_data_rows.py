@@ -174,7 +174,7 @@ async def test_folders_and_compressed_files_are_offered_and_open(workspace: Work
             ("table", ["data/table.csv", "csv", "2 rows", "你好"]),
         ):
             await screen.press("o")
-            await screen.shows("data/shards/  2 files", "data/packed.jsonl.gz", "data/table.csv")
+            await screen.shows("data/shards/", "2 files", "data/packed.jsonl.gz", "data/table.csv")
             await screen.type(name)
             await screen.press("enter")
             await screen.shows(*words)

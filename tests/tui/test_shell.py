@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from textual.command import CommandPalette
 
 from engine import i18n, settings, settings_file
 from engine.errors import Failed, Problem
@@ -20,6 +19,7 @@ from tests.support.driver import opened
 from tests.support.run_files import write_run
 from tests.support.screen import NASTY
 from tui.app import RESTART
+from tui.dialogs.choose import Choose
 from tui.panes.base import Pane
 
 ESCAPE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
@@ -91,7 +91,7 @@ async def test_the_palette_finds_and_does_an_action(workspace: Workspace) -> Non
         await screen.hides("filter")
         await screen.shows("Export", "F5 4")
         await screen.press("enter")
-        await screen.until(lambda _: not isinstance(screen.app.screen, CommandPalette))
+        await screen.until(lambda _: not isinstance(screen.app.screen, Choose))
         await screen.until(lambda _: screen.app.current == "export")
 
 
@@ -291,3 +291,30 @@ def test_broken_settings_are_said_before_anything_is_drawn(tmp_path: Path) -> No
     done = tunedeck(str(tmp_path), TUNEDECK_MOUSE="perhaps")
     assert done.returncode == 2
     assert "mouse" in done.stderr.lower() and done.stdout == ""
+
+
+async def test_a_dialog_leaves_the_keys_of_the_pane_and_what_was_typed(
+    workspace: Workspace,
+) -> None:
+    workspace.data.mkdir()
+    (workspace.data / "one.json").write_text('[{"conversation": [{"input": "a", "output": "b"}]}]')
+    workspace.remember(data=str(workspace.data / "one.json"))
+    async with opened(workspace) as screen:
+        await screen.shows("c check all", "1 row")
+        await screen.press("s")
+        await screen.shows("Substitute in one.json")
+        await screen.type("aa")
+        await screen.press("escape")
+        await screen.hides("Substitute in")
+        await screen.shows("c check all", "F1 keys")
+        await screen.press("s")
+        await screen.shows("Substitute in one.json", " aa ")
+
+
+async def test_good_news_do_not_look_like_trouble(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        screen.app.show_problem(Problem("It is done"), good=True)
+        await screen.shows("It is done   Esc  put away")
+        assert screen.app.query_one("#trouble").has_class("-good")
+        screen.app.show_problem(Problem("It broke"))
+        assert not screen.app.query_one("#trouble").has_class("-good")

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
+from textual.widgets.input import Selection
 
 from engine.errors import Problem
 from engine.i18n import _
+from tui.dialogs.kept import Kept
 from tui.widgets.field import Field
 
 STACKED = 3
 """So many fields stand below their labels; more stand beside them, so that what
 is wrong still has its place on a screen of 24 rows."""
+WIDEST = 44
+"""Cells of the longest label that stands beside its field."""
 
 
 class Ask(ModalScreen["list[str] | None"]):
@@ -28,9 +33,11 @@ class Ask(ModalScreen["list[str] | None"]):
         check: raises `Problem` for texts that will not do; it is shown, and the
             dialog stays open, so that nothing typed is lost.
         note: a line of explanation.
+
+    What was typed before Esc stands there again when the same is asked again.
     """
 
-    BINDINGS = [("escape", "dismiss(None)", "back")]
+    BINDINGS = [("escape", "back", "back")]
 
     def __init__(
         self,
@@ -44,6 +51,8 @@ class Ask(ModalScreen["list[str] | None"]):
         self._fields = fields
         self._check = check
         self._note = note
+        labels = [label for label, _text in fields]
+        self._kept = Kept("\0".join((title, *labels)), [text for _label, text in fields])
 
     def compose(self) -> ComposeResult:
         """Title, labelled fields, a place for what is wrong, the keys."""
@@ -51,21 +60,32 @@ class Ask(ModalScreen["list[str] | None"]):
             yield Static(self._title, classes="dialog-title", markup=False)
             if self._note:
                 yield Static(self._note, classes="dim", markup=False)
-            for label, text in self._fields:
+            labels = [label for label, _text in self._fields]
+            widest = max(map(cell_len, labels))
+            for label, text in zip(labels, self._kept.texts(self.app), strict=True):
                 shown = Static(label, classes="dialog-label", markup=False)
                 if len(self._fields) > STACKED:
+                    shown.styles.width = min(widest, WIDEST) + 1
                     yield Horizontal(shown, Field(text), classes="ask-row")
                 else:
                     yield shown
                     yield Field(text)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
-            yield Static(
-                _("Enter  accept      Tab  next field      Esc  back"), classes="dialog-keys"
-            )
+            several = _("Enter  accept      Tab  next field      Esc  back")
+            one = _("Enter  accept      Esc  back")
+            yield Static(several if len(labels) > 1 else one, classes="dialog-keys")
 
     def on_mount(self) -> None:
-        """Typing goes into the first field."""
-        self.query(Field).first().focus()
+        """Typing goes into the first field; what was kept in it goes when one types."""
+        field = self.query(Field).first()
+        field.focus()
+        if field.value != self._fields[0][1]:
+            field.selection = Selection(0, len(field.value))
+
+    def action_back(self) -> None:
+        """Put the dialog away and keep what was typed."""
+        self._kept.keep(self.app, [field.value for field in self.query(Field)])
+        self.dismiss(None)
 
     @on(Input.Submitted)
     def _accept(self) -> None:
@@ -76,4 +96,5 @@ class Ask(ModalScreen["list[str] | None"]):
         except Problem as problem:
             self.query_one("#wrong", Static).update("\n".join(problem.lines()))
             return
+        self._kept.forget(self.app)
         self.dismiss(values)

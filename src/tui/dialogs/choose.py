@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+from rich.cells import cell_len
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
@@ -20,6 +21,9 @@ from tui.widgets.field import Field
 
 SHOWN = 200
 """Options drawn at once; typing narrows the rest."""
+
+COLUMN = 40
+"""Details stand below one another up to here; behind longer labels they stand as they come."""
 
 PATHS = ("/", "~", "./", "../")
 """What is typed with one of these in front is a path and never means a listed choice."""
@@ -90,17 +94,17 @@ class Choose(ModalScreen["str | None"]):
             for choice in self._choices
             if all(word in f"{choice.label} {choice.detail}".lower() for word in words)
         ][:SHOWN]
+        widest = max(
+            (cell_len(one_line(one.label)) for one in self._shown if one.detail), default=0
+        )
         options = self.query_one(OptionList)
         options.clear_options()
-        options.add_options(Option(self._line(choice)) for choice in self._shown)
+        options.add_options(Option(_line(choice, min(widest, COLUMN))) for choice in self._shown)
         if self._shown:
-            options.highlighted = 0
-
-    def _line(self, choice: Choice) -> Text:
-        line = Text(one_line(choice.label), no_wrap=True, overflow="ellipsis")
-        if choice.detail:
-            line.append("  " + one_line(choice.detail), style="dim")
-        return line
+            meant = (
+                i for i, one in enumerate(self._shown) if typed.strip() in (one.label, one.value)
+            )
+            options.highlighted = next(meant, 0)
 
     def action_move(self, by: int) -> None:
         """Move the highlight by `by` lines."""
@@ -116,5 +120,13 @@ class Choose(ModalScreen["str | None"]):
         if self._free and typed and (typed.startswith(PATHS) or not self._shown):
             self.dismiss(typed)
         elif self._shown and highlighted is not None:
-            exact = (choice for choice in self._shown if typed in (choice.label, choice.value))
-            self.dismiss(next(exact, self._shown[highlighted]).value)
+            self.dismiss(self._shown[highlighted].value)
+
+
+def _line(choice: Choice, column: int) -> Text:
+    """The label, and from `column` on what is said of it."""
+    line = Text(one_line(choice.label), no_wrap=True, overflow="ellipsis")
+    if choice.detail:
+        line.pad_right(max(column - line.cell_len, 0))
+        line.append("  " + one_line(choice.detail), style="dim")
+    return line

@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
 from engine.i18n import _
+from tui.dialogs.kept import Kept
 
 
 class Corrected(msgspec.Struct, frozen=True):
@@ -34,7 +35,7 @@ class Correct(ModalScreen["Corrected | None"]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "back"),
+        Binding("escape", "back", "back"),
         Binding("ctrl+s", "accept(True)", "into the dataset", priority=True),
         Binding("ctrl+n", "accept(False)", "into the file beside it", priority=True),
     ]
@@ -52,6 +53,7 @@ class Correct(ModalScreen["Corrected | None"]):
     ) -> None:
         super().__init__()
         self._texts = {"question": question, "answer": answer, "system": system}
+        self._kept = Kept("correct", list(self._texts.values()))
         self._data = data
         self._beside = beside
         self._why = why
@@ -63,13 +65,14 @@ class Correct(ModalScreen["Corrected | None"]):
             "answer": _("The right answer"),
             "system": _("System text (written where the dataset has one)"),
         }
+        kept = dict(zip(self._texts, self._kept.texts(self.app), strict=True))
         with Vertical(classes="dialog -full"):
             title = _("A corrected answer for the dataset")
             yield Static(title, classes="dialog-title", markup=False)
             for name, label in labels.items():
                 yield Static(label, classes="dialog-label", markup=False)
                 yield TextArea(
-                    self._texts[name],
+                    kept[name],
                     id=name,
                     compact=True,
                     soft_wrap=True,
@@ -95,6 +98,13 @@ class Correct(ModalScreen["Corrected | None"]):
         field.focus()
         field.move_cursor(field.document.end)
 
+    def action_back(self) -> None:
+        """Put the dialog away and keep what was written for the same answer."""
+        self._kept.keep(
+            self.app, [self.query_one(f"#{name}", TextArea).text for name in self._texts]
+        )
+        self.dismiss(None)
+
     def action_accept(self, into_data: bool) -> None:
         """Close with what was written, unless a part is missing."""
         texts = {name: self.query_one(f"#{name}", TextArea).text.strip() for name in self._texts}
@@ -106,4 +116,5 @@ class Correct(ModalScreen["Corrected | None"]):
         if wrong:
             self.query_one("#wrong", Static).update(wrong)
         else:
+            self._kept.forget(self.app)
             self.dismiss(Corrected(**texts, into_data=into_data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from textual.app import App
 from textual.containers import Vertical
 from textual.dom import DOMNode
 from textual.message import Message
@@ -100,6 +101,13 @@ def speaks_for_pane(node: DOMNode) -> bool:
         return True
     inside = any(isinstance(one, Pane) for one in node.ancestors)
     return inside and isinstance(node, Widget) and not node.can_focus
+
+
+def rank(node: DOMNode) -> int:
+    """Whose keys are told first: the pane's, those where the cursor is, those of the shell."""
+    if isinstance(node, App):
+        return 2
+    return 0 if speaks_for_pane(node) else 1
 
 
 def as_problem(error: BaseException | None) -> Problem:

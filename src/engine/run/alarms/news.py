@@ -105,7 +105,7 @@ def as_problem(notices: list[Notice], away: bool) -> Problem:
         "Since you were last here, {count} things happened",
         len(notices),
     )
-    more = _("F7 shows what to do.")
+    more = _("F7 shows what to do.") if any(one.todo for _when, one in problems) else ""
     return Problem(title.format(count=len(short)), "\n".join(short[-3:]), more, "\n".join(whole))
 
 

@@ -18,6 +18,7 @@ from engine.errors import Problem
 from engine.i18n import N_, _
 from engine.text import clean, one_line
 from engine.workspace import Workspace
+from tui.dialogs.kept import Kept
 from tui.widgets.field import Field
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class MapColumns(ModalScreen["Path | None"]):
     """
 
     BINDINGS = [
-        Binding("escape", "dismiss(None)", "back"),
+        Binding("escape", "back", "back"),
         Binding("ctrl+t", "turn", N_("columns or messages"), show=False),
     ]
 
@@ -68,9 +69,11 @@ class MapColumns(ModalScreen["Path | None"]):
         self._asked = MESSAGES if suggested.messages else COLUMNS
         name = f"{module_name(dataset.path.name.partition('.')[0])}.py"
         self._values["out"] = workspace.relative(workspace.configs / name)
+        self._kept = Kept(f"map {dataset.path}", [*self._values.values()])
 
     def compose(self) -> ComposeResult:
         """The columns there are, a field for each part, what comes out, the keys."""
+        self._values = dict(zip(self._values, self._kept.texts(self.app), strict=True))
         with Vertical(classes="dialog -tall -wide"):
             yield Static(_("What the columns mean"), classes="dialog-title", markup=False)
             there = _("Columns: {names}").format(names=one_line(", ".join(self._columns)))
@@ -101,6 +104,11 @@ class MapColumns(ModalScreen["Path | None"]):
         self.query(Field).first().focus()
         self._show()
 
+    def action_back(self) -> None:
+        """Put the dialog away and keep what was typed."""
+        self._kept.keep(self.app, list(self._values.values()))
+        self.dismiss(None)
+
     async def action_turn(self) -> None:
         """Ask for columns, or for a list of messages; what was typed stays."""
         self._asked = COLUMNS if self._asked is MESSAGES else MESSAGES
@@ -120,9 +128,12 @@ class MapColumns(ModalScreen["Path | None"]):
         from engine.dataset.mapping import write_map_module
 
         try:
-            self.dismiss(write_map_module(self._mapping(), self._target()))
+            written = write_map_module(self._mapping(), self._target())
         except Problem as problem:
             self._say("\n".join(problem.lines()), Text())
+            return
+        self._kept.forget(self.app)
+        self.dismiss(written)
 
     def _target(self) -> Path:
         return self._workspace.resolve(self._values["out"])

@@ -19,6 +19,7 @@ from engine.errors import Problem
 from engine.i18n import _
 from engine.text import clean, one_line
 from engine.workspace import Workspace
+from tui.dialogs.kept import Kept
 from tui.panes.base import as_problem
 from tui.widgets.field import Field
 
@@ -33,7 +34,7 @@ class Substitute(ModalScreen["Path | None"]):
     """Asks what to replace by what, previews, writes; returns the new file or None."""
 
     BINDINGS = [
-        Binding("escape", "dismiss(None)", "back"),
+        Binding("escape", "back", "back"),
         Binding("ctrl+r", "regex", "regex", show=False),
     ]
 
@@ -43,10 +44,12 @@ class Substitute(ModalScreen["Path | None"]):
         self._workspace = workspace
         self._regex = False
         self._writing = False
+        target = source.with_name(f"{source.stem}-renamed{source.suffix}")
+        self._kept = Kept(f"substitute {source}", ["", "", workspace.relative(target)])
 
     def compose(self) -> ComposeResult:
         """Three fields, the preview, the keys."""
-        target = self._source.with_name(f"{self._source.stem}-renamed{self._source.suffix}")
+        old, new, out = self._kept.texts(self.app)
         with Vertical(classes="dialog -tall -wide"):
             yield Static(
                 _("Substitute in {name}").format(name=one_line(self._source.name)),
@@ -54,9 +57,9 @@ class Substitute(ModalScreen["Path | None"]):
                 markup=False,
             )
             for label, name, value in (
-                (_("replace"), "old", ""),
-                (_("by"), "new", ""),
-                (_("write to"), "out", self._workspace.relative(target)),
+                (_("replace"), "old", old),
+                (_("by"), "new", new),
+                (_("write to"), "out", out),
             ):
                 yield Static(label, classes="dialog-label -tight", markup=False)
                 yield Field(value, id=name)
@@ -71,6 +74,11 @@ class Substitute(ModalScreen["Path | None"]):
     def on_mount(self) -> None:
         """Typing goes into the first field."""
         self.query_one("#old", Field).focus()
+
+    def action_back(self) -> None:
+        """Put the dialog away and keep what was typed."""
+        self._kept.keep(self.app, self._texts())
+        self.dismiss(None)
 
     def action_regex(self) -> None:
         """Take the first field as a regular expression, or literally."""
@@ -135,6 +143,7 @@ class Substitute(ModalScreen["Path | None"]):
         except Exception as error:
             self.app.call_from_thread(self._refused, as_problem(error))
             return
+        self._kept.forget(self.app)
         self.app.call_from_thread(self.dismiss, target)
 
     def _refused(self, problem: Problem) -> None:
