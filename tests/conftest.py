@@ -40,8 +40,7 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setenv("HF_DATASETS_CACHE", str(home / "datasets"))
-    # But what DeepSpeed compiles for a CPU (half a minute) is compiled once.
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(shared(tmp_path_factory) / "extensions"))
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(home / "extensions"))
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     for name in ("NO_COLOR", "TEXTUAL_THEME", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)

@@ -129,6 +129,7 @@ def test_what_a_start_leaves_out_works_when_it_is_used() -> None:
     assert found["optimizer"] == 0.5
     assert found["sleeps"] == [[], [2, 2]]  # a child may be a loader that is still ending
     assert found["matched"] == [[0, 1], [1, 0]]
+    assert not found["compiles"]
     assert all(found["others"]) and found["late then"] == []
 
 

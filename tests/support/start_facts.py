@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import sys
 import time
+from importlib import import_module
 from typing import Any
 
 from engine.train import imports, late
@@ -30,6 +31,7 @@ def main() -> None:
     facts["texts"] = texts()
     facts["matched"] = match()
     facts["others"] = use_others()
+    facts["compiles"] = compiles()
     facts["late then"] = sorted(name for name in late.NAMES if is_late(name))
     print(json.dumps(facts))
 
@@ -130,6 +132,12 @@ def use_others() -> list[bool]:
         callable(refcoco_json.io.imread),
         callable(strategy.deepspeed.initialize),
     ]
+
+
+def compiles() -> bool:
+    """Whether DeepSpeed would build what it has for a CPU when it starts."""
+    backend = import_module("deepspeed.comm.torch")
+    return backend.build_shm_op() is not None
 
 
 if __name__ == "__main__":

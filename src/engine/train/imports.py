@@ -25,10 +25,15 @@ def lightly() -> Iterator[None]:
     """Import what is imported inside with less work; what is there already stays as it is."""
     late.install()
     with _garbage_waits():
-        sys.meta_path.insert(0, _Then("transformers.utils.import_utils", _remember_structure))
+        when_imported("transformers.utils.import_utils", _remember_structure)
         _import_without_compiling("torch.jit", "script", _classes_later, "torch.distributed.optim")
         _import_without_compiling("torch", "compile", _compiled_when_called, "bitsandbytes")
         yield
+
+
+def when_imported(name: str, change: Callable[[ModuleType], None]) -> None:
+    """Have `change` get the module `name` when it has been imported, before anyone uses it."""
+    sys.meta_path.insert(0, _Then(name, change))
 
 
 @contextlib.contextmanager

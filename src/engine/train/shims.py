@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import time
+from types import ModuleType
 from typing import Any
 
+from engine.train.imports import when_imported
 from engine.worker.model_code import cache_max_length
 
 
@@ -19,6 +21,7 @@ def apply() -> None:
     load_own_checkpoints()
     cache_max_length()
     deepspeed_without_onebit()
+    deepspeed_without_compiler()
     train_on_cpu()
     lay_config_out_once()
     go_on_to_next_epoch()
@@ -55,19 +58,42 @@ def deepspeed_without_onebit() -> None:
     strategy.register_deepspeed_optimizers = lambda: []
 
 
+def deepspeed_without_compiler() -> None:
+    """Let DeepSpeed start on a CPU without compiling C++ for half a minute.
+
+    What it builds there sums over processes in inference; training's sums are torch's.
+    Where it has none, DeepSpeed takes torch's everywhere.
+    """
+
+    def change(module: ModuleType) -> None:
+        if hasattr(module, "build_shm_op"):
+            module.build_shm_op = lambda: None
+
+    when_imported("deepspeed.comm.torch", change)
+
+
 def train_on_cpu() -> None:
     """Answer what xtuner and mmengine ask of a GPU where there is none.
 
     xtuner asks torch.cpu for ``is_bf16_supported`` (not there), mmengine calls
-    ``torch.cuda.set_device`` before DeepSpeed starts.
+    ``torch.cuda.set_device`` before DeepSpeed starts, and names a device for
+    each of several processes, which torch refuses for a model on the CPU.
     """
     import torch
+    from torch.nn.parallel import DistributedDataParallel
 
     if torch.cuda.is_available():
         return
     if not hasattr(torch.cpu, "is_bf16_supported"):
         torch.cpu.is_bf16_supported = lambda *args, **options: True
     torch.cuda.set_device = lambda *args, **options: None
+    make = DistributedDataParallel.__init__
+
+    @functools.wraps(make)
+    def on_cpu(self: Any, module: Any, device_ids: Any = None, *args: Any, **options: Any) -> None:
+        make(self, module, None, *args, **options)
+
+    DistributedDataParallel.__init__ = on_cpu
 
 
 def lay_config_out_once() -> None:
