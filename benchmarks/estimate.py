@@ -1,12 +1,18 @@
 """Measure what real XTuner training steps take on a GPU.
 
     python benchmarks/estimate.py --seconds 170 --json measured.jsonl
+    python benchmarks/estimate.py --plans shared --seconds 85 --json shared.jsonl
+    python benchmarks/estimate.py --plans shared --ranks 4 --json shared4.jsonl
+    python benchmarks/estimate.py --plans counted --ranks 2 --json counted2.jsonl
 
-One process, random weights of 0.5 to 7.7 billion parameters; a result is
-written as soon as it is there; the same command again goes on with the plans
-that were not begun. ``--only WORD`` picks plans by name. Without a
-GPU (or with ``--toy``) toy models run through the same code and no memory is
-told.
+Random weights of 0.5 to 7.7 billion parameters; a result is written as soon as
+it is there; the same command again goes on with the plans that were not begun.
+``--only WORD`` picks plans by name. ``shared`` are DeepSpeed's other stages and
+offload; with ``--ranks`` that many GPUs train under torchrun, and the peak is
+that of the rank that held most. ``counted`` needs no GPU: processes that speak
+through gloo train a small model in bfloat16, and torch's memory events are added
+up. Otherwise, without a GPU (or with ``--toy``), toy models run through the
+same code and no memory is told.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -70,6 +77,48 @@ def plans() -> list[Any]:
     ]
 
 
+def shared() -> list[Any]:
+    """What several GPUs share, and gradients that wait: the same points on one GPU and on more."""
+    from training_memory import Plan, Shape
+
+    one = Shape(1, 2048)
+    return [
+        Plan("1.2B", "lora", (one, Shape(4, 2048)), zero=3),
+        Plan("1.2B", "full", (one,), zero=3),
+        Plan("1.2B", "full", (one,), zero=1),
+        Plan("0.5B", "full", (one,), zero=3, offload=True),
+        Plan("0.5B", "full", (one,), zero=2, offload=True),
+        Plan("1.2B", "full", (one,), zero=2, accumulation=2),
+        Plan("1.2B", "full", (one,), zero=1, accumulation=2),
+        Plan("0.5B", "full", (one, Shape(4, 2048)), accumulation=2),
+        Plan("1.2B", "lora", (one,), zero=1),
+        Plan("1.2B", "lora", (one,), zero=2, offload=True),
+        Plan("1.2B", "lora", (one,), zero=3, offload=True),
+        Plan("7.7B", "qlora", (one,), zero=3),
+        Plan("7.7B", "qlora", (one,), accumulation=2),
+        Plan("1.2B", "full", (one,), zero=2),
+        Plan("1.2B", "lora", (one,), zero=2),
+        Plan("1.2B", "lora", (one,)),
+        Plan("0.5B", "full", (one,)),
+    ]
+
+
+def counted() -> list[Any]:
+    """A small model by all methods and stages."""
+    from training_memory import Plan, Shape
+
+    few = (Shape(1, 16),)
+    return [
+        Plan("8M", method, few, zero=zero, accumulation=accumulation)
+        for method in ("full", "lora")
+        for accumulation in (1, 2)
+        for zero in (0, 1, 2, 3)
+    ]
+
+
+PLANS = {"one": plans, "shared": shared, "counted": counted}
+
+
 def measure(options: argparse.Namespace) -> None:
     """Train with every plan until the time is over; a JSON line each."""
     from engine.train import imports, shims
@@ -81,6 +130,8 @@ def measure(options: argparse.Namespace) -> None:
     with results.open("a", encoding="utf-8") as out, tempfile.TemporaryDirectory() as scratch:
 
         def tell(found: dict[str, Any]) -> None:
+            if training_memory.rank():
+                return
             found["at_s"] = round(time.monotonic() - STARTED, 1)
             out.write(json.dumps(found) + "\n")
             out.flush()
@@ -94,18 +145,25 @@ def measure(options: argparse.Namespace) -> None:
 
             import training_memory
 
-        cuda = torch.cuda.is_available() and not options.toy
+        counting = options.plans == "counted"
+        cuda = torch.cuda.is_available() and not options.toy and not counting
         if not cuda:
             os.environ["DS_ACCELERATOR"] = "cpu"
             torch.cuda.is_available = lambda: False
+        if counting:
+            training_memory.COUNTING = training_memory.Meter()
         begun = _begun(results)
+        training_memory.begin("cuda" if cuda else "cpu")
         tell(machine(torch, cuda))
-        for plan in plans():
-            if options.only not in plan.name or plan.name in begun or left() <= options.reserve:
+        for plan in PLANS[options.plans]():
+            enough = training_memory.agreed(left() > options.reserve)
+            if options.only not in plan.name or plan.name in begun or not enough:
                 continue
             tell({"begun": plan.name})
             try:
-                for found in training_memory.measure(plan, not cuda, Path(scratch), left):
+                for found in training_memory.measure(
+                    plan, not (cuda or counting), Path(scratch), left
+                ):
                     tell(found)
                     _end_if_broken(found.get("error", ""))
             except Exception as error:
@@ -157,6 +215,7 @@ def line(found: dict[str, Any]) -> str:
         return "  ".join([*words, found["error"]])
     mib = {name: found[name] >> 20 for name in ("peak", "reserved", "used", "static")}
     words.append(" ".join(f"{name} {value}" for name, value in mib.items()))
+    words.append(f"ranks {[one >> 20 for one in found['peaks']]}" if found["ranks"] > 1 else "")
     if found["expected"]:
         words.append(f"(a real run: {found['expected'] >> 20})")
     words.append(f"cap {found.get('cap')} {found['step_s']} s/step")
@@ -170,10 +229,16 @@ def main() -> None:
     parser.add_argument("--reserve", type=float, default=8, help="seconds a plan must have left")
     parser.add_argument("--json", default="measured.jsonl")
     parser.add_argument("--only", default="")
+    parser.add_argument("--plans", choices=PLANS, default="one")
+    parser.add_argument("--ranks", type=int, default=1, help="processes, one on each GPU")
     parser.add_argument("--toy", action="store_true")
     options = parser.parse_args()
     if options.seconds <= options.reserve:
         sys.exit("no time left")
+    if options.ranks > 1 and "RANK" not in os.environ:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        each = ["--nproc-per-node", str(options.ranks), __file__, *sys.argv[1:]]
+        sys.exit(subprocess.run([*torchrun, *each]).returncode)
     measure(options)
 
 

@@ -18,8 +18,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from engine.config.checks.loaded import Loaded
-from engine.config.memory import estimate
+from engine.config.memory import estimate, parts
 from engine.config.memory import sizes as model_sizes
+
+CUBLAS = 64 << 20
+"""Stays allocated from one plan to the next."""
 
 
 def results(path: Path) -> list[dict[str, Any]]:
@@ -40,17 +43,34 @@ def estimated(result: dict[str, Any]) -> estimate.Estimate:
         model_sizes.of(result["sizes"]),
         tokens=result["batch"] * result["length"],
         zero=result["zero"],
+        processes=result.get("ranks", 1),
+        deepspeed=result.get("deepspeed"),
     )
 
 
 def measured(result: dict[str, Any]) -> int:
-    """The peak, as XTuner would log it; what cuBLAS keeps from one plan to the next is in it."""
-    return int(result["peak"])
+    """The peak, as XTuner would log it; what cuBLAS keeps from one plan to the next is in it.
+
+    Not so what else a plan before left behind: DeepSpeed's stage 3 is never quite given back.
+    """
+    kept = 0 if counted(result) else CUBLAS
+    return int(result["peak"] - max(0, result.get("before", 0) - kept))
+
+
+def counted(result: dict[str, Any]) -> bool:
+    """Whether it was made on a CPU, by adding up torch's memory events."""
+    return result["used"] == 0
+
+
+def allocated(result: dict[str, Any], told: estimate.Estimate) -> int:
+    """What the estimate says of tensors; a CPU has no workspace for cuBLAS."""
+    return told.allocated_bytes - (parts.WORKSPACE if counted(result) else 0)
 
 
 def room(result: dict[str, Any], told: estimate.Estimate) -> int:
     """What the estimate leaves to torch's allocator."""
-    outside = estimate.CONTEXT + (estimate.COMMUNICATION if result["zero"] else 0)
+    joined = result["zero"] or result.get("ranks", 1) > 1
+    outside = estimate.CONTEXT + (estimate.COMMUNICATION if joined else 0)
     return told.gpu_bytes - outside
 
 
@@ -65,6 +85,12 @@ def enough(result: dict[str, Any]) -> int:
     return int(min([*caps(result, "trains"), result["reserved"]]))
 
 
+def ranks(result: dict[str, Any]) -> str:
+    """How many processes shared it, where there were several."""
+    count = result.get("ranks", 1)
+    return f", {count} processes" if count > 1 else ""
+
+
 def main() -> None:
     """Print a row each, and the errors' middle and worst."""
     errors = []
@@ -72,11 +98,12 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for result in results(Path(sys.argv[1])):
         told, real = estimated(result), measured(result)
-        error = told.allocated_bytes / real - 1
+        tensors = allocated(result, told)
+        error = tensors / real - 1
         errors.append(abs(error))
         shape = f"{result['batch']} x {result['length']}{'' if result['packed'] else ', padded'}"
         print(
-            f"| {result['plan']} | {shape} | {told.allocated_bytes >> 20} | {real >> 20} "
+            f"| {result['plan']}{ranks(result)} | {shape} | {tensors >> 20} | {real >> 20} "
             f"| {error:+.1%} | {room(result, told) >> 20} | {enough(result) >> 20} |"
         )
     print(

@@ -78,6 +78,8 @@ INTERNLM_77B: Sizes = {
 SHARD = 2 * 10**9
 """Bytes of a file of weights, about."""
 SIDE_BY_SIDE = 4
+SPREAD = 0.02
+"""The standard deviation that weights are initialised with."""
 LLAMA_8M: Sizes = {
     **LLAMA_12B,
     "hidden_size": 256,
@@ -144,6 +146,9 @@ def save(sizes: Sizes, where: Path, device: str) -> Path:
     """A model folder of `sizes` whose bfloat16 weights lie in safetensors files, without tokenizer.
 
     They are made on `device` a tensor at a time, and some files are written side by side.
+    Their spread is such that what rounds off in a layer does not grow in the next ones, as
+    it does in `build`'s: there a merged model, whose weights are rounded once more, differs
+    by more than real ones do, and by nearly as much as `verify` allows.
     """
     from huggingface_hub import split_torch_state_dict_into_shards
     from safetensors.torch import save_file
@@ -158,12 +163,13 @@ def save(sizes: Sizes, where: Path, device: str) -> Path:
     shapes = dict(model.named_parameters())  # tied ones once
     split = split_torch_state_dict_into_shards(shapes, max_shard_size=SHARD)
 
+    def make(name: str) -> torch.Tensor:
+        values = torch.empty(shapes[name].shape, dtype=torch.bfloat16, device=device)
+        return _fill(values, _spread(name, sizes["num_hidden_layers"])).cpu()
+
     def write(name: str) -> None:
-        made = {
-            tensor: _fill(torch.empty(shapes[tensor].shape, dtype=torch.bfloat16, device=device))
-            for tensor in split.filename_to_tensors[name]
-        }
-        save_file({key: one.cpu() for key, one in made.items()}, where / name, {"format": "pt"})
+        made = {tensor: make(tensor) for tensor in split.filename_to_tensors[name]}
+        save_file(made, where / name, {"format": "pt"})
 
     with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
         list(threads.map(write, split.filename_to_tensors))
@@ -173,9 +179,17 @@ def save(sizes: Sizes, where: Path, device: str) -> Path:
     return where
 
 
-def _fill(values: torch.Tensor) -> torch.Tensor:
+def _fill(values: torch.Tensor, spread: float = SPREAD) -> torch.Tensor:
     """Random numbers into a matrix, in every row (one of zeros would make gradients NaN)."""
-    return values.normal_(0, 0.02) if values.dim() > 1 else values.fill_(1)
+    return values.normal_(0, spread) if values.dim() > 1 else values.fill_(1)
+
+
+def _spread(name: str, layers: int) -> float:
+    """The standard deviation of a tensor: what a layer adds is small beside what comes in."""
+    if name.endswith(("tok_embeddings.weight", "embed_tokens.weight")):
+        return 1.0
+    adds = name.endswith(("wo.weight", "w2.weight", "o_proj.weight", "down_proj.weight"))
+    return SPREAD / (2 * layers) ** 0.5 if adds else SPREAD  # as GPT-2 is initialised
 
 
 def _quantize(model: Any, wanted: Any) -> None:

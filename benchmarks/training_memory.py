@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import random
 import socket
@@ -24,6 +25,40 @@ from torch.optim import AdamW
 import random_model
 
 NONE = 0
+COUNTING: Meter | None = None
+"""Set where no GPU is there and torch's own memory events are added up instead."""
+SMALL = {
+    "reduce_bucket_size": 2_000_000,
+    "stage3_prefetch_bucket_size": 200_000,
+    "stage3_max_live_parameters": 3_000_000,
+    "stage3_param_persistence_threshold": 1_000,
+    "sub_group_size": 1_500_000,
+}
+"""DeepSpeed's sizes for a model that is a hundred times smaller than a real one."""
+
+
+class Meter:
+    """What tensors take on a CPU, from torch's profiler: bytes."""
+
+    def __init__(self) -> None:
+        self.live = 0
+        self._peak = 0
+        self._watch()
+
+    def peak_since(self) -> int:
+        """The most that was held since this was last asked for."""
+        self._profiler.__exit__(None, None, None)
+        for event in self._profiler.kineto_results.events():
+            if event.name() == "[memory]":
+                self.live += event.nbytes()
+                self._peak = max(self._peak, self.live)
+        found, self._peak = self._peak, self.live
+        self._watch()
+        return found
+
+    def _watch(self) -> None:
+        self._profiler = torch.autograd.profiler.profile(profile_memory=True, use_kineto=True)
+        self._profiler.__enter__()
 
 
 @dataclass(frozen=True)
@@ -55,6 +90,10 @@ class Plan:
     attention: str = "sdpa"
     checkpointing: bool = True
     zero: int = 0
+    offload: bool = False
+    """XTuner's ``deepspeed_zeroN_offload``: the optimizer's part on the host, in ZeRO-3 all."""
+    accumulation: int = 1
+    """Micro-batches for one step of the optimizer."""
     dtype: str = "bfloat16"
     """Of the autocast, and of an adapter's base as the config asks for it."""
     weights: str = ""
@@ -66,7 +105,8 @@ class Plan:
         """One line that tells it from the others."""
         parts = [self.size, self.method, self.attention, self.dtype]
         parts += ["checkpointing" if self.checkpointing else "no checkpointing"]
-        parts += [f"ZeRO-{self.zero}"] if self.zero else []
+        parts += [f"ZeRO-{self.zero}{' offload' if self.offload else ''}"] if self.zero else []
+        parts += [f"accumulation {self.accumulation}"] if self.accumulation > 1 else []
         parts += [self.weights] if self.weights else []
         parts += [self.optimizer] if self.optimizer != "AdamW" else []
         return ", ".join(parts)
@@ -86,6 +126,9 @@ class Plan:
                 "bnb_4bit_use_double_quant": True,
                 "bnb_4bit_quant_type": "nf4",
             }
+            if self.zero == 3:  # as XTuner sets it: DeepSpeed cuts no whole numbers
+                storage = {"$ref": f"torch:{self.dtype}"}
+                llm["quantization_config"]["bnb_4bit_quant_storage"] = storage
         model: dict[str, Any] = {"llm": llm, "use_activation_checkpointing": self.checkpointing}
         if self.method != "full":
             model["lora"] = {
@@ -97,7 +140,20 @@ class Plan:
             }
         optimizer = {"type": {"$ref": f"torch.optim:{self.optimizer}"}, "lr": 2e-4}
         wrapper = {"dtype": self.dtype, "optimizer": optimizer}
+        wrapper["accumulative_counts"] = self.accumulation
         return {"model": model, "optim_wrapper": wrapper}
+
+    def deepspeed(self) -> dict[str, Any] | None:
+        """XTuner's own setting of that stage; None without."""
+        if not self.zero:
+            return None
+        import xtuner
+
+        name = f"deepspeed_zero{self.zero}{'_offload' if self.offload else ''}.json"
+        path = Path(xtuner.__file__).parent / "configs/deepspeed" / name
+        told = dict(json.loads(path.read_text(encoding="utf-8")))
+        told["zero_optimization"] |= SMALL if COUNTING else {}
+        return told
 
 
 def measure(
@@ -125,6 +181,8 @@ def measure(
         "sizes": sizes,
         "config": plan.config(str(where)),
         "zero": plan.zero,
+        "deepspeed": plan.deepspeed(),
+        "ranks": ranks(),
         "idle": idle,
         "before": before,
         "prepared_peak": prepared,
@@ -133,9 +191,9 @@ def measure(
     }
     try:
         for shape in plan.shapes:
-            if left() <= 0:
+            if not agreed(left() > 0):
                 return
-            yield {**facts, **_shape(plan, shape, model, wrapper, sizes, toy)}
+            yield _of_all({**facts, **_shape(plan, shape, model, wrapper, sizes, toy)})
     finally:
         close()
         del model, wrapper, close
@@ -157,10 +215,12 @@ def _shape(
     try:
         batch = _batch(lengths, sizes["vocab_size"])
         phases = _Phases(wrapper)
-        steps = [_step(model, wrapper, batch, phases)]
-        while not _stepped(wrapper, plan) and len(steps) < 5:
+        least = plan.accumulation * (2 if plan.zero == 3 else 1)
+        steps = [_step(model, wrapper, batch, phases) for _one in range(least)]
+        while not _stepped(wrapper, plan) and len(steps) < 5 * least:
             steps.append(_step(model, wrapper, batch, phases))  # the loss scale was too large
-        steps.append(_step(model, wrapper, batch, phases))  # now beside the optimizer's state
+        # Now beside the optimizer's state; ZeRO-3 gathers ahead when it has seen two.
+        steps += [_step(model, wrapper, batch, phases) for _one in range(plan.accumulation)]
         facts |= {
             "first": steps[0],
             "later": steps[-1],
@@ -173,7 +233,7 @@ def _shape(
             "stepped": _stepped(wrapper, plan),
         }
         facts["step_s"] = steps[-1]["seconds"]
-        if torch.cuda.is_available() and not plan.zero:
+        if torch.cuda.is_available() and not plan.zero and plan.accumulation == 1 and ranks() == 1:
             facts["cap"] = _cap(model, wrapper, batch, phases, int(facts["peak"]))
     except Exception as error:
         facts["error"] = f"{type(error).__name__}: {error}"[:600]
@@ -264,7 +324,7 @@ def _prepare(plan: Plan, where: Path, device: str) -> tuple[Any, Any, Callable[[
     wrapper = dict(
         optimizer=settings["optimizer"],
         clip_grad=dict(max_norm=1, error_if_nonfinite=False),
-        accumulative_counts=1,
+        accumulative_counts=plan.accumulation,
     )
     # The gradient scaler of mixed precision refuses gradients in 16 bits: such weights
     # are trained without it.
@@ -272,7 +332,18 @@ def _prepare(plan: Plan, where: Path, device: str) -> tuple[Any, Any, Callable[[
         wrapper |= dict(type="AmpOptimWrapper", loss_scale="dynamic", dtype=plan.dtype)
     else:
         wrapper |= dict(type="OptimWrapper")
+    if ranks() > 1:
+        model = _side_by_side(model, device)
     return model.train(), build_optim_wrapper(model, wrapper), lambda: None
+
+
+def _side_by_side(model: Any, device: str) -> Any:
+    """As mmengine's runner wraps a model that several processes train."""
+    from mmengine.model import MMDistributedDataParallel
+
+    _join(device)
+    where = [torch.cuda.current_device()] if device == "cuda" else None
+    return MMDistributedDataParallel(model, device_ids=where, broadcast_buffers=False)
 
 
 def _objects(plan: Plan, where: Path, device: str) -> dict[str, Any]:
@@ -302,27 +373,26 @@ def _objects(plan: Plan, where: Path, device: str) -> dict[str, Any]:
         import bitsandbytes
 
         optimizer = getattr(bitsandbytes.optim, plan.optimizer)
-    return {
-        "model": ConfigDict(model),
-        "optimizer": dict(type=optimizer, lr=2e-4, betas=(0.9, 0.999), weight_decay=0),
-    }
+    told: dict[str, Any] = dict(type=optimizer, lr=2e-4, betas=(0.9, 0.999), weight_decay=0)
+    if COUNTING is not None:
+        told["foreach"] = True  # as torch does by itself on a GPU
+    return {"model": ConfigDict(model), "optimizer": told}
 
 
 def _deepspeed(
     plan: Plan, model: Any, optimizer: Any, device: str
 ) -> tuple[Any, Any, Callable[[], None]]:
     """XTuner's strategy with its own ``deepspeed_zeroN``, as ``--deepspeed`` sets it up."""
-    import xtuner
-    from mmengine.config import Config
     from xtuner.engine import DeepSpeedStrategy
 
-    _rank(device)
-    path = Path(xtuner.__file__).parent / f"configs/deepspeed/deepspeed_zero{plan.zero}.json"
-    told = dict(Config.fromfile(path))
-    told["bf16"], told["fp16"] = {"enabled": device == "cuda"}, {"enabled": False}
+    _join(device)
+    told = plan.deepspeed()
+    assert told is not None
+    half = device == "cuda" or COUNTING is not None
+    told["bf16"], told["fp16"] = {"enabled": half}, {"enabled": False}
     strategy = DeepSpeedStrategy(
         config=told,
-        gradient_accumulation_steps=1,
+        gradient_accumulation_steps=plan.accumulation,
         train_micro_batch_size_per_gpu=1,
         gradient_clipping=1,
         exclude_frozen_parameters=True,
@@ -343,16 +413,53 @@ def _deepspeed(
     return engine, strategy.optim_wrapper, close
 
 
-def _rank(device: str) -> None:
-    """One process of one, as torchrun would have set it up."""
+def ranks() -> int:
+    """How many processes train side by side: torchrun says it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Which of them this one is."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def begin(device: str) -> None:
+    """Meet the other processes, where there are any; alone, a plan of DeepSpeed's does it."""
+    if ranks() > 1:
+        _join(device)
+
+
+def agreed(mine: bool) -> bool:
+    """What the first process says: all go on, or none does."""
+    if ranks() == 1:
+        return mine
+    said = [mine]
+    torch.distributed.broadcast_object_list(said)
+    return said[0]
+
+
+def _of_all(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of the process that held most, with the peaks of all; the first error of any."""
+    if ranks() == 1:
+        return facts
+    told: list[Any] = [None] * ranks()
+    torch.distributed.all_gather_object(told, facts)
+    broken = next((one for one in told if "error" in one), None)
+    most = broken or max(told, key=lambda one: one["peak"])
+    return {**most, "peaks": [one.get("peak", 0) for one in told]}
+
+
+def _join(device: str) -> None:
+    """Meet the other processes; alone, as torchrun would have set it up for one."""
     if torch.distributed.is_initialized():
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    names = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": port}
-    os.environ |= {name: str(value) for name, value in names.items()}
-    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    if "RANK" not in os.environ:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        names = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": port}
+        os.environ |= {name: str(value) for name, value in names.items()}
+        os.environ["MASTER_ADDR"] = "127.0.0.1"
     from mmengine.dist import init_dist
     from xtuner.parallel.sequence import init_sequence_parallel
 
@@ -395,6 +502,8 @@ def _clean() -> None:
 
 def _peak_since() -> int:
     """The peak since this was last asked for."""
+    if COUNTING is not None:
+        return COUNTING.peak_since()
     if not torch.cuda.is_available():
         return NONE
     peak = torch.cuda.max_memory_allocated()
@@ -403,6 +512,9 @@ def _peak_since() -> int:
 
 
 def _allocated() -> int:
+    if COUNTING is not None:
+        COUNTING.peak_since()
+        return COUNTING.live
     return int(torch.cuda.memory_allocated()) if torch.cuda.is_available() else NONE
 
 

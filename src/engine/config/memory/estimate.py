@@ -6,6 +6,7 @@ what CUDA itself needs and measured runs of one's own are added. Bytes.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from engine.config import hub_cache
 from engine.config.checks import model as check_model
 from engine.config.checks.loaded import Loaded
 from engine.config.memory import parts as memory_parts
+from engine.config.memory import zero as memory_zero
 from engine.config.memory.parts import Training
 from engine.config.memory.sizes import Shape, shape
 
@@ -107,7 +109,9 @@ def of(plan: Training, model: Shape, measured: Iterable[Measured] = ()) -> Estim
     parts["correction"] = int(held.total * (factor - 1))
     allocated = sum(parts.values())
     room = int(memory_parts.room(plan, model) * factor)
-    parts["overhead"] = room - allocated + CONTEXT + (COMMUNICATION if plan.zero else 0)
+    parts["overhead"] = (
+        room - allocated + CONTEXT + (COMMUNICATION if plan.zero.stage or plan.processes > 1 else 0)
+    )
     return Estimate(sum(parts.values()), parts, allocated, held.moment)
 
 
@@ -121,12 +125,14 @@ def training(
     deepspeed: Mapping[str, Any] | None = None,
 ) -> Training:
     """What decides the memory, as this config has it."""
+    # A sample is cut among the processes that share it, DeepSpeed's part among all of them.
+    shared = max(1, int(config.number("sequence_parallel_size", 1)))
     batch = max(1, int(config.number("train_dataloader.batch_size", 1)))
     optimizer = config.name("optim_wrapper.optimizer.type").lower()
     method, attention = _method(config), _attention(config, kind)
     return Training(
         batch=batch,
-        length=max(1, tokens // batch),
+        length=max(1, math.ceil(tokens // batch / shared)),
         method=method,
         rank=int(config.number("model.lora.r", 8)),
         dropout=config.number("model.lora.lora_dropout", 0.0) > 0,
@@ -137,10 +143,9 @@ def training(
         half=method == "full" and (attention == _FLASH or _half(config)),
         kept=method != "full" and config.get("keep_base_dtype") is True and _half(config),
         state=2.0 if "8bit" in optimizer else 8.0,
-        zero=zero,
+        zero=memory_zero.read(zero, deepspeed),
         processes=max(1, processes),
-        offload_optimizer=_offloads(deepspeed, "offload_optimizer"),
-        offload_parameters=_offloads(deepspeed, "offload_param"),
+        accumulation=max(1, int(config.number("optim_wrapper.accumulative_counts", 1))),
     )
 
 
@@ -174,12 +179,6 @@ def _packed(config: Loaded) -> bool:
 def _half(config: Loaded) -> bool:
     name = config.name("model.llm.torch_dtype").removeprefix("torch.")
     return name in ("float16", "bfloat16")
-
-
-def _offloads(deepspeed: Mapping[str, Any] | None, what: str) -> bool:
-    zero = (deepspeed or {}).get("zero_optimization")
-    told = zero.get(what) if isinstance(zero, Mapping) else None
-    return isinstance(told, Mapping) and told.get("device") in ("cpu", "nvme")
 
 
 def _correction(measured: Iterable[Measured]) -> float:

@@ -2,15 +2,18 @@
 
 Bytes are counted from what XTuner 0.2.0, transformers and peft keep: which
 tensors autograd saves, and in which type. Three moments compete for the peak:
-the loss (logits over the vocabulary), the backward pass inside a layer, and
-the optimizer's step. `room` adds what torch's allocator needs around them.
+the loss (logits over the vocabulary), the backward pass (inside a layer, or at its
+end), and the optimizer's step. `room` adds what torch's allocator needs around them;
+`zero` says what DeepSpeed shares and what it holds for itself.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from engine.config.memory import zero
 from engine.config.memory.sizes import Shape
+from engine.config.memory.zero import Tensors, Zero
 
 NF4 = 0.516
 """Bytes per parameter of a 4-bit linear layer: half, and its doubly quantised scales."""
@@ -24,8 +27,6 @@ SCORES_KEPT = 6
 """Of these, what waits for the backward pass when nothing is checkpointed."""
 WORKSPACE = 70 << 20
 """cuBLAS's workspace and small things."""
-BUCKETS = 2_000_000_000
-"""DeepSpeed's two buckets of 5e8 gradients in half, overlapped with the backward pass."""
 SCATTERED = 0.035
 """Of all tensors: what the allocator cannot use between them."""
 FLATTENED = 3_200_000_000
@@ -53,10 +54,10 @@ class Training(msgspec.Struct, frozen=True):
     """An adapter's base stays in the 16 bits that it was loaded in."""
     state: float = 8.0
     """Bytes of optimizer state a parameter: 8 AdamW, 2 in 8 bits."""
-    zero: int = 0
+    zero: Zero = Zero()
     processes: int = 1
-    offload_optimizer: bool = False
-    offload_parameters: bool = False
+    accumulation: int = 1
+    """Micro-batches for one step of the optimizer."""
 
     @property
     def tokens(self) -> int:
@@ -71,7 +72,7 @@ class Training(msgspec.Struct, frozen=True):
     @property
     def halved(self) -> bool:
         """Whether the weights that are trained are in 16 bits already."""
-        return self.zero > 0 or self.half
+        return self.zero.stage > 0 or self.half
 
     @property
     def narrow(self) -> bool:
@@ -105,46 +106,92 @@ def room(training: Training, model: Shape) -> int:
     Freed memory is of no use to a larger tensor, so that at the worst moment
     one more of the largest tensors needs a place of its own.
     """
-    kept = FLATTENED if training.zero in (1, 2) and not training.adapted else 0
+    kept = FLATTENED if training.zero.stage in (1, 2) and not training.adapted else 0
     held = moments(training, model)
     return int(max((1 + SCATTERED) * one.total + one.block for one in held)) + kept
 
 
 def moments(training: Training, model: Shape) -> list[Held]:
     """What is held at each of the moments that compete."""
+    if training.zero.stage:
+        return _with_zero(training, model)
     resident = _resident(training, model)
     trained = _trained(training, model)
-    share = training.processes
-    gradient = 2 if training.halved else 4
-    gradients = gradient * trained / (share if training.zero >= 2 else 1)
+    gradients = _own(training) * trained
+    # Gradients of the micro-batch before are there all along; a single one's come while what
+    # was saved is given back: the first layer that runs backward has all of the one, the last
+    # all of the other.
+    waiting = gradients if training.accumulation > 1 else 0
     saved = _kept(training, model)
-    copies = _copies(training, model)
-    loss = {
-        **resident,
-        "logits": LOGITS * training.tokens * model.vocabulary,
-        "activations": saved + copies,
-        "attention": _scores_kept(training, model),
-    }
-    # What was saved is given back while gradients come: the first layer that runs backward
-    # has all of the one, the last all of the other. DeepSpeed's gradients are in its buckets.
-    last = not training.zero and gradients > saved
+    last = not waiting and gradients > saved
     backward = {
         **resident,
-        "gradients": gradients if last else 0,
+        "gradients": gradients if last else waiting,
         "activations": (0 if last else saved) + _inside(training, model),
         "attention": _scores_inside(training, model),
-        "buffers": WORKSPACE + (BUCKETS if training.zero in (1, 2) else 0),
     }
     step = {
         **resident,
-        "gradients": gradients if not training.zero else 0,
+        "gradients": gradients,
         "optimizer": resident["optimizer"] + _step(training, trained),
     }
     return [
-        _held("loss", loss, 4 * training.tokens * model.vocabulary),
+        _loss(training, model, {**resident, "gradients": waiting}),
         _held("backward", backward, _block_inside(training, model)),
-        _held("optimizer", step, _block_of_step(training, model, trained)),
+        _held("optimizer", step, 0 if training.adapted else 4.0 * model.head),
     ]
+
+
+def _with_zero(training: Training, model: Shape) -> list[Held]:
+    """The moments under DeepSpeed, which collects gradients in buckets and reduces them."""
+    told, share = training.zero, training.processes
+    found, resident = tensors(training, model), _resident(training, model)
+    waiting = zero.accumulated(told, share, found.trained) if training.accumulation > 1 else 0
+    here = zero.gathered(told, share, found)
+    joining = zero.joining(told, share, found)
+    reducing = zero.reducing(told, share, found)
+    loss = {**resident, "weights": resident["weights"] + here}
+    loss["gradients"] += waiting
+    full = found.trained > told.bucket  # so that some are reduced while layers still run
+    early = zero.reduced(told, share, max(0, found.trained - told.bucket))
+    backward = {
+        **loss,
+        "gradients": loss["gradients"] + early,
+        "activations": _kept(training, model) + _inside(training, model),
+        "attention": _scores_inside(training, model),
+        "buffers": resident["buffers"]
+        + zero.buckets(told)
+        + (max(reducing, joining) if full else joining),
+    }
+    late = 0 if told.stage == 1 and waiting else zero.reduced(told, share, found.trained)
+    end = {
+        **loss,
+        "weights": resident["weights"] + here / 2,  # the trace ends: most layers are given back
+        "gradients": loss["gradients"] + late,
+        "buffers": resident["buffers"] + zero.buckets(told) + reducing,
+    }
+    at_once = zero.step(told, share, found.trained)
+    step = {**resident, "optimizer": resident["optimizer"] + _step(training, at_once)}
+    bucket = zero.HALF * min(found.trained, told.bucket) if told.stage == 3 else 0
+    bucket = zero.HALF * told.bucket if told.stage < 3 else bucket
+    inside = max(_block_inside(training, model), bucket)
+    single = 0 if told.optimizer_on_host else zero.SINGLE * at_once
+    return [
+        _loss(training, model, loss),
+        _held("backward", backward, inside),
+        _held("backward", end, bucket),
+        _held("optimizer", step, single),  # DeepSpeed joins all gradients into one
+    ]
+
+
+def _loss(training: Training, model: Shape, resident: dict[str, float]) -> Held:
+    loss = {
+        **resident,
+        "logits": LOGITS * training.tokens * model.vocabulary,
+        "activations": _kept(training, model) + _copies(training, model),
+        "attention": _scores_kept(training, model),
+    }
+    return _held("loss", loss, 4 * training.tokens * model.vocabulary)
 
 
 def _held(moment: str, parts: dict[str, float], block: float) -> Held:
@@ -152,19 +199,8 @@ def _held(moment: str, parts: dict[str, float], block: float) -> Held:
 
 
 def _block_inside(training: Training, model: Shape) -> float:
-    """The largest tensor of a layer's backward pass: scores, a bucket, or the MLP's."""
-    bucket = BUCKETS / 2 if training.zero in (1, 2) else 0
-    wide = 4.0 * training.tokens * model.intermediate
-    return max(4 * _pairs(training, model), bucket, wide)
-
-
-def _block_of_step(training: Training, model: Shape, trained: int) -> float:
-    """The largest tensor of the optimizer's step: DeepSpeed joins all parameters into one."""
-    if training.offload_optimizer:
-        return 0
-    if training.zero:
-        return 4 * trained / training.processes
-    return 0 if training.adapted else 4.0 * model.head
+    """The largest tensor of a layer's backward pass: scores, or the MLP's."""
+    return max(4 * _pairs(training, model), 4.0 * training.tokens * model.intermediate)
 
 
 def _trained(training: Training, model: Shape) -> int:
@@ -173,49 +209,86 @@ def _trained(training: Training, model: Shape) -> int:
     return model.adapter(training.rank, output=model.adapts_head)
 
 
+def _own(training: Training) -> int:
+    """Bytes of a weight that is trained, and of its gradient."""
+    return 2 if training.halved else 4
+
+
+def tensors(training: Training, model: Shape) -> Tensors:
+    """What DeepSpeed finds, elements."""
+    packed = 4 if training.method == "qlora" else 1
+    ends = [model.head] * (1 if model.tied else 2)
+    base = [*ends, *(one * other // packed for one, other in model.linears * model.layers)]
+    adapted = model.linears * model.layers
+    adapted += [(model.hidden, model.vocabulary)] if model.adapts_head else []
+    added = [training.rank * side for pair in adapted for side in pair]
+    trained = added if training.adapted else base
+    small = sum(
+        one for one in (base + added if training.adapted else base) if one <= training.zero.whole
+    )
+    return Tensors(
+        trained=_trained(training, model),
+        frozen=sum(base) + model.small if training.adapted else 0,
+        small=small + model.small,
+        largest=max(base),
+        largest_trained=max(trained),
+    )
+
+
 def _resident(training: Training, model: Shape) -> dict[str, float]:
     """What lies on the GPU between two steps."""
     trained = _trained(training, model)
-    own = 2 if training.halved else 4
-    weights = _base(training, model) if training.adapted else own * trained
-    sharded = training.processes if training.zero == 3 else 1
-    if training.offload_parameters:
-        weights = 0
-    state = (training.state + 4 if training.zero else training.state) * trained
-    if training.half and not training.zero:
-        state = training.state / 2 * trained  # AdamW's state has the weights' type
-    if training.offload_optimizer:
-        state = 0
+    own, share = _own(training), training.processes
+    told, found = training.zero, tensors(training, model)
+    weights = _base(training, model) if training.adapted else float(own * trained)
+    adapter = float(own * trained) if training.adapted else 0.0
+    buffers, gradients = float(WORKSPACE), 0.0
+    if told.stage:
+        scales = (_nf4(training) - 0.5) * model.linear if training.method == "qlora" else 0
+        whole = weights - scales + adapter
+        cut = zero.weights(told, share, whole, zero.HALF * found.small) / whole
+        weights, adapter = scales + (weights - scales) * cut, adapter * cut
+        optimizer = zero.optimizer(told, share, trained, training.state)
+        gradients = zero.standing_gradients(told, share, trained)
+        buffers += zero.standing_buffers(told, found)
+    else:
+        # AdamW's state has the weights' type.
+        optimizer = (training.state / 2 if training.half else training.state) * trained
+        buffers += own * trained if share > 1 else 0  # torch's DDP reduces copies of gradients
     return {
-        "weights": weights / sharded,
-        "adapter": own * trained / sharded if training.adapted else 0,
-        "gradients": 0,
-        "optimizer": state / (training.processes if training.zero else 1),
+        "weights": weights,
+        "adapter": adapter,
+        "gradients": gradients,
+        "optimizer": optimizer,
         "logits": 0,
         "activations": 0,
         "attention": 0,
-        "buffers": WORKSPACE,
+        "buffers": buffers,
     }
+
+
+def _nf4(training: Training) -> float:
+    return NF4 if training.double_quant else NF4_PLAIN
 
 
 def _base(training: Training, model: Shape) -> float:
     """The frozen base: what is not quantised XTuner makes float32, DeepSpeed 16 bits."""
-    rest = 2 if training.zero or training.kept else 4
+    rest = 2 if training.zero.stage or training.kept else 4
     whole = rest * (model.embedding + model.small)
     if training.method == "qlora":
-        return whole + (NF4 if training.double_quant else NF4_PLAIN) * model.linear
+        return whole + _nf4(training) * model.linear
     if training.method == "lora8":
         return whole + model.linear
     return whole + rest * model.linear
 
 
-def _step(training: Training, trained: int) -> float:
+def _step(training: Training, changed: int) -> float:
     """What the optimizer's step needs for itself: AdamW works on all parameters at once."""
-    if training.offload_optimizer or training.state < 4:
+    if training.zero.optimizer_on_host or training.state < 4:
         return 0
-    if training.zero:
-        return 8 * trained / training.processes  # a float32 gradient and a square root
-    return (2 if training.half else 4) * trained
+    if training.zero.stage:
+        return 8 * changed  # a float32 gradient and a square root
+    return (2 if training.half else 4) * changed
 
 
 def _stream(training: Training) -> int:

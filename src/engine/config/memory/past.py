@@ -22,6 +22,7 @@ from engine.config.memory.estimate import Measured
 from engine.config.memory.parts import Training
 from engine.config.memory.sizes import Shape
 from engine.errors import Failed, Problem
+from engine.machine.devices import GpuId
 from engine.worker.client import WorkerClient
 
 _LOOKED_AT = 8
@@ -34,7 +35,7 @@ class PastRun(msgspec.Struct, frozen=True):
     name: str
     config: Path
     """The config that ran."""
-    gpus: list[int]
+    gpus: list[GpuId]
     deepspeed: str
     peak: int | None
     """The largest ``memory`` that it logged, in bytes; None on a CPU."""
