@@ -66,8 +66,9 @@ def deepspeed_without_compiler() -> None:
     """
 
     def change(module: ModuleType) -> None:
-        if hasattr(module, "build_shm_op"):
-            module.build_shm_op = lambda: None
+        name = "build_shm_op"
+        if hasattr(module, name):
+            setattr(module, name, lambda: None)
 
     when_imported("deepspeed.comm.torch", change)
 
