@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +92,14 @@ class Journey:
     folder: Path
     before: int = field(default_factory=card.used)
     steps: list[Step] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    """What is not as it should be, though the next steps can go on."""
+
+    def check(self, holds: bool, words: str) -> None:
+        """Note what is wrong; the test fails at its end."""
+        if not holds:
+            print("WRONG:", words, flush=True)
+            self.wrong.append(words)
 
     @contextmanager
     def step(self, name: str, goes_on: bool = False) -> Iterator[Step]:
@@ -107,11 +115,15 @@ class Journey:
             step.peak = watch.peak - self.before
             print(f"{name}: {step.seconds:.1f} s, status {step.status} {step.note}", flush=True)
         if not goes_on:
-            card.until(lambda: not any(one.alive for one in started), 15, lambda: f"{started}")
-            card.until(lambda: card.used() - self.before < card.ROOM, 15, lambda: f"{step}")
+            self.check(
+                card.comes(lambda: not any(one.alive for one in started), 15),
+                f"{name} left processes: {[one.pid for one in started if one.alive]}",
+            )
+            emptied = card.comes(lambda: card.used() - self.before < card.ROOM, 15)
             step.left = card.used() - self.before
+            self.check(emptied, f"{name} left {step.left >> 20} MiB on the card")
 
-    def run(self, step: Step, command: list[str], folder: Path, status: int = 0) -> str:
+    def run(self, step: Step, command: list[str], folder: Path, may: Collection[int] = (0,)) -> str:
         """Run a program; what it wrote to stdout."""
         done = subprocess.run(
             command,
@@ -121,13 +133,13 @@ class Journey:
             env={**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0"},
         )
         step.status = done.returncode
-        assert done.returncode == status, done.stdout[-3000:]
+        assert done.returncode in may, done.stdout[-3000:]
         return done.stdout
 
-    def verb(self, step: Step, *words: str | Path) -> Any:
+    def verb(self, step: Step, *words: str | Path, may_fail: bool = False) -> Any:
         """Run a verb with --json; its document. Its talk goes to the terminal."""
         command = [sys.executable, "-m", "tui", *map(str, words), "--json"]
-        return json.loads(self.run(step, command, self.folder))
+        return json.loads(self.run(step, command, self.folder, {0, 1} if may_fail else {0}))
 
     def table(self) -> str:
         """All steps as a Markdown table."""
@@ -180,8 +192,9 @@ def test_the_whole_journey(journey: Journey) -> None:
     data = make_data(journey)
     planned, expected = make_config(journey, data, base, config)
     run = train_stop_resume(journey, config, planned)
-    add_expected(journey, run, expected)
+    compare_expected(journey, run, expected)
     export_and_chat(journey, run, base)
+    assert journey.wrong == []
 
 
 def make_data(journey: Journey) -> Path:
@@ -202,8 +215,8 @@ def make_data(journey: Journey) -> Path:
 def make_config(journey: Journey, data: Path, base: Path, config: Path) -> tuple[int, Any]:
     """Our config, pointed at both; how many steps preflight counts, and what it expects."""
     with journey.step("config copy") as step:
-        copy = ["config", "copy", SIZE.config, config, "--data", data, "--model", base]
-        told = journey.verb(step, *copy, "--card", "80", "--set", *SETTINGS)
+        at = ["--data", str(data), "--model", str(base), "--card", "80", "--set", *SETTINGS]
+        told = journey.verb(step, "config", "copy", SIZE.config, config, *at)
         step.note = " ".join(told["notes"])
     if TOY:
         source = ConfigSource.open(config)
@@ -239,7 +252,7 @@ def train_stop_resume(journey: Journey, config: Path, planned: int) -> RunFolder
         card.until(lambda: over() or run.progress().step >= SIZE.stop_at, 240, log)
         assert not over(), log()
         if not TOY:
-            gauges_agree()
+            compare_gauges(journey)
     with journey.step("stop") as step:
         journey.verb(step, "stop", name)
         card.until(over, 60, log)
@@ -249,7 +262,7 @@ def train_stop_resume(journey: Journey, config: Path, planned: int) -> RunFolder
         assert SIZE.stop_at <= told["step"] < planned
         [saved] = told["checkpoints"]
         assert (saved["step"], saved["kind"]) == (told["step"], "deepspeed")
-        card.until(lambda: not processes.of_run(run.path), 15)
+        journey.check(card.comes(lambda: not processes.of_run(run.path), 15), "the run left some")
     with journey.step("resume to the end") as step:
         told = journey.verb(step, "resume", name)
         assert told["step"] == saved["step"] and not told["differences"]
@@ -257,16 +270,17 @@ def train_stop_resume(journey: Journey, config: Path, planned: int) -> RunFolder
         [told] = journey.verb(step, "runs", name)
         step.status, step.note = told["exit"], f"loss {told['loss']:.3f}"
         assert (told["state"], told["step"], told["exit"]) == ("finished", planned, 0), log()
-        card.until(lambda: not processes.of_run(run.path), 15)
+        journey.check(card.comes(lambda: not processes.of_run(run.path), 15), "the run left some")
     history = run.progress().history
     losses = list(history["loss"])
     print("losses:", " ".join(f"{one:.3f}" for one in losses))
     assert list(history.step) == list(range(1, planned + 1))
-    assert all(map(math.isfinite, losses)) and losses[-1] < 0.8 * losses[0]
+    assert all(map(math.isfinite, losses))
+    journey.check(sum(losses[-5:]) < sum(losses[:5]), "it did not learn")
     return run
 
 
-def add_expected(journey: Journey, run: RunFolder, expected: Any) -> None:
+def compare_expected(journey: Journey, run: RunFolder, expected: Any) -> None:
     """Put what preflight expected of the card beside what the training took of it."""
     if not expected:
         return
@@ -278,7 +292,7 @@ def add_expected(journey: Journey, run: RunFolder, expected: Any) -> None:
         f"tensors: expected {expected['allocated_bytes'] >> 20} MiB, logged {logged:.0f}"
     )
     if peak > 0:
-        assert 0.8 < expected["gpu_bytes"] / peak < 1.25, step.note
+        journey.check(0.8 < expected["gpu_bytes"] / peak < 1.25, step.note)
 
 
 def export_and_chat(journey: Journey, run: RunFolder, base: Path) -> None:
@@ -295,34 +309,36 @@ def export_and_chat(journey: Journey, run: RunFolder, base: Path) -> None:
         step.note = f"{told['bytes'] / 1e9:.1f} GB on {told['device']}"
     with journey.step("verify") as step:
         asked = ["--prompt", QUESTION, "--prompt", "Who are you?"]
-        told = journey.verb(step, "verify", base, adapter, merged, *asked)
+        told = journey.verb(step, "verify", base, adapter, merged, *asked, may_fail=True)
         step.note = (
             f"largest difference {told['max_logit_diff']}, allowed {told['tolerance']}, "
             f"the adapter's effect {told['adapter_effect']}"
         )
         print(json.dumps(told["prompts"], ensure_ascii=False))
-        assert told["agree"] and told["adapter_effect"] > 2 * told["max_logit_diff"]
+        journey.check(told["agree"], f"they differ: {told['why']}")
+        assert told["adapter_effect"] > 2 * told["max_logit_diff"]
     with journey.step("chat, tuned beside base") as step:
         asked = ["--prompt", QUESTION, "--max-new-tokens", "32", "--trust-remote-code"]
         tuned, other = journey.verb(step, "chat", merged, "--against", base, *SIZE.on, *asked)
         print(json.dumps([tuned, other], ensure_ascii=False))
         step.note = f"{tuned['tokens_per_s']:.0f} tokens/s"
-        assert tuned["tokens"] and tuned["answer"] != other["answer"]
+        journey.check(tuned["answer"] != other["answer"], "the tuned model answers as its base")
+        assert tuned["tokens"]
 
 
-def gauges_agree() -> None:
+def compare_gauges(journey: Journey) -> None:
     """What nvidia-smi tells lies within what our gauges told while it looked."""
     asked = "memory.used,utilization.gpu,temperature.gpu,power.draw"
     query = ["nvidia-smi", "-i", "0", f"--query-gpu={asked}", "--format=csv,noheader,nounits"]
     with card.watched(0.02) as watch:
         line = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-    memory, util, temperature, power = (float(part) for part in line.split(","))
-    for told, ours, room in (
-        (memory, [one.used / 2**20 for one in watch.seen], 64),
-        (util, [one.util for one in watch.seen], 10),
-        (temperature, [one.temperature for one in watch.seen], 2),
-        (power, [one.power for one in watch.seen], 60),
-    ):
-        known = [one for one in ours if one is not None]
-        print(f"nvidia-smi: {told:.0f}, ours: {min(known):.0f} to {max(known):.0f}")
-        assert min(known) - room <= told <= max(known) + room
+    seen: list[tuple[str, list[float], float]] = [
+        ("MiB", [one.used / 2**20 for one in watch.seen], 64),
+        ("%", [one.util or 0 for one in watch.seen], 10),
+        ("°C", [one.temperature or 0 for one in watch.seen], 2),
+        ("W", [one.power or 0 for one in watch.seen], 60),
+    ]
+    for told, (name, ours, room) in zip(map(float, line.split(",")), seen, strict=True):
+        words = f"{name}: nvidia-smi {told:.0f}, our gauges {min(ours):.0f} to {max(ours):.0f}"
+        print(words)
+        journey.check(min(ours) - room <= told <= max(ours) + room, words)

@@ -90,10 +90,16 @@ def test_rows_that_grow_until_a_step_does_not_fit(
 ) -> None:
     hog.leave_free(16 << 30)
     used = card.used()
-    changes = gpu_runs.ON_GPU | GROWING
-    # By torchrun, which has the last word of the log.
-    how = {"gpus": [0], "deepspeed": "2", "launcher": "nodes"}
-    run = gpu_runs.begin(workspace, llama, "growing", changes, rows=ROWS, **how)
+    run = gpu_runs.begin(
+        workspace,
+        llama,
+        "growing",
+        gpu_runs.ON_GPU | GROWING,
+        rows=ROWS,
+        gpus=[0],
+        deepspeed="2",
+        launcher="nodes",  # torchrun, which has the last word of the log
+    )
     found = failed(run, used)
     assert (found["step"], found["steps"]) == (SHORT, 2 * SHORT)
     assert [one["step"] for one in found["checkpoints"]] == [4, 8, 12], "it can be resumed"

@@ -57,9 +57,16 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
 
 def begin(workspace: Workspace, model: Path, name: str, case: str, epochs: int = 4) -> RunFolder:
     changes, deepspeed = CASES[case]
-    save = 10 if epochs == 4 else 100000
-    how = {"epochs": epochs, "save": save, "gpus": [0], "deepspeed": deepspeed}
-    return gpu_runs.begin(workspace, model, name, {**CHANGES, **changes}, **how)
+    return gpu_runs.begin(
+        workspace,
+        model,
+        name,
+        {**CHANGES, **changes},
+        epochs=epochs,
+        save=10 if epochs == 4 else 100000,
+        gpus=[0],
+        deepspeed=deepspeed,
+    )
 
 
 def until(what: Callable[[], bool], run: RunFolder, seconds: float = 240) -> None:

@@ -48,12 +48,19 @@ def held_by(pids: Collection[int]) -> int | None:
     return None if not found or None in found else sum(one or 0 for one in found)
 
 
-def until(what: Callable[[], bool], seconds: float, why: Callable[[], str] = str) -> None:
-    """Wait until `what()` holds; `why()` is told when it does not."""
+def comes(what: Callable[[], bool], seconds: float) -> bool:
+    """Wait until `what()` holds; whether it came to that."""
     end = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < end, why() or "it did not happen in time"
+        if time.monotonic() > end:
+            return False
         time.sleep(0.1)
+    return True
+
+
+def until(what: Callable[[], bool], seconds: float, why: Callable[[], str] = str) -> None:
+    """Wait until `what()` holds; `why()` is told when it does not."""
+    assert comes(what, seconds), why() or "it did not happen in time"
 
 
 class Watch:

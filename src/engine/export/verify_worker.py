@@ -96,9 +96,10 @@ def _load(path: str, trust: bool) -> tuple[Any, torch.dtype]:
         path, dtype="auto", trust_remote_code=trust, low_cpu_mem_usage=True
     )
     stored = model.dtype
-    if 6 * model.num_parameters() < _free_memory(device):
-        model = model.float()
-    return model.to(device).eval(), stored
+    wide = 6 * model.num_parameters() < _free_memory(device)
+    # Widened there and not before: half as much is copied, and the host holds no float32.
+    model = model.to(device)
+    return (model.float() if wide else model).eval(), stored
 
 
 def _free_memory(device: str) -> int:
