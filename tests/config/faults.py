@@ -204,6 +204,30 @@ def _empty_weights(bench: Bench) -> None:
     (bench.model / "notes.bin").write_bytes(struct.pack("<Q", 0))
 
 
+def _shared(
+    name: str,
+    code: str,
+    seed: Callable[[Bench], object] = lambda _bench: None,
+    also: frozenset[str] = frozenset({"sequence-flash"}),
+) -> Fault:
+    """A fault where two processes share a sample, all else as it has to be but flash-attn."""
+
+    def sow(bench: Bench) -> None:
+        _setting()(bench)
+        bench.options["processes"] = 2
+        bench.add("sequence_parallel_size = 2")
+        bench.swap("type=DefaultSampler", "type=SequenceParallelSampler")
+        bench.swap(
+            "from xtuner.utils import PROMPT_TEMPLATE",
+            "from xtuner.parallel.sequence import SequenceParallelSampler\n"
+            "from xtuner.utils import PROMPT_TEMPLATE",
+        )
+        seed(bench)
+
+    return Fault(name, code, sow, also=also)
+
+
+_LLM = "type=AutoModelForCausalLM.from_pretrained,"
 _PACK = "pack_to_max_length = False"
 _LORA = 'task_type="CAUSAL_LM",'
 
@@ -289,11 +313,63 @@ FAULTS = (
         ),
         also=frozenset({"varlen-flash"}),
     ),
-    _line(
+    Fault(
+        "variable-length attention with another attention",
+        "varlen-attention",
+        lambda bench: (
+            bench.swap("use_varlen_attn = False", "use_varlen_attn = True"),
+            bench.swap("batch_size = 4", "batch_size = 1"),
+            bench.swap(_PACK, "pack_to_max_length = True"),
+            bench.swap(_LLM, _LLM + ' attn_implementation="sdpa",'),
+        ),
+        also=frozenset({"varlen-flash"}),
+    ),
+    _shared("sequence parallel without flash-attn", "sequence-flash"),
+    _shared(
         "sequence parallel without DeepSpeed",
         "sequence-deepspeed",
-        "sequence_parallel_size = 2",
-        also=frozenset({"sequence-flash", "sequence-gpus"}),
+        lambda bench: bench.options.update(deepspeed=None),
+    ),
+    _shared(
+        "three GPUs, and two share a sample",
+        "sequence-gpus",
+        lambda bench: bench.options.update(processes=3),
+    ),
+    _shared(
+        "sequence parallel with another attention",
+        "sequence-attention",
+        lambda bench: bench.swap(_LLM, _LLM + ' attn_implementation="sdpa",'),
+    ),
+    _shared(
+        "a sampler that gives each GPU its own sample",
+        "sequence-sampler",
+        lambda bench: bench.swap("type=SequenceParallelSampler", "type=DefaultSampler"),
+    ),
+    _shared(
+        "a model whose samples XTuner cannot share",
+        "sequence-model",
+        lambda bench: bench.json(
+            "config.json", model_type="gemma", architectures=["GemmaForCausalLM"]
+        ),
+    ),
+    _shared(
+        "heads that cannot be shared by three",
+        "sequence-heads",
+        lambda bench: (
+            bench.swap("sequence_parallel_size = 2", "sequence_parallel_size = 3"),
+            bench.options.update(processes=3),
+        ),
+    ),
+    _shared(
+        "a length that cannot be shared by two",
+        "sequence-length",
+        lambda bench: (
+            bench.swap("max_length = 128", "max_length = 127"),
+            bench.swap("use_varlen_attn = False", "use_varlen_attn = True"),
+            bench.swap("batch_size = 4", "batch_size = 1"),
+            bench.swap(_PACK, "pack_to_max_length = True"),
+        ),
+        also=frozenset({"sequence-flash", "varlen-flash"}),
     ),
     # The data
     _text("no such data file", "data-missing", "rows.json", "nowhere.json"),

@@ -124,6 +124,8 @@ FIXED = {
     "wrong-type": ("lr", 1e-3),
     "system-braces": ("SYSTEM", "Answer as {{json}}. You are a helpful assistant."),
     "varlen-batch": ("batch_size", 1),
+    "sequence-sampler": ("train_dataloader.sampler.type", "SequenceParallelSampler"),
+    "sequence-length": ("max_length", 126),
     "padding-side": ("tokenizer.padding_side", "right"),
     "beyond-context": ("max_length", 1024),
     "epochs-fraction": ("max_epochs", 2),

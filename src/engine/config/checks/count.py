@@ -14,7 +14,7 @@ import msgspec
 
 from engine.config.checks import data as check_data
 from engine.config.checks import model as check_model
-from engine.config.checks import schedule
+from engine.config.checks import schedule, sequence
 from engine.config.checks.findings import ERROR, WARNING, Finding, Fix
 from engine.config.checks.start import Start
 from engine.errors import Failed, Problem
@@ -91,7 +91,7 @@ def request(start: Start) -> Order | str:
         pack=start.packed,
         map_num_proc=int(config.number(f"{start.dataset}.map_num_proc", 32)),
         batch_size=int(config.number("train_dataloader.batch_size", 1)),
-        gpus=start.processes,
+        gpus=sequence.readers(start),
         accumulation=int(config.number("optim_wrapper.accumulative_counts", 1)),
         seed=int(config.number("randomness.seed", 0)),
         trust_remote_code=config.get("model.llm.trust_remote_code") is True,
@@ -128,9 +128,10 @@ def check(start: Start, order: Order, counted: Counted) -> tuple[int, schedule.P
     samples = counted.samples if counted.packed is None else counted.packed
     if samples < 1:
         return 0, schedule.Plan(0, 0), [*found, _nothing(start, order, counted)]
-    size = schedule.plan(start.config, samples, start.processes)
+    readers = sequence.readers(start)
+    size = schedule.plan(start.config, samples, readers)
     found += schedule.check(start.config, size)
-    found += schedule.load(start.config, size, samples, start.processes)
+    found += schedule.load(start.config, size, samples, readers)
     found += schedule.saving(start.config, size)
     found += _pieces(start, order, counted)
     return samples, size, found

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.config.checks import sequence
 from engine.config.checks.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.checks.load import PARTS
 from engine.config.checks.start import Start
@@ -24,7 +25,7 @@ def check(start: Start) -> Iterator[Finding]:
     yield from _whole_runner(start)
     yield from _length(start)
     yield from _varlen(start)
-    yield from _sequence_parallel(start)
+    yield from sequence.check(start)
     yield from _resume(start)
     yield from _evaluation(start)
     yield from _saving(start)
@@ -107,52 +108,8 @@ def _varlen(start: Start) -> Iterator[Finding]:
             field,
         )
     if config.versions and config.versions.get("flash_attn") is None:
-        yield _needs_flash("varlen-flash", "use_varlen_attn", Fix("use_varlen_attn", False))
-
-
-def _needs_flash(code: str, field: str, fix: Fix) -> Finding:
-    return Finding(
-        ERROR,
-        code,
-        _("{field} needs flash-attn, which is not installed").format(field=field),
-        _("XTuner breaks off with an AssertionError."),
-        _("Install flash-attn into the training environment, or set {field} = {value}.").format(
-            field=field, value=fix.value
-        ),
-        fix,
-        field,
-    )
-
-
-def _sequence_parallel(start: Start) -> Iterator[Finding]:
-    config, field = start.config, "sequence_parallel_size"
-    size = config.number(field, 1)
-    if size <= 1:
-        return
-    if config.versions and config.versions.get("flash_attn") is None:
-        yield _needs_flash("sequence-flash", field, Fix(field, 1))
-    if start.deepspeed is None and not isinstance(config.get("strategy"), Mapping):
-        yield Finding(
-            ERROR,
-            "sequence-deepspeed",
-            _("sequence_parallel_size needs DeepSpeed"),
-            _("XTuner breaks off without it."),
-            _("Start with DeepSpeed (deepspeed_zero2), or set sequence_parallel_size = 1."),
-            Fix(field, 1),
-            field,
-        )
-    if start.processes % size:
-        yield Finding(
-            ERROR,
-            "sequence-gpus",
-            _("{size} GPUs share a sample, but the run has {count}").format(
-                size=int(size), count=start.processes
-            ),
-            _("The number of GPUs has to be a multiple of it."),
-            _("Set {field} = {value}.").format(field=field, value=1),
-            Fix(field, 1),
-            field,
-        )
+        yield sequence.needs_flash("varlen-flash", "use_varlen_attn", Fix("use_varlen_attn", False))
+    yield from sequence.other_attention(start, "varlen-attention", "use_varlen_attn")
 
 
 def _resume(start: Start) -> Iterator[Finding]:
