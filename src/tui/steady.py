@@ -46,7 +46,7 @@ class Steady:
 
     def _gpu(self, one: Gpu) -> Gpu:
         def hold(name: str, value: int | None, step: float) -> int | None:
-            return None if value is None else int(self._hold(f"{one.index} {name}", value, step))
+            return None if value is None else int(self._hold(f"{one.id} {name}", value, step))
 
         return msgspec.structs.replace(
             one,

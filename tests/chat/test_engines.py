@@ -19,10 +19,10 @@ from engine.chat.engine_server import EngineServer
 from engine.chat.engines import ADAPTER, Engine, Place
 from engine.chat.session import ChatSession, ModelSpec
 from engine.errors import Failed, Problem
-from engine.machine import gpu
 from engine.settings import Settings
 from tests.chat.asking import ask
 from tests.chat.engine_here import gone, hollow_model, install, read
+from tests.support.nvml import Card, Nvml
 
 OPTIONS = "lib/python3.11/site-packages/vllm/entrypoints/openai/cli_args.py"
 
@@ -185,13 +185,10 @@ def test_a_session_starts_it_and_asks_as_in_training(
     assert gone(read(told)["pids"]), "it ends with the session"
 
 
-CARD = gpu.Gpu(0, "H100", 0, 80 << 30, 0, 40, 60.0, [])
-
-
 def test_a_gpu_on_which_a_run_trains_is_left_alone_unless_one_says_so(
-    model: Path, told: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, told: Path, nvml: Nvml
 ) -> None:
-    monkeypatch.setattr(gpu, "read", lambda: gpu.Gpus([CARD]))
+    nvml.set(Card())
     spec = ModelSpec(str(model), engine="vllm")
     with ChatSession(Settings(), busy=[0]) as session:
         with pytest.raises(Failed, match="would disturb a training"):

@@ -10,9 +10,8 @@ import pytest
 from engine.chat import fit, sources
 from engine.chat.session import ChatSession, ModelSpec
 from engine.errors import Failed, Problem
-from engine.machine import gpu
-from engine.machine.gpu import Gpu, Gpus
 from engine.settings import Settings
+from tests.support.nvml import Card, Nvml
 
 
 @pytest.fixture
@@ -71,17 +70,15 @@ def test_a_model_without_weights_or_with_a_broken_config(model: Path) -> None:
         sources.check(ModelSpec(str(model)))
 
 
-def test_needs_follow_the_type(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "read", lambda: Gpus([], "none"))
+def test_needs_follow_the_type(model: Path, nvml: Nvml) -> None:
     assert fit.read(ModelSpec(str(model))).needs == pytest.approx(6_000_000 * fit.ROOM)
     assert fit.read(ModelSpec(str(model), dtype="bf16")).needs == pytest.approx(3e6 * fit.ROOM)
     assert fit.read(ModelSpec(str(model))).fits
 
 
 def test_a_model_too_big_is_refused_before_anything_starts(
-    model: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, nvml: Nvml, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu, "read", lambda: Gpus([], "none"))
     monkeypatch.setattr(fit, "_host_free", lambda: 1_000_000)
     session = ChatSession(Settings())
     with pytest.raises(Failed, match=r"needs about 6.6 MB of 1.0 MB free \(memory\)"):
@@ -89,18 +86,12 @@ def test_a_model_too_big_is_refused_before_anything_starts(
     assert session.dead, "no process was started for it"
 
 
-def test_the_emptiest_gpu_counts_or_all_of_them(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def card(index: int, used: int, total: int) -> Gpu:
-        return Gpu(index, "X", used, total, None, None, None, None)
-
+def test_the_emptiest_gpu_counts_or_all_of_them(model: Path, nvml: Nvml) -> None:
     needs = 3_300_000 + fit._CUDA
-    cards = [card(0, 10, 20), card(1, 0, needs + 1)]
-    monkeypatch.setattr(gpu, "read", lambda: Gpus(cards))
+    nvml.set(Card(used=10, total=20), Card(total=needs + 1))
     found = fit.read(ModelSpec(str(model)))
     assert (found.where, found.needs, found.fits) == ("GPU 1", needs, True)
-    cards[:] = [card(0, 0, needs - 1), card(1, 0, needs - 1)]
+    nvml.set(Card(total=needs - 1), Card(total=needs - 1))
     found = fit.read(ModelSpec(str(model)))
     assert (found.where, found.fits) == ("2 GPUs", True)
     assert fit.read(ModelSpec(str(model), device="cuda:0")).fits is False

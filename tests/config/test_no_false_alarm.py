@@ -15,10 +15,9 @@ from engine.config.preflight import preflight
 from engine.config.stock.entry import Entry
 from engine.joined.copying import copy_config
 from engine.joined.rows import Rows
-from engine.machine import gpu
-from engine.machine.gpu import Gpu, Gpus
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
+from tests.support.nvml import Card, Nvml
 
 pytestmark = pytest.mark.slow
 
@@ -114,12 +113,11 @@ def test_a_good_config_raises_no_alarm(
     tmp_path: Path,
     loader: WorkerClient,
     data: Rows,
-    monkeypatch: pytest.MonkeyPatch,
+    nvml: Nvml,
 ) -> None:
     if name not in {entry.name for entry in entries}:
         pytest.skip("not in this XTuner")
-    card = Gpu(0, "NVIDIA H100", 0, 80_000_000_000, 0, 30, 70.0, [], (9, 0))
-    monkeypatch.setattr(gpu, "read", lambda *_asked: Gpus([card]))
+    nvml.set(Card())
     done = copy_config(
         name,
         tmp_path / "c.py",

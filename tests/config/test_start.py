@@ -16,12 +16,13 @@ from engine.config.checks import lora as check_lora
 from engine.config.checks import place as check_place
 from engine.config.checks import versions as check_versions
 from engine.config.checks.loaded import Loaded
-from engine.config.checks.start import Start, look
+from engine.config.checks.start import Start
 from engine.config.checks.wiring import Wiring
 from engine.config.memory.estimate import Estimate
 from engine.machine import gpu, host
 from engine.machine.gpu import Gpu, Gpus
 from engine.settings import Settings
+from tests.support.nvml import Card, Nvml
 
 GB = 1_000_000_000
 H100 = Gpu(0, "NVIDIA H100", 1 * GB, 80 * GB, 0, 35, 72.0, [], (9, 0))
@@ -133,30 +134,18 @@ def test_the_asked_for_card_is_the_one_that_is_looked_at() -> None:
     assert codes(check_gpu.check(start({"optim_wrapper": AMP}, [], cards))) == ["amp-cpu"]
 
 
-def test_nvml_is_asked_what_the_card_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    import pynvml
+def test_the_cards_are_those_that_may_be_used(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml.set(Card(capability=(7, 0)), Card(), Card())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,1")
 
-    class Memory:
-        used, total = 5 * GB, 80 * GB
+    def alarms(*wanted: int) -> list[tuple[str, str]]:
+        one = Start(Path("c.py"), Loaded({}), Settings(), wanted, machine=gpu.read())
+        return [(found.code, found.why) for found in check_gpu.check(one)]
 
-    answers = {
-        "nvmlInit": None,
-        "nvmlDeviceGetCount": 2,
-        "nvmlDeviceGetHandleByIndex": "card",
-        "nvmlDeviceGetMemoryInfo": Memory,
-        "nvmlDeviceGetName": "A card",
-        "nvmlDeviceGetCudaComputeCapability": (8, 9),
-        "nvmlSystemGetDriverVersion": "570",
-    }
-    for name in dir(pynvml):
-        if name.startswith(("nvmlDevice", "nvmlInit", "nvmlSystem")):
-            answer = answers.get(name)
-            monkeypatch.setattr(pynvml, name, lambda *_asked, answer=answer, **_more: answer)
-    monkeypatch.setattr(gpu, "_started", True)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    # Without a choice only what may be seen; a choice is by the driver's numbers.
-    assert [(one.index, one.capability) for one in look(None).gpus] == [(1, (8, 9))]
-    assert [one.index for one in look([0]).gpus] == [0, 1]
+    assert alarms(1, 2) == [] and alarms(2, 1) == []
+    [(code, why)] = alarms(0)
+    assert code == "gpu-missing" and "GPUs here: 2, 1." in why and "'2,1'" in why
+    assert [code for code, _why in alarms(1, 1)] == ["gpu-together"]
 
 
 @pytest.mark.parametrize(
@@ -260,11 +249,11 @@ def test_a_base_that_is_cast_to_float32_is_told() -> None:
     assert codes(check_lora.check(start(nested(model__lora__r=8)))) == []
 
 
-def test_a_fake_nvml_with_no_driver_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "read", lambda *_asked: Gpus([], "No NVIDIA driver."))
-    one = Start(Path("c.py"), Loaded({}), Settings(), [3], machine=look([3]))
+def test_a_machine_with_no_driver_is_the_cpu(nvml: Nvml) -> None:
+    nvml.absent()
+    one = Start(Path("c.py"), Loaded({}), Settings(), [3], machine=gpu.read())
     (found,) = check_gpu.check(one)
-    assert (found.code, found.why) == ("gpu-missing", "No NVIDIA driver.")
+    assert (found.code, found.why) == ("gpu-missing", "No NVIDIA driver on this machine.")
 
 
 # Where a value is set

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from engine.errors import Problem
-from engine.machine import gpu
-from engine.machine.gpu import Gpu, Gpus
 from engine.run import planning
 from engine.settings import Nodes, Settings
 from engine.workspace import Workspace
+from tests.support.nvml import GB, Card, Instance, Nvml, instance_uuid
 
 
 @pytest.fixture
@@ -25,9 +24,8 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    cards = [Gpu(n, "H100", used, 80, 0, 30, 70.0, []) for n, used in ((0, 60), (1, 10))]
-    monkeypatch.setattr(gpu, "read", lambda visible=None: Gpus(cards))
+def two_gpus(nvml: Nvml) -> None:
+    nvml.set(Card(used=60 * GB), Card(used=10 * GB))
 
 
 def plan(workspace: Workspace, **wishes: object) -> planning.LaunchPlan:
@@ -70,6 +68,45 @@ def test_several_gpus_run_under_torchrun(workspace: Workspace, two_gpus: None) -
     assert made.command[at + 1] == "2" and made.command[-2:] == ["--launcher", "pytorch"]
     assert "RANK" not in made.env
     assert made.shown.startswith("CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0,1 ")
+
+
+def test_gpus_are_used_in_the_order_in_which_they_are_named(
+    workspace: Workspace, nvml: Nvml
+) -> None:
+    nvml.set(*[Card()] * 4)
+    made = plan(workspace, gpus=[3, 0, 2])
+    assert made.gpus == [3, 0, 2] and made.env["CUDA_VISIBLE_DEVICES"] == "3,0,2"
+    with pytest.raises(Problem, match="named twice"):
+        plan(workspace, gpus=[3, 0, 3])
+
+
+def test_what_the_environment_hides_is_not_used(
+    workspace: Workspace, nvml: Nvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml.set(Card(), Card(used=60 * GB, uuid="GPU-b"), Card(used=70 * GB, uuid="GPU-c"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-c,GPU-b")
+    assert plan(workspace).gpus == [1], "the one with the most free memory of those shown"
+    assert plan(workspace, gpus=[2, 1]).env["CUDA_VISIBLE_DEVICES"] == "2,1"
+    with pytest.raises(Problem) as caught:
+        plan(workspace, gpus=[0])
+    hidden = "GPUs here: 2, 1. CUDA_VISIBLE_DEVICES='GPU-c,GPU-b' shows no other GPU."
+    assert caught.value.why == hidden
+
+
+def test_a_mig_instance_is_named_to_cuda_by_its_uuid(workspace: Workspace, nvml: Nvml) -> None:
+    small, large = Instance(), Instance("3g.40gb", 40 * GB)
+    nvml.set(Card(), Card(mig=True, instances=[small, large]))
+    made = plan(workspace, gpus=["1:1"], deepspeed="2")
+    assert made.gpus == ["1:1"] and made.processes == 1
+    assert made.env["CUDA_VISIBLE_DEVICES"] == instance_uuid(large, 1, 1)
+    for together in (["1:0", "1:1"], [0, "1:0"]):
+        with pytest.raises(Problem, match="cannot have these GPUs together") as caught:
+            plan(workspace, gpus=together)
+        assert "NCCL" in caught.value.why
+    with pytest.raises(Problem, match="cannot train with other nodes"):
+        plan(workspace, gpus=["1:0"], launcher="nodes", nodes=2)
+    with pytest.raises(Problem, match="no GPU 1 "):
+        plan(workspace, gpus=[1])
 
 
 @pytest.mark.parametrize(

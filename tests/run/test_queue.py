@@ -14,14 +14,14 @@ import pytest
 
 from engine import files
 from engine.errors import Problem
-from engine.machine import doctor, gpu
-from engine.machine.gpu import Gpu, Gpus
+from engine.machine import doctor
 from engine.run import control, launch, planning, processes, queue, reasons, turn
 from engine.run.claim import Claim
 from engine.run.folder import RunFolder
 from engine.run.state import Cause, Order, RunState, Wait
 from engine.settings import Settings
 from engine.workspace import Workspace
+from tests.support.nvml import Card, Nvml
 from tests.support.starter import Starter, starting, until
 
 UNTIL_TOLD = "note()\nwhile not (run / 'end').exists(): time.sleep(0.02)\n"
@@ -281,29 +281,11 @@ def test_wishes_that_cannot_be(start: Queued, tmp_path: Path) -> None:
 # Waiting for GPUs
 
 
-class Cards:
-    """Two GPUs as the driver tells of them; how often it was asked."""
-
-    def __init__(self) -> None:
-        self.used = [0, 0]
-        self.asked = 0
-
-    def read(self, visible: str | None = None) -> Gpus:
-        self.asked += 1
-        cards = [
-            Gpu(index, "H100", used, 80 * 1024**3, 0, 30, 70.0, [])
-            for index, used in enumerate(self.used)
-        ]
-        chosen = None if visible in (None, "all") else set(str(visible).split(","))
-        return Gpus([one for one in cards if chosen is None or str(one.index) in chosen])
-
-
 @pytest.fixture
-def cards(monkeypatch: pytest.MonkeyPatch) -> Cards:
-    cards = Cards()
-    monkeypatch.setattr(gpu, "read", cards.read)
+def cards(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> Nvml:
+    nvml.set(Card(), Card())
     monkeypatch.setattr(turn, "ASK", 0.0)
-    return cards
+    return nvml
 
 
 class Line:
@@ -335,7 +317,7 @@ class Line:
 
 
 @pytest.fixture
-def line(tmp_path: Path, cards: Cards, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+def line(tmp_path: Path, cards: Nvml, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
     monkeypatch.setattr(doctor, "packages", lambda settings: ("", {}))
     made = Line(Workspace(tmp_path))
     yield made
@@ -343,36 +325,34 @@ def line(tmp_path: Path, cards: Cards, monkeypatch: pytest.MonkeyPatch) -> Itera
         claim.release()
 
 
-def test_gpus_must_be_free_a_few_looks_in_a_row(line: Line, cards: Cards) -> None:
+def test_gpus_must_be_free_a_few_looks_in_a_row(line: Line, cards: Nvml) -> None:
     run, waiter, _claim = line.add([1], free=True)
-    cards.used = [70 << 30, 61 << 30]
+    cards.set(Card(used=70 << 30), Card(used=61 << 30))
     assert run.summary().waits == "until free: GPU 1"
     assert queue.say(run) == "It waits: until free: GPU 1. In its way: GPU 1: 65.5 GB in use."
     assert waiter.look() is False
-    cards.used[1] = 300 << 20  # what a desktop holds
+    cards.set(Card(used=70 << 30), Card(used=300 << 20))  # what a desktop holds
     assert [waiter.look(), waiter.look()] == [False, False]
-    cards.used[1] = 20 << 30
+    cards.set(Card(used=70 << 30), Card(used=20 << 30))
     assert waiter.look() is False
-    cards.used[1] = 0
+    cards.set(Card(used=70 << 30), Card())
     assert [waiter.look() for _look in range(turn.QUIET)] == [False, False, True]
 
 
-def test_a_run_on_them_is_seen_without_asking_the_driver(line: Line, cards: Cards) -> None:
+def test_a_run_on_them_is_seen_without_asking_the_driver(line: Line, cards: Nvml) -> None:
     training = Claim([0])
     training.share()
     _run, waiter, _claim = line.add([0, 1], free=True)
-    cards.asked = 0
-    assert not any(waiter.look() for _look in range(5)) and cards.asked == 0
+    before = cards.looks
+    assert not any(waiter.look() for _look in range(5)) and cards.looks == before
     training.release()
     assert [waiter.look() for _look in range(turn.QUIET)] == [False, False, True]
-    assert cards.asked == turn.QUIET
+    assert cards.looks == before + turn.QUIET
 
 
-def test_a_driver_that_does_not_answer_is_waited_for(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_driver_that_does_not_answer_is_waited_for(line: Line, cards: Nvml) -> None:
     _run, waiter, _claim = line.add([0], free=True)
-    monkeypatch.setattr(gpu, "read", lambda visible=None: Gpus([], "The driver is away."))
+    cards.set(Card(), nvmlDeviceGetCount_v2="UNKNOWN")
     assert not any(waiter.look() for _look in range(5))
 
 
@@ -398,10 +378,10 @@ def test_two_after_the_same_run_do_not_meet_on_its_gpu(line: Line) -> None:
     claim.release()
 
 
-def test_the_one_before_it_goes_first_and_can_be_moved_behind(line: Line, cards: Cards) -> None:
+def test_the_one_before_it_goes_first_and_can_be_moved_behind(line: Line, cards: Nvml) -> None:
     one, _first, _ = line.add([0, 1], free=True)
     _two, second, _ = line.add([1], free=True)
-    cards.used[0] = 60 << 30
+    cards.set(Card(used=60 << 30), Card())
     assert not any(second.look() for _look in range(5)), "the first would starve else"
     queue.move(line.workspace, one, 1)
     assert any(second.look() for _look in range(turn.QUIET + 1))

@@ -12,14 +12,13 @@ from engine.cli.main import main
 from engine.config.text.source import ConfigSource
 from engine.errors import Problem
 from engine.joined import resuming
-from engine.machine import gpu
-from engine.machine.gpu import Gpu, Gpus
 from engine.run import control, inputs, rewind, state
 from engine.run.folder import RunFolder
 from engine.run.state import Event
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.support import tiny_config
+from tests.support.nvml import Card, Nvml
 from tests.support.run_files import write_run
 
 
@@ -184,9 +183,8 @@ def test_a_model_that_only_moved_may_be_set_anew(run: RunFolder, model: Path) ->
     assert one.effect == "refused"
 
 
-def test_other_gpus(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    cards = [Gpu(index, "H100", 10, 80, 0, 40, 70.0, []) for index in range(2)]
-    monkeypatch.setattr(gpu, "read", lambda visible=None: Gpus(cards))
+def test_other_gpus(run: RunFolder, nvml: Nvml) -> None:
+    nvml.set(Card(), Card())
     [one] = resuming.resume_differences(run, gpus=[1]).differences
     assert (one.name, one.before, one.after, one.effect) == ("gpus", "cpu", "1", "harmless")
     [one] = resuming.resume_differences(run, gpus=[0, 1]).differences

@@ -22,13 +22,12 @@ import pytest
 
 from engine import files
 from engine.errors import Failed, Problem
-from engine.machine import gpu
-from engine.machine.gpu import Gpu, Gpus
 from engine.run import control, launch, planning, processes, reasons, state
 from engine.run.folder import RunFolder
 from engine.run.state import RunState
 from engine.run.supervisor import Supervisor
 from engine.settings import Settings
+from tests.support.nvml import Card, Nvml
 from tests.support.run_files import START, add_steps
 from tests.support.starter import WITH_WORKER, Starter, gone, training, until, worker
 
@@ -290,18 +289,12 @@ def test_resume_freezes_other_settings_and_keeps_the_old(start: Starter, tmp_pat
     assert control.wait(run, 15).state == "stopped"
 
 
-def test_gpus_are_sampled(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_sampled(start: Starter, nvml: Nvml) -> None:
     run = start("note()")
     control.wait(run, 10)
     order = msgspec.json.decode((run.path / "order.json").read_bytes())
     (run.path / "order.json").write_bytes(msgspec.json.encode(order | {"gpus": [1]}))
-    asked = []
-
-    def read(visible: str | None = None) -> Gpus:
-        asked.append(visible)
-        return Gpus([Gpu(1, "H100", 10, 80, 55, 40, 300.5, [])])
-
-    monkeypatch.setattr(gpu, "read", read)
+    nvml.set(Card(), Card(used=10, total=80, util=55, temperature=40, power=300.5))
     supervisor = Supervisor(run.path)
     (run.path / START / "vis_data").mkdir(parents=True)  # of this start
     supervisor._sample_gpus()
@@ -309,7 +302,7 @@ def test_gpus_are_sampled(start: Starter, monkeypatch: pytest.MonkeyPatch) -> No
     [line] = (run.path / "metrics" / "gpu.jsonl").read_text().splitlines()
     gauges = {"index": 1, "used": 10, "total": 80, "util": 55, "temperature": 40, "power": 300.5}
     told = json.loads(line)
-    assert told["gpus"] == [gauges] and told["step"] is None and asked == ["1"]
+    assert told["gpus"] == [gauges] and told["step"] is None
     add_steps(run.path, 0, 3)
     supervisor._watch._look_at_run(2.0)
     supervisor._sampled = 0.0

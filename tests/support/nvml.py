@@ -85,7 +85,12 @@ class Driver(msgspec.Struct, frozen=True):
 
 
 class Nvml:
-    """The library that pynvml finds, here and in what is started from here."""
+    """The library that pynvml finds, here and in what is started from here.
+
+    `looks`: how often this process asked for the number of cards, which each look begins with.
+    """
+
+    looks = 0
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -117,7 +122,7 @@ def standing_in(file: Path) -> Iterator[Nvml]:
     values["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_SHADOW), before["PYTHONPATH"])))
     values.pop("CUDA_VISIBLE_DEVICES", None)
     real = pynvml.nvmlLib
-    install(pynvml, file)
+    install(pynvml, file, told)
     try:
         yield told
     finally:
@@ -129,17 +134,18 @@ def standing_in(file: Path) -> Iterator[Nvml]:
                 values[name] = value
 
 
-def install(pynvml: types.ModuleType, file: Path) -> None:
+def install(pynvml: types.ModuleType, file: Path, counter: Nvml | None = None) -> None:
     """Have `pynvml` call a library that answers from `file`."""
     pynvml._nvmlGetFunctionPointer_cache.clear()
-    pynvml.nvmlLib = _Library(pynvml, file)
+    pynvml.nvmlLib = _Library(pynvml, file, counter or Nvml(file))
 
 
 class _Library:
     """What ``ctypes.CDLL("libnvidia-ml.so.1")`` would be: C functions by name."""
 
-    def __init__(self, pynvml: Any, file: Path) -> None:
+    def __init__(self, pynvml: Any, file: Path, counter: Nvml) -> None:
         self._nvml = pynvml
+        self._counter = counter
         self._file = file
         self._seen: tuple[int, int, int] | None = None
         self._driver = Driver()
@@ -153,6 +159,7 @@ class _Library:
 
     def _call(self, name: str, answer: Callable[..., Any], *arguments: Any) -> Any:
         driver = self.state()
+        self._counter.looks += name == "nvmlDeviceGetCount_v2"
         if name == "nvmlErrorString":
             return b"an error of a later driver"
         if error := driver.errors.get(name):

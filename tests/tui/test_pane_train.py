@@ -16,8 +16,6 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from engine import files
-from engine.machine import gpu
-from engine.machine.gpu import Gpu, GpuProcess, Gpus
 from engine.run import control, launch, planning, state
 from engine.run.folder import RunFolder, list_runs
 from engine.run.points import History
@@ -26,6 +24,7 @@ from engine.run.progress import Progress
 from engine.run.state import Cause, Expected, RunState
 from engine.settings import Settings
 from engine.workspace import Workspace
+from tests.support.nvml import GB, Card, Nvml, Process
 from tests.support.run_files import add_gpu_samples, add_log, add_steps, gpu_sample, write_run
 from tests.support.screen import NASTY
 from tests.support.train_pane import Screen, config, opened
@@ -414,20 +413,13 @@ async def test_a_launch_that_cannot_be_says_so_and_keeps_what_was_typed(
         await screen.shows("There is no such file")
 
 
-async def test_gpus_are_offered_with_what_is_free_on_them(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = GpuProcess(77, "bob", "python", 60_000_000_000)
-    cards = [
-        Gpu(0, "H100", 61_000_000_000, 80_000_000_000, 98, 71, 412.0, [other]),
-        Gpu(1, "H100", 0, 80_000_000_000, 0, 30, 70.0, []),
-    ]
-    monkeypatch.setattr(gpu, "read", lambda visible=None: Gpus(cards))
+async def test_gpus_are_offered_with_what_is_free_on_them(workspace: Workspace, nvml: Nvml) -> None:
+    nvml.set(Card(used=61 * GB, processes=[Process(os.getpid(), 60 * GB)]), Card())
     config(workspace)
     async with opened(workspace) as screen:
         await screen.shows("Enter  train with")
         await screen.press("l")
-        await screen.shows("19.0 GB free of 80.0 GB", "[ ] GPU0", "bob: python 60.0 GB", "[1] GPU1")
+        await screen.shows("19.0 GB free of 80.0 GB", "[ ] GPU0", "me: ", " 60.0 GB", "[1] GPU1")
         await screen.shows("CUDA_VISIBLE_DEVICES=1")  # the one with the most room
         await screen.press("tab", "space")
         await screen.shows("[2] GPU0", "CUDA_VISIBLE_DEVICES=1,0", "^L command")

@@ -14,12 +14,12 @@ from engine.config.preflight import Report
 from engine.config.text.source import ConfigSource
 from engine.joined import before_start, effective_batch
 from engine.joined.effective_batch import Batch
-from engine.machine import gpu
-from engine.machine.gpu import Gpu, Gpus
+from engine.machine.gpu import Gpu
 from engine.run import control, history, launch, notes, state
 from engine.run.folder import RunFolder
 from engine.run.state import Expected, Order, Wait
 from engine.workspace import Workspace
+from tests.support.nvml import Card, Nvml
 from tests.support.run_files import write_run
 from tests.support.train_pane import Screen, config, opened
 from tui.panes.train.asked import remembered
@@ -47,9 +47,8 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    cards = [Gpu(index, "H100", 0, 80_000_000_000, 0, 30, 70.0, []) for index in range(2)]
-    monkeypatch.setattr(gpu, "read", lambda visible=None: Gpus(cards))
+def two_gpus(nvml: Nvml) -> None:
+    nvml.set(Card(), Card())
 
 
 def frozen(workspace: Workspace, run: Path) -> None:

@@ -20,6 +20,7 @@ from engine.chat.sources import ModelSpec
 from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.machine import gpu
+from engine.machine.devices import GpuId
 from engine.settings import Settings
 from engine.text import clean
 from engine.worker.client import command, environment
@@ -50,7 +51,7 @@ class EngineServer:
     """
 
     def __init__(
-        self, engine: Engine, spec: ModelSpec, settings: Settings, busy: Collection[int] = ()
+        self, engine: Engine, spec: ModelSpec, settings: Settings, busy: Collection[GpuId] = ()
     ) -> None:
         engines.check(spec.bits)
         sources.check(spec)
@@ -59,7 +60,7 @@ class EngineServer:
         self._settings = settings
         self._stopped = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
-        cards = _cards(fit.require(spec, busy))
+        cards = _cards(fit.require(spec, busy), busy)
         self._folder = Path(tempfile.mkdtemp(prefix="tunedeck-engine-"))  # 0700
         self.log = self._folder / "log"
         path = str(self._folder / "socket") if engine.sockets else ""
@@ -70,7 +71,7 @@ class EngineServer:
             cards=max(1, len(cards)),
             part=_part(cards),
         )
-        self._visible = ",".join(str(card.index) for card in cards)
+        self._cards = cards
 
     @property
     def spec(self) -> ModelSpec:
@@ -98,8 +99,7 @@ class EngineServer:
         """
         words = self.engine.command(self._spec, self._place)
         values = environment(self._settings) | self.engine.environment(self._place)
-        if self._visible:
-            values |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": self._visible}
+        values |= gpu.shown(self._cards)
         keeper = command(self._settings.python, "engine.chat.engine_keeper", str(self.log), *words)
         self._process = subprocess.Popen(
             keeper, stdin=subprocess.PIPE, env=values, start_new_session=True
@@ -166,9 +166,9 @@ class EngineServer:
         self.stop()
 
 
-def _cards(place: fit.Fit) -> list[gpu.Gpu]:
+def _cards(place: fit.Fit, busy: Collection[GpuId]) -> list[gpu.Gpu]:
     """The GPUs that `place` stands for; a power of two, as an engine splits a model."""
-    cards = gpu.read().gpus
+    cards = gpu.for_one_process(gpu.read().gpus, busy)
     if place.device == "cpu":
         return []
     if place.device.startswith("cuda:"):

@@ -13,6 +13,7 @@ from engine.chat.sources import ModelSpec
 from engine.errors import Failed
 from engine.i18n import _
 from engine.machine import gpu
+from engine.machine.devices import GpuId
 from engine.machine.gpu import Gpu
 
 _BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "fp16": 2, "bfloat16": 2, "float16": 2}
@@ -36,7 +37,7 @@ class Fit(msgspec.Struct, frozen=True):
     free: int
     where: str
     device: str
-    taken: list[int] = []
+    taken: list[GpuId] = []
 
     @property
     def fits(self) -> bool:
@@ -51,7 +52,7 @@ class Fit(msgspec.Struct, frozen=True):
         )
 
 
-def read(spec: ModelSpec, busy: Collection[int] = ()) -> Fit:
+def read(spec: ModelSpec, busy: Collection[GpuId] = ()) -> Fit:
     """What `spec` will need; some milliseconds. Raises `Problem` for no model.
 
     Args:
@@ -60,9 +61,9 @@ def read(spec: ModelSpec, busy: Collection[int] = ()) -> Fit:
     """
     stored = _stored_bytes(sources.config(Path(spec.model)))
     size = sum(one.stat().st_size for one in sources.weights(Path(spec.model)))
-    cards = [] if spec.device == "cpu" else _cards(spec.device)
-    taken = [] if spec.share else [card.index for _at, card in cards if card.index in busy]
-    free = {at: card.total - card.used for at, card in cards if card.index not in taken}
+    cards = [] if spec.device == "cpu" else _cards(spec.device, busy)
+    taken = [] if spec.share else [card.id for _at, card in cards if card.id in busy]
+    free = {at: card.free for at, card in cards if card.id not in taken}
     if not free:
         # Where every card is taken, or named and taken, nothing is left.
         where, most = (_("memory"), _host_free()) if not cards else (_("no GPU"), 0)
@@ -71,12 +72,12 @@ def read(spec: ModelSpec, busy: Collection[int] = ()) -> Fit:
     needs = _needs(size, stored, spec, stored) + _CUDA
     best = max(free, key=free.__getitem__)
     if needs <= free[best] or len(free) == 1 or taken:
-        return Fit(needs, free[best], f"GPU {dict(cards)[best].index}", f"cuda:{best}", taken)
+        return Fit(needs, free[best], f"GPU {dict(cards)[best].id}", f"cuda:{best}", taken)
     where = _("{count} GPUs").format(count=len(free))
     return Fit(needs, sum(free.values()), where, "cuda")
 
 
-def require(spec: ModelSpec, busy: Collection[int] = ()) -> Fit:
+def require(spec: ModelSpec, busy: Collection[GpuId] = ()) -> Fit:
     """`read`, or `Failed` when it does not fit."""
     found = read(spec, busy)
     if not found.fits and found.taken:
@@ -96,9 +97,9 @@ def require(spec: ModelSpec, busy: Collection[int] = ()) -> Fit:
     return found
 
 
-def _cards(device: str) -> list[tuple[int, Gpu]]:
+def _cards(device: str, busy: Collection[GpuId]) -> list[tuple[int, Gpu]]:
     """The visible GPUs that `device` allows, with torch's numbers for them."""
-    cards = list(enumerate(gpu.read().gpus))
+    cards = list(enumerate(gpu.for_one_process(gpu.read().gpus, busy)))
     number = device.removeprefix("cuda:") if device.startswith("cuda:") else ""
     return [one for one in cards if not number or str(one[0]) == number]
 

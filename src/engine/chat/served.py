@@ -16,6 +16,7 @@ from engine.chat.engine_server import EngineServer
 from engine.chat.sources import ModelSpec
 from engine.errors import Failed
 from engine.i18n import _
+from engine.machine.devices import GpuId
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 
@@ -34,7 +35,7 @@ class Served:
         self._servers: dict[str, EngineServer] = {}
 
     def load(
-        self, slot: str, spec: ModelSpec, busy: Collection[int], said: Said | None = None
+        self, slot: str, spec: ModelSpec, busy: Collection[GpuId], said: Said | None = None
     ) -> Loaded:
         """Reach the server that `spec` names, or start its engine (seconds to minutes).
 

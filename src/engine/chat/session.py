@@ -14,6 +14,8 @@ from engine.chat.served import Said, Served
 from engine.chat.sources import ModelSpec
 from engine.errors import Problem
 from engine.i18n import _
+from engine.machine import gpu
+from engine.machine.devices import GpuId
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 
@@ -48,11 +50,10 @@ class ChatSession:
             none of them is taken unless a spec names it and says `share`.
     """
 
-    def __init__(self, settings: Settings, busy: Collection[int] = ()) -> None:
+    def __init__(self, settings: Settings, busy: Collection[GpuId] = ()) -> None:
         self.busy = frozenset(busy)
         self._settings = settings
-        # torch then counts the GPUs as the driver does.
-        self._worker = WorkerClient(WORKER, settings, {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
+        self._worker = WorkerClient(WORKER, settings)
         self._placed: dict[str, tuple[ModelSpec, fit.Fit]] = {}
         """What is loaded in our process, and where."""
         self._served = Served(settings)
@@ -74,6 +75,8 @@ class ChatSession:
             return self._served.load(slot, spec, self.busy, said)
         self._served.unload(slot)
         needs = self._fit(spec)
+        if self.dead:  # it is started now, and torch is to number the GPUs as `fit` does
+            self._worker.extra = gpu.shown(gpu.for_one_process(gpu.read().gpus, self.busy))
         result = self._worker.result(
             "load",
             slot=slot,

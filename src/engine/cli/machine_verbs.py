@@ -38,13 +38,13 @@ def _gpus(args: argparse.Namespace, out: Output) -> int:
     from engine import text
     from engine.machine import gpu
 
-    seen = gpu.read(visible="all")
+    seen = gpu.read()
 
     def lines() -> Iterator[str]:
         if not seen.available:
             yield seen.reason
         for one in seen.gpus:
-            parts = [f"{one.index}", one.name, f"{text.size(one.used)} / {text.size(one.total)}"]
+            parts = [f"{one.id}", one.name, f"{text.size(one.used)} / {text.size(one.total)}"]
             parts += [f"{one.util} %"] if one.util is not None else []
             parts += [f"{one.temperature} °C"] if one.temperature is not None else []
             parts += [f"{one.power:.0f} W"] if one.power is not None else []
@@ -54,6 +54,7 @@ def _gpus(args: argparse.Namespace, out: Output) -> int:
             for process in one.processes or []:
                 memory = "?" if process.memory is None else text.size(process.memory)
                 yield f"   {process.pid}  {process.user or '?'}  {process.name or '?'}  {memory}"
+        yield from seen.notes
 
     out.result(seen, lines)
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.cli.gpu_option import gpu_ids
 from engine.cli.output import Output
 from engine.i18n import _
 
@@ -26,24 +27,13 @@ def add(
         "preflight", parents=[common], help=_("check everything before a GPU is touched")
     )
     flight.add_argument("file", metavar="FILE", type=Path)
-    flight.add_argument("--gpus", metavar="0,1", type=gpu_numbers, help=_("the GPUs to use"))
+    flight.add_argument("--gpus", metavar="0,1", type=gpu_ids, help=_("the GPUs to use"))
     flight.add_argument("--deepspeed", metavar="STAGE", help=_("deepspeed_zero2, or a JSON file"))
     flight.add_argument("--work-dir", metavar="D", type=Path, help=_("where the run writes"))
     flight.add_argument(
         "--quick", action="store_true", help=_("only what needs no tokenizer: a second or two")
     )
     flight.set_defaults(run=_preflight)
-
-
-def gpu_numbers(text: str) -> list[int]:
-    """``0,1`` as a list; for argparse."""
-    try:
-        numbers = [int(one) for one in text.split(",") if one.strip()]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 0:
-        raise argparse.ArgumentTypeError(_("give numbers such as 0 or 0,1"))
-    return numbers
 
 
 def _preflight(args: argparse.Namespace, out: Output) -> int:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cli import queue_options
+from engine.cli.gpu_option import gpu_ids
 from engine.cli.output import Output
-from engine.cli.run_verbs import attend, gpu_numbers
+from engine.cli.run_verbs import attend
 from engine.errors import Problem
 from engine.i18n import _
 
@@ -37,7 +38,7 @@ def add(
     )
     resume.add_argument(
         "--gpus",
-        type=gpu_numbers,
+        type=gpu_ids,
         metavar="0,1",
         help=_("which GPUs, or 'cpu' (default: those of the last start)"),
     )

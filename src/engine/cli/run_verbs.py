@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cli import launcher_options, queue_options, run_lines
+from engine.cli.gpu_option import gpu_ids
 from engine.cli.output import Output
 from engine.errors import Problem
 from engine.i18n import _
@@ -43,7 +44,7 @@ def add(
     train.add_argument("--name", help=_("the run's name (default: made from the config's)"))
     train.add_argument(
         "--gpus",
-        type=gpu_numbers,
+        type=gpu_ids,
         metavar="0,1",
         help=_("which GPUs, or 'cpu' (default: the one with the most free memory)"),
     )
@@ -78,17 +79,6 @@ def add(
         parser = verbs.add_parser(verb, parents=[common], help=words)
         parser.add_argument("name", metavar="RUN", help=_("a run's name or folder"))
         parser.set_defaults(run=function)
-
-
-def gpu_numbers(text: str) -> list[int]:
-    """GPUs as a person gives them (``0,1``, ``cpu``)."""
-    if text in ("cpu", "none", ""):
-        return []
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        message = _("numbers with commas between them, as in 0,1 (or cpu)")
-        raise argparse.ArgumentTypeError(message) from None
 
 
 def _train(args: argparse.Namespace, out: Output) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from engine.config.checks import count, loaded, start
+from engine.config.checks import count, loaded
 from engine.config.checks import data as check_data
 from engine.config.checks import deepspeed as check_deepspeed
 from engine.config.checks import gpu as check_gpu
@@ -31,6 +31,8 @@ from engine.config.memory.past import Past
 from engine.config.memory.sizing import Sizes
 from engine.errors import Failed, Problem
 from engine.i18n import _
+from engine.machine import gpu
+from engine.machine.devices import GpuId
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 
@@ -106,7 +108,7 @@ def preflight(
     path: Path,
     *,
     settings: Settings,
-    gpus: Sequence[int] | None = None,
+    gpus: Sequence[GpuId] | None = None,
     elsewhere: bool = False,
     processes: int | None = None,
     deepspeed: str | None = None,
@@ -154,7 +156,7 @@ def preflight(
     if config is None:
         return flight.report()
     setting = _deepspeed(deepspeed, settings, flight)
-    machine = start.look(gpus)
+    machine = gpu.read()
     begin = Start(path, config, settings, gpus, setting, work_dir, machine, processes)
     _content(begin, flight)
     usable = not flight.failed

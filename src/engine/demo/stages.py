@@ -13,6 +13,7 @@ from engine.demo import base, compare, dataset, training
 from engine.demo.ledger import Ledger
 from engine.errors import Failed
 from engine.i18n import _, ngettext
+from engine.machine.devices import GpuId
 from engine.settings import Settings
 from engine.workspace import Workspace
 
@@ -47,7 +48,7 @@ class Stages:
         self.progress = progress
         self.on_gpu = on_gpu
         self.book = Ledger(workspace.state / "demo.json")
-        self.gpus: list[int] | None = None if on_gpu else []
+        self.gpus: list[GpuId] | None = None if on_gpu else []
         self.deepspeed = "zero2" if on_gpu else None
         self.base = workspace.models / base.NAME
         self.story = workspace.data / "jianmi.json"

@@ -12,6 +12,7 @@ from engine import text
 from engine.demo.ledger import Ledger
 from engine.errors import Failed
 from engine.i18n import _
+from engine.machine.devices import GpuId
 from engine.run import launch, planning
 from engine.run.folder import RunFolder
 from engine.settings import Settings
@@ -37,7 +38,7 @@ def train(
     *,
     workspace: Workspace,
     settings: Settings,
-    gpus: list[int] | None,
+    gpus: list[GpuId] | None,
     deepspeed: str | None,
     book: Ledger,
     inputs: str,

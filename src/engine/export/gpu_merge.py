@@ -15,6 +15,7 @@ from engine.export.maker import threads as cores
 from engine.export.weights import Entry, Weight
 from engine.i18n import _
 from engine.machine import gpu
+from engine.machine.gpu import Gpu
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 
@@ -48,7 +49,7 @@ class GpuMerge:
             self._free.put(2 * _PLACE * number)
         self._keys = itertools.count()
         self._giving = threading.Lock()
-        self._worker = WorkerClient(WORKER, settings)
+        self._worker = WorkerClient(WORKER, settings, gpu.shown(_cards()))
         try:
             self.name = str(
                 self._worker.result(
@@ -163,27 +164,33 @@ def _check(device: str) -> None:
             _("Known: {names}.").format(names="auto, cpu, cuda:0, cuda:1, …"),
         )
     seen = gpu.read()
+    cards = gpu.for_one_process(seen.gpus)
     index = int(number or 0)
-    if index >= len(seen.gpus):
+    if index >= len(cards):
         raise Problem(
             _("There is no device {device}").format(device=device),
-            seen.reason or _("{count} GPUs can be used.").format(count=len(seen.gpus)),
+            seen.reason or _("{count} GPUs can be used.").format(count=len(cards)),
             _("Leave out --device: the CPU can do it."),
         )
-    one = seen.gpus[index]
-    if one.total - one.used < _CARD:
+    one = cards[index]
+    if one.free < _CARD:
         raise Failed(
             _("There is not enough memory on {device}").format(device=device),
             _("It needs {need:,} MB; {free:,} MB are free.").format(
-                need=_CARD // 10**6, free=(one.total - one.used) // 10**6
+                need=_CARD // 10**6, free=(one.free) // 10**6
             ),
             _("Leave out --device: the CPU can do it."),
         )
 
 
+def _cards() -> list[Gpu]:
+    """The GPUs that the worker sees, in torch's order."""
+    return gpu.for_one_process(gpu.read().gpus)
+
+
 def _free_gpu() -> int | None:
     """The number, as CUDA counts, of a GPU that nobody uses."""
-    for index, one in enumerate(gpu.read().gpus):
-        if not one.processes and one.used < (1 << 30) and one.total - one.used >= _CARD:
+    for index, one in enumerate(_cards()):
+        if not one.processes and one.used < (1 << 30) and one.free >= _CARD:
             return index
     return None

@@ -11,6 +11,7 @@ from engine.errors import Problem
 from engine.export import artefact, convert
 from engine.export.plan import plan
 from engine.i18n import _
+from engine.machine.devices import GpuId
 from engine.run.checkpoints import Checkpoint
 from engine.run.folder import RunFolder, list_runs
 from engine.workspace import Workspace
@@ -100,12 +101,12 @@ def ready(candidate: Candidate) -> ModelSpec:
     return candidate.spec
 
 
-def busy_gpus(workspace: Workspace) -> set[int]:
+def busy_gpus(workspace: Workspace) -> set[GpuId]:
     """The GPUs on which a run of this workspace trains (as the driver counts)."""
     return {gpu for run in list_runs(workspace) for gpu in _trains_on(run)}
 
 
-def _trains_on(run: RunFolder) -> list[int]:
+def _trains_on(run: RunFolder) -> list[GpuId]:
     try:
         return run.record.gpus if run.record is not None and run.state.living else []
     except Problem:  # its files were changed: it tells nothing

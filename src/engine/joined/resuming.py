@@ -15,6 +15,7 @@ from engine.config.known.resuming import GRAVEST, Effect, Meaning, meaning
 from engine.config.text.source import ConfigSource
 from engine.errors import Problem
 from engine.i18n import _, ngettext
+from engine.machine.devices import GpuId
 from engine.run import control, inputs, rewind
 from engine.run.checkpoints import Checkpoint
 from engine.run.folder import RunFolder
@@ -67,7 +68,7 @@ def resume_differences(
     config: str | None = None,
     *,
     checkpoint: Path | None = None,
-    gpus: list[int] | None = None,
+    gpus: list[GpuId] | None = None,
 ) -> Resumption:
     """What differs from the checkpoint's own settings when `run` goes on.
 
@@ -110,7 +111,7 @@ def resume(
     *,
     checkpoint: Path | None = None,
     config: str | None = None,
-    gpus: list[int] | None = None,
+    gpus: list[GpuId] | None = None,
 ) -> RunFolder:
     """`control.resume`, unless a difference or the run's own end stands in the way: `Problem`."""
     refuse(resume_differences(run, config, checkpoint=checkpoint, gpus=gpus))
@@ -173,7 +174,7 @@ def _is_same_file(
 
 
 def _placement(
-    record: RunRecord, chosen: Checkpoint | None, gpus: list[int] | None
+    record: RunRecord, chosen: Checkpoint | None, gpus: list[GpuId] | None
 ) -> Iterator[Difference]:
     if gpus is None or gpus == record.gpus:
         return
@@ -190,7 +191,7 @@ def _placement(
     yield Difference("gpus", before, after, effect, text)
 
 
-def _gpus(numbers: list[int]) -> str:
+def _gpus(numbers: list[GpuId]) -> str:
     return ",".join(map(str, numbers)) or "cpu"
 
 

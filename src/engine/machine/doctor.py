@@ -43,7 +43,7 @@ class Check(msgspec.Struct, frozen=True):
 
 def run(settings: Settings, folder: Path) -> list[Check]:
     """Look at everything a run on this machine needs; takes about a second."""
-    return [*_training(settings), _gpus(), _disk(folder), *_tools()]
+    return [*_training(settings), *_gpus(), _disk(folder), *_tools()]
 
 
 def packages(settings: Settings) -> tuple[str, dict[str, str | None]]:
@@ -82,16 +82,18 @@ def _training(settings: Settings) -> Iterator[Check]:
             yield Check(name, None, _("not installed: needed for QLoRA or DeepSpeed only"), install)
 
 
-def _gpus() -> Check:
-    seen = gpu.read(visible="all")
+def _gpus() -> Iterator[Check]:
+    seen = gpu.read()
     if not seen.available:
-        return Check(
+        yield Check(
             "GPU", None, seen.reason, _("Training works on the CPU, for small models only.")
         )
-    names = ", ".join(f"{one.index}: {one.name} {text.size(one.total)}" for one in seen.gpus)
-    return Check(
-        "GPU", True, _("{names} (driver {driver})").format(names=names, driver=seen.driver)
-    )
+        return
+    names = ", ".join(f"{one.id}: {one.name} {text.size(one.total)}" for one in seen.gpus)
+    found = _("{names} (driver {driver})").format(names=names, driver=seen.driver)
+    yield Check("GPU", True, found)
+    for note in seen.notes:
+        yield Check("GPU", None, note)
 
 
 def _disk(folder: Path) -> Check:

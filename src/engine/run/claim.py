@@ -17,6 +17,7 @@ import platformdirs
 
 from engine import files
 from engine.errors import Problem
+from engine.machine.devices import GpuId
 
 
 class Claim:
@@ -26,9 +27,9 @@ class Claim:
     disk without locks) it is never refused either: waiting for ever would be worse.
     """
 
-    def __init__(self, gpus: list[int]) -> None:
+    def __init__(self, gpus: list[GpuId]) -> None:
         self._gpus = gpus
-        self._open: dict[int, int] = {}
+        self._open: dict[GpuId, int] = {}
         self._shared = False
 
     def take(self) -> bool:
@@ -51,7 +52,7 @@ class Claim:
             os.close(descriptor)
         self._open.clear()
 
-    def _lock(self, gpu: int, kind: int) -> bool:
+    def _lock(self, gpu: GpuId, kind: int) -> bool:
         try:
             if gpu not in self._open:
                 folder = files.private_folder(platformdirs.user_state_path("tunedeck") / "gpus")

@@ -9,6 +9,7 @@ from pathlib import Path
 from engine import files
 from engine.errors import Failed, Problem
 from engine.i18n import _
+from engine.machine.devices import GpuId
 from engine.run import ending, launch, place, planning, processes, queue, reasons, rewind, state
 from engine.run.checkpoints import Checkpoint
 from engine.run.folder import RunFolder
@@ -129,7 +130,7 @@ def resume(
     *,
     checkpoint: Path | None = None,
     config: str | None = None,
-    gpus: list[int] | None = None,
+    gpus: list[GpuId] | None = None,
     wait: Wait | None = None,
     now: bool = False,
 ) -> RunFolder:

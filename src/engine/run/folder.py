@@ -11,6 +11,7 @@ import msgspec
 
 from engine.errors import Problem
 from engine.i18n import _
+from engine.machine.devices import GpuId
 from engine.run import (
     alarms,
     checkpoints,
@@ -126,7 +127,7 @@ class RunFolder:
         return said.format(file=state.RECORD, error=self._torn)
 
     @property
-    def gpus(self) -> list[int]:
+    def gpus(self) -> list[GpuId]:
         """The GPUs it is for, as the driver here counts them.
 
         None for the CPU, for Slurm, which chooses among those of its nodes, or when not known.

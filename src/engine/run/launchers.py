@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from engine.errors import Problem
 from engine.i18n import _
+from engine.machine.gpu import Gpu
 from engine.run import nodes, program
 from engine.run.slurm import awaited, script
 from engine.run.state import Launcher, Wait
@@ -23,8 +24,8 @@ class Wish(NamedTuple):
     workspace: Path
     arguments: list[str]
     """Of the trainer."""
-    gpus: list[int]
-    """On each node, as far as it can be known; empty for the CPU."""
+    gpus: list[Gpu]
+    """Those of this machine; empty for the CPU, and where Slurm chooses them."""
     stage: str
     """DeepSpeed's; "" without."""
     nodes: int
@@ -60,6 +61,12 @@ def local(wish: Wish) -> Made:
 
 def by_hand(wish: Wish) -> Made:
     """On this machine and others, where the user types a line each."""
+    if wish.nodes > 1 and any(one.instance is not None for one in wish.gpus):
+        raise Problem(
+            _("A MIG instance cannot train with other nodes"),
+            _("NCCL does not join several, and each has a name of its own."),
+            _("Choose GPUs that are not divided, or train on this machine alone."),
+        )
     where = nodes.meeting(wish.settings.nodes)
     env = program.env(wish.gpus, wish.per_node, "")
     env |= program.accelerator(wish.stage, on_cpu=not wish.gpus)
@@ -76,7 +83,7 @@ def slurm(wish: Wish) -> Made:
     shape = script.Shape(wish.nodes, wish.per_node)
     meet = wish.settings.nodes
     command, env = script.trainer(wish.settings.python, wish.arguments, shape, meet.patience)
-    env = (env if wish.stage else {}) | program.accelerator(wish.stage, on_cpu=not wish.gpus)
+    env = (env if wish.stage else {}) | program.accelerator(wish.stage, on_cpu=not wish.slurm.gpus)
     after = "" if wish.wait is None else awaited.dependency(wish.wait)
     text = script.text(wish.folder, shape, wish.slurm, meet, after)
     return Made(command, env, script=text)

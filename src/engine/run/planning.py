@@ -10,6 +10,7 @@ import msgspec
 
 from engine.errors import Problem
 from engine.i18n import _
+from engine.machine.devices import GpuId
 from engine.run import nodes as by_hand
 from engine.run import program, queue, state
 from engine.run.launchers import MAKERS, Wish
@@ -31,7 +32,7 @@ class LaunchPlan(msgspec.Struct, frozen=True):
     command: list[str]
     env: dict[str, str]
     """What is added to the user's own environment."""
-    gpus: list[int]
+    gpus: list[GpuId]
     """Numbers as the driver counts; empty: on the CPU."""
     processes: int
     deepspeed: str
@@ -71,7 +72,7 @@ def plan(
     source: Path | None = None,
     name: str | None = None,
     work_dir: Path | None = None,
-    gpus: list[int] | None = None,
+    gpus: list[GpuId] | None = None,
     deepspeed: str | None = None,
     processes: int | None = None,
     resume: str | None = None,
@@ -113,7 +114,10 @@ def plan(
         name = _next_name(workspace, config.stem)
     folder = (work_dir or workspace.runs / name).resolve()
     asked = slurm or settings.slurm
-    devices = list(range(asked.gpus)) if launcher == "slurm" else program.devices(gpus)
+    cards = [] if launcher == "slurm" else program.devices(gpus)
+    devices: list[GpuId] = [one.id for one in cards]
+    if launcher == "slurm":
+        devices.extend(range(asked.gpus))  # as many as each node gets; which, the job will know
     each = by_hand.per_node(processes, len(devices), nodes)
     stage = program.stage(deepspeed, workspace)
     arguments = [str(folder / state.CONFIG_FOLDER / config.name), "--work-dir", str(folder)]
@@ -122,9 +126,7 @@ def plan(
     distributed = each * nodes > 1 or bool(stage)
     arguments += ["--launcher", "pytorch"] if distributed else []
     wait = None if wait is None else queue.placed(wait, folder, devices, launcher)
-    wish = Wish(
-        settings, folder, workspace.root, arguments, devices, stage, nodes, each, asked, wait
-    )
+    wish = Wish(settings, folder, workspace.root, arguments, cards, stage, nodes, each, asked, wait)
     made = MAKERS[launcher](wish)
     return LaunchPlan(
         name=name,

@@ -9,6 +9,8 @@ import socket
 from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.machine import gpu
+from engine.machine.devices import GpuId
+from engine.machine.gpu import Gpu
 from engine.worker.client import BOOTSTRAP, command
 from engine.workspace import Workspace
 
@@ -21,24 +23,34 @@ STAGES = {
 }
 
 
-def devices(wanted: list[int] | None) -> list[int]:
+def devices(wanted: list[GpuId] | None) -> list[Gpu]:
     """The GPUs to use: those `wanted`, or the one with the most free memory; [] for the CPU.
 
-    Raises `Problem` for one that is not there.
+    Raises `Problem` for one that is not there or is hidden (``CUDA_VISIBLE_DEVICES``),
+    and for several that no run can have together.
     """
-    seen = gpu.read("all" if wanted else None)
+    if wanted is not None and not wanted:
+        return []
+    seen = gpu.read()
     if wanted is None:
-        best = max(seen.gpus, key=lambda one: one.total - one.used, default=None)
-        return [] if best is None else [best.index]
-    known = {one.index for one in seen.gpus}
+        best = max(seen.gpus, key=lambda one: one.free, default=None)
+        return [] if best is None else [best]
+    known = {one.id: one for one in seen.gpus}
     missing = [index for index in wanted if index not in known]
     if missing:
         raise Problem(
             _("There is no GPU {index}").format(index=missing[0]),
-            seen.reason or _("GPUs here: {list}").format(list=", ".join(map(str, sorted(known)))),
+            gpu.instead(seen),
             _("`tunedeck gpus` shows what is there."),
         )
-    return wanted
+    chosen = [known[index] for index in wanted]
+    if why := gpu.apart(chosen):
+        raise Problem(
+            _("One run cannot have these GPUs together"),
+            why,
+            _("Choose one instance, or GPUs that are not divided."),
+        )
+    return chosen
 
 
 def stage(wanted: str | None, workspace: Workspace) -> str:
@@ -71,13 +83,9 @@ def torchrun(python: str, options: list[str], count: int, arguments: list[str]) 
     return command(python, "torch.distributed.run", *options, "engine.train.entry", *arguments)
 
 
-def env(gpus: list[int], count: int, stage: str) -> dict[str, str]:
+def env(gpus: list[Gpu], count: int, stage: str) -> dict[str, str]:
     """The variables that a start on this machine needs beside the user's own."""
-    values = {}
-    if gpus:
-        # NVML's order, which is not CUDA's own unless it is asked for.
-        values["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-    values["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in gpus)
+    values = gpu.shown(gpus) if gpus else {"CUDA_VISIBLE_DEVICES": ""}
     if stage and count == 1:
         values |= alone() | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     return values | accelerator(stage, on_cpu=not gpus)

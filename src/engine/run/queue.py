@@ -20,6 +20,7 @@ from engine import files
 from engine.errors import Problem
 from engine.i18n import _
 from engine.machine import gpu
+from engine.machine.devices import GpuId
 from engine.run import ending, reasons, state, turn, waits
 from engine.run.folder import RunFolder
 from engine.run.state import Cause, RunState, Wait
@@ -77,7 +78,7 @@ def say(run: RunFolder) -> str:
     return said
 
 
-def placed(wait: Wait, folder: Path, gpus: list[int], launcher: str) -> Wait:
+def placed(wait: Wait, folder: Path, gpus: list[GpuId], launcher: str) -> Wait:
     """`wait` for a run in `folder`, at the queue's end unless it has a place.
 
     Raises `Problem` when the run could never start so.
@@ -187,7 +188,7 @@ def _holders(run: RunFolder) -> list[str]:
         return []
     seen = gpu.read(",".join(map(str, run.gpus)))
     return [
-        _("GPU {index}: {size} in use").format(index=one.index, size=size(one.used))
+        _("GPU {index}: {size} in use").format(index=one.id, size=size(one.used))
         for one in seen.gpus
         if turn.is_held(one)
     ]

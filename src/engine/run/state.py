@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from engine.i18n import N_, _
+from engine.machine.devices import GpuId
 from engine.run.processes import Identity
 from engine.settings import Slurm
 
@@ -90,7 +91,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     """The folder that relative paths in the config start from."""
     python: str
     """The training interpreter."""
-    gpus: list[int]
+    gpus: list[GpuId]
     """Numbers as the driver counts; empty on a CPU."""
     processes: int
     deepspeed: str
@@ -142,7 +143,7 @@ class Order(msgspec.Struct, frozen=True):
     """Variables that the trainer must not inherit."""
     folder: str
     """The trainer's current folder."""
-    gpus: list[int]
+    gpus: list[GpuId]
     resume: str = ""
     """The checkpoint to go on from."""
     wait: Wait | None = None

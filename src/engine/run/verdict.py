@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.machine.devices import GpuId
 from engine.run import checkpoints, oom, progress, reasons, state
 from engine.run.state import Cause, RunState
 
@@ -14,7 +15,7 @@ NO_ROOM = 64 << 10
 
 
 def why(
-    folder: Path, now: RunState, status: int | None, memory: oom.Watch, gpus: Sequence[int]
+    folder: Path, now: RunState, status: int | None, memory: oom.Watch, gpus: Sequence[GpuId]
 ) -> Cause:
     """Why a trainer failed that ended with `status` (None: nobody got it) on `gpus`."""
     tail = reasons.tail(folder / state.LOG, now.log_start)
@@ -25,7 +26,7 @@ def why(
     return cause
 
 
-def _as_the_driver_counts(cause: Cause, gpus: Sequence[int]) -> Cause:
+def _as_the_driver_counts(cause: Cause, gpus: Sequence[GpuId]) -> Cause:
     """`cause` with the driver's number of a GPU: CUDA counts those that the trainer was given."""
     number = cause.values.get("gpu", "")
     if not number.isdigit() or int(number) >= len(gpus):

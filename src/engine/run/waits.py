@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from engine.i18n import _
+from engine.machine.devices import GpuId
 from engine.run import state
 from engine.run.state import RunState, Wait
 
@@ -23,14 +24,14 @@ def name(folder: Path) -> str:
         return folder.name
 
 
-def devices(gpus: list[int]) -> str:
+def devices(gpus: list[GpuId]) -> str:
     """``GPU 0``, ``GPUs 0, 1``."""
     if len(gpus) == 1:
         return _("GPU {index}").format(index=gpus[0])
     return _("GPUs {list}").format(list=", ".join(map(str, gpus)))
 
 
-def brief(wait: Wait, gpus: list[int]) -> str:
+def brief(wait: Wait, gpus: list[GpuId]) -> str:
     """What is still waited for: ``after assistant-01``, ``until free: GPU 0``, or both."""
     awaited = Path(wait.after) if not over(wait) else None
     # One that waits for a run only takes its turn on the GPUs all the same.

@@ -15,7 +15,7 @@ def machine_lines(sight: Sight) -> Iterator[str]:
     if not sight.gpus.gpus:
         yield sight.gpus.reason
     for one in sight.gpus.gpus:
-        yield f"GPU{one.index}  {one_line(one.name)}"
+        yield f"GPU{one.id}  {one_line(one.name)}"
         share = bar(one.used, one.total, 20)
         yield f"  {_('memory')}  {share}  {size(one.used)} / {size(one.total)}"
         facts = [f"{one.util} %"] if one.util is not None else []
@@ -28,6 +28,7 @@ def machine_lines(sight: Sight) -> Iterator[str]:
             memory = "?" if process.memory is None else size(process.memory)
             yield f"  {process.pid:>8}  {process.user or '?':12} {process.name or '?':20} {memory}"
         yield ""
+    yield from sight.gpus.notes
     host = sight.host
     yield f"CPU     {host.cpu:.0f} %  ({host.cores})"
     yield f"{_('memory')}  {size(host.memory_used)} / {size(host.memory_total)}"

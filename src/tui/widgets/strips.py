@@ -121,7 +121,7 @@ def machine_line(sight: Sight, width: int) -> Text:
 
 
 def _gpu(one: Gpu) -> Text:
-    text = Text(f"GPU{one.index} {bar(one.used, one.total, 8)} {size(one.used)}/{size(one.total)}")
+    text = Text(f"GPU{one.id} {bar(one.used, one.total, 8)} {size(one.used)}/{size(one.total)}")
     if one.util is not None:
         text.append(f" {one.util:3d}%")
     if one.temperature is not None:

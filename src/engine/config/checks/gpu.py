@@ -11,6 +11,7 @@ from engine.config.checks.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.checks.start import Start
 from engine.config.memory.estimate import Estimate
 from engine.i18n import _
+from engine.machine import gpu
 from engine.machine.gpu import Gpu
 
 _AMPERE = (8, 0)
@@ -42,16 +43,23 @@ _TAKES_FLASH = frozenset(
 
 def check(start: Start) -> Iterator[Finding]:
     """Findings about the devices."""
-    there = {one.index for one in start.machine.gpus}
+    there = {one.id for one in start.machine.gpus}
     missing = [index for index in start.wanted or () if index not in there]
     if missing:
         yield Finding(
             ERROR,
             "gpu-missing",
             _("There is no GPU {numbers}").format(numbers=", ".join(map(str, missing))),
-            start.machine.reason
-            or _("This machine has: {numbers}").format(numbers=", ".join(map(str, sorted(there)))),
+            gpu.instead(start.machine),
             _("`tunedeck gpus` shows them."),
+        )
+    elif why := gpu.apart(start.gpus):
+        yield Finding(
+            ERROR,
+            "gpu-together",
+            _("One run cannot have these GPUs together"),
+            why,
+            _("Choose one instance, or GPUs that are not divided."),
         )
     if start.on_cpu:
         yield from _on_cpu(start)
@@ -107,7 +115,7 @@ def _formats(start: Start, one: Gpu) -> Iterator[Finding]:
     if one.capability is None:
         return
     card = _("GPU {index} ({name}) has compute capability {major}.{minor}.").format(
-        index=one.index, name=one.name, major=one.capability[0], minor=one.capability[1]
+        index=one.id, name=one.name, major=one.capability[0], minor=one.capability[1]
     )
     wrapper = start.config.name("optim_wrapper.dtype").removeprefix("torch.")
     if one.capability < _AMPERE and start.amp and wrapper == "bfloat16":
@@ -241,7 +249,7 @@ def fits(start: Start, estimate: Estimate | None) -> Iterator[Finding]:
             yield Finding(
                 ERROR,
                 "gpu-small",
-                _("GPU {index} is too small").format(index=one.index),
+                _("GPU {index} is too small").format(index=one.id),
                 _("The estimate is {need}; it has {total}.").format(
                     need=need, total=text.size(one.total)
                 ),
@@ -252,7 +260,7 @@ def fits(start: Start, estimate: Estimate | None) -> Iterator[Finding]:
             yield Finding(
                 WARNING,
                 "gpu-busy",
-                _("GPU {index} has too little free memory now").format(index=one.index),
+                _("GPU {index} has too little free memory now").format(index=one.id),
                 _("The estimate is {need}; {free} are free.").format(
                     need=need, free=text.size(one.total - one.used)
                 ),

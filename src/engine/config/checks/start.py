@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.checks.loaded import Loaded
-from engine.machine import gpu
+from engine.machine.devices import GpuId
 from engine.machine.gpu import Gpu, Gpus
 from engine.settings import Settings
 
@@ -22,7 +22,7 @@ class Start:
     path: Path
     config: Loaded
     settings: Settings
-    wanted: Sequence[int] | None = None
+    wanted: Sequence[GpuId] | None = None
     """The GPUs that were asked for; empty: the CPU; None: one GPU, or the CPU."""
     deepspeed: Mapping[str, Any] | None = None
     """The DeepSpeed setting's content; None without."""
@@ -35,9 +35,10 @@ class Start:
     def gpus(self) -> list[Gpu]:
         """The GPUs that it will run on, as far as they exist; none for the CPU."""
         if self.wanted is None:
-            best = max(self.machine.gpus, key=lambda one: one.total - one.used, default=None)
+            best = max(self.machine.gpus, key=lambda one: one.free, default=None)
             return [] if best is None else [best]
-        return [one for one in self.machine.gpus if one.index in self.wanted]
+        known = {one.id: one for one in self.machine.gpus}
+        return [known[index] for index in self.wanted if index in known]
 
     @property
     def on_cpu(self) -> bool:
@@ -92,8 +93,3 @@ class Start:
         """The key of the dataset: mmengine's place, or that of the Hugging Face trainer."""
         usual = "train_dataloader.dataset"
         return usual if self.config.get(usual) is not None else "train_dataset"
-
-
-def look(wanted: Sequence[int] | None) -> Gpus:
-    """The machine's GPUs: all when some are asked for, else those that may be seen."""
-    return gpu.read("all" if wanted else None)

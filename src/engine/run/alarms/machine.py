@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from engine.machine import gpu, memory
+from engine.machine.devices import GpuId
 from engine.machine.gpu import Health
 from engine.run import checkpoints
 from engine.run.state import Alarm
@@ -98,19 +99,19 @@ class GpuHealth:
     """Heat, power, memory errors and loss of the GPUs that the run uses here."""
 
     def __init__(
-        self, gpus: list[int], read: Callable[[list[int]], list[Health]] = gpu.health
+        self, gpus: list[GpuId], read: Callable[[list[GpuId]], list[Health]] = gpu.health
     ) -> None:
         self._gpus, self._read = gpus, read
-        self._errors: dict[int, int] = {}
-        self._seen: set[int] = set()
+        self._errors: dict[GpuId, int] = {}
+        self._seen: set[GpuId] = set()
         self._slowed = {"gpu-hot": 0, "gpu-power": 0}
         self._alarms: Alarms = {}
 
     def look(self) -> Alarms:
         """The alarms of all of them together: a code names the GPUs that it is about."""
         found = self._read(self._gpus)
-        lost = [one for one in found if one.lost and one.index in self._seen]
-        self._seen |= {one.index for one in found if not one.lost}
+        lost = [one for one in found if one.lost and one.id in self._seen]
+        self._seen |= {one.id for one in found if not one.lost}
         self._keep("gpu-lost", lost)
         worse = [one for one in found if self._new_errors(one)]
         count = sum(self._new_errors(one) for one in worse)
@@ -123,7 +124,7 @@ class GpuHealth:
         """Memory errors since the run began."""
         if one.uncorrected is None:
             return 0
-        return one.uncorrected - self._errors.setdefault(one.index, one.uncorrected)
+        return one.uncorrected - self._errors.setdefault(one.id, one.uncorrected)
 
     def _slow(self, code: str, slowed: list[Health]) -> None:
         """Raise or end `code` once it has been so for some looks in a row."""
@@ -136,7 +137,7 @@ class GpuHealth:
 
     def _keep(self, code: str, about: Iterable[Health], **values: str) -> None:
         """Raise `code` for these GPUs with its first values, or end it when there are none."""
-        names = ", ".join(str(one.index) for one in about)
+        names = ", ".join(str(one.id) for one in about)
         if not names:
             self._alarms[code] = None
         elif self._alarms.get(code) is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from engine.machine.devices import GpuId
 from engine.run import state
 from engine.run.alarms.signs import Quiet, Working, phase, size
 from engine.run.points import History
@@ -61,7 +62,7 @@ class Pace:
         nodes: how many machines it runs on.
     """
 
-    def __init__(self, folder: Path, gpus: list[int], nodes: int) -> None:
+    def __init__(self, folder: Path, gpus: list[GpuId], nodes: int) -> None:
         self._folder, self._nodes = folder, nodes
         self._log_start = size(folder / state.LOG)
         self._quiet = Quiet(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from engine.machine import gpu
+from engine.machine.devices import GpuId
 from engine.run import checkpoints, processes, state
 from engine.run.points import History
 
@@ -68,7 +69,7 @@ class Quiet:
 class Working:
     """Whether anything computed, from when it is first asked until `forget`."""
 
-    def __init__(self, folder: Path, gpus: list[int]) -> None:
+    def __init__(self, folder: Path, gpus: list[GpuId]) -> None:
         self._folder, self._gpus = folder, gpus
         self._began: tuple[float, float] | None = None
         self._util: list[int | None] = []

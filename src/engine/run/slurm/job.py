@@ -25,6 +25,8 @@ import msgspec
 
 from engine import files
 from engine.errors import Problem
+from engine.machine import gpu
+from engine.machine.devices import GpuId
 from engine.run import launch, life, processes, state
 from engine.run.folder import RunFolder
 from engine.run.slurm import awaited, client
@@ -168,10 +170,12 @@ def _going_on(run: RunFolder, order: Order) -> Order:
     return msgspec.structs.replace(order, command=command, resume=str(saved.path))
 
 
-def _gpus() -> list[int]:
-    """The GPUs that Slurm gave to the job on this node."""
+def _gpus() -> list[GpuId]:
+    """The GPUs that Slurm gave to the job on this node, by number or by UUID."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return [int(one) for one in given.split(",") if one.isdigit()]
+    known: list[GpuId] = [one.id for one in gpu.read(given).gpus]
+    # Where the driver cannot be asked, Slurm's numbers are what there is to tell.
+    return known or [int(one) for one in given.split(",") if one.isdigit()]
 
 
 def _lock(folder: Path) -> int:

@@ -114,7 +114,8 @@ class Choosing(Pane):
         offered = [Choice("auto", "auto", _("a GPU if one is free, else the CPU"))]
         offered.append(Choice("cpu", "cpu"))
         offered += [
-            Choice(f"cuda:{at}", f"cuda:{at}", one.name) for at, one in enumerate(gpu.read().gpus)
+            Choice(f"cuda:{at}", f"cuda:{at}", one.name)
+            for at, one in enumerate(gpu.for_one_process(gpu.read().gpus))
         ]
         return await self.app.push_screen_wait(Choose(_("Where to compute"), offered))
 

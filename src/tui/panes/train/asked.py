@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from engine import files
+from engine.machine.devices import GpuId
 from engine.workspace import Workspace
 
 _FILE = "launch.json"
@@ -18,7 +19,7 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     config: str = ""
     """As a person writes it in the workspace."""
     name: str = ""
-    gpus: tuple[int, ...] | None = None
+    gpus: tuple[GpuId, ...] | None = None
     """In the order of the processes. None: not chosen yet, the one with the most free memory."""
     deepspeed: str = ""
     processes: str = ""

@@ -13,6 +13,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from engine.i18n import N_
+from engine.machine.devices import GpuId
 from engine.machine.gpu import Gpu
 from tui.panes.train.words import free_gpu
 
@@ -40,21 +41,21 @@ class GpuList(OptionList):
     def __init__(self) -> None:
         super().__init__(id="gpus", markup=False)
         self._gpus: Sequence[Gpu] = ()
-        self._marked: list[int] = []
+        self._marked: list[GpuId] = []
         self._user = getpass.getuser()
 
     @property
-    def marked(self) -> tuple[int, ...]:
+    def marked(self) -> tuple[GpuId, ...]:
         """The numbers of the GPUs to use, in order."""
         return tuple(self._marked)
 
-    def show(self, gpus: Sequence[Gpu], marked: Collection[int] | None) -> None:
+    def show(self, gpus: Sequence[Gpu], marked: Collection[GpuId] | None) -> None:
         """Show `gpus`; None marks the one with the most free memory."""
         self._gpus = gpus
         if marked is None:
-            best = max(gpus, key=lambda one: one.total - one.used, default=None)
-            marked = () if best is None else (best.index,)
-        here = {one.index for one in gpus}
+            best = max(gpus, key=lambda one: one.free, default=None)
+            marked = () if best is None else (best.id,)
+        here = {one.id for one in gpus}
         self._marked = [index for index in marked if index in here]
         self.clear_options()
         self.add_options(Option(self._line(one)) for one in gpus)
@@ -64,7 +65,7 @@ class GpuList(OptionList):
         self.display = bool(gpus)
 
     def _line(self, one: Gpu) -> Text:
-        at = str(self._marked.index(one.index) + 1) if one.index in self._marked else " "
+        at = str(self._marked.index(one.id) + 1) if one.id in self._marked else " "
         return Text(f"[{at}] {free_gpu(one, self._user)}", no_wrap=True, overflow="ellipsis")
 
     def action_mark(self) -> None:
@@ -72,7 +73,7 @@ class GpuList(OptionList):
         at = self.highlighted
         if at is None:
             return
-        index = self._gpus[at].index
+        index = self._gpus[at].id
         if index in self._marked:
             self._marked.remove(index)
         else:
@@ -81,7 +82,7 @@ class GpuList(OptionList):
 
     def action_mark_all(self) -> None:
         """Use every GPU in its order, or none."""
-        every = [one.index for one in self._gpus]
+        every = [one.id for one in self._gpus]
         self._marked = [] if set(self._marked) == set(every) else every
         self._changed()
 

@@ -50,7 +50,7 @@ def look(workspace: Workspace) -> Seen:
     """Look at the machine and the runs. May block."""
     living = [run for run in list_runs(workspace) if _lives(run)]
     found = [Living(str(run.path), run.name, run.launcher) for run in living]
-    return Seen(gpu.read("all"), client.available(), found)
+    return Seen(gpu.read(), client.available(), found)
 
 
 def _lives(run: RunFolder) -> bool:

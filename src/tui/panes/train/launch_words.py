@@ -95,7 +95,7 @@ def memory_line(needed: int, gpus: Sequence[Gpu]) -> Text:
     for one in tight[:2]:
         free = one.total - one.used
         words = _("GPU{index} has {free} free of {total}").format(
-            index=one.index, free=size(free), total=size(one.total)
+            index=one.id, free=size(free), total=size(one.total)
         )
         enough = free >= needed
         text.append("   " + ("✓ " if enough else "! ") + words, "green" if enough else "red")

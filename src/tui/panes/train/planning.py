@@ -15,6 +15,7 @@ from engine.errors import Problem
 from engine.i18n import _
 from engine.joined import effective_batch
 from engine.joined.effective_batch import Batch
+from engine.machine.devices import GpuId
 from engine.run import beside, planning
 from engine.run.state import Wait
 from engine.settings import Settings, Slurm
@@ -105,7 +106,7 @@ def _nodes(asked: Asked) -> int:
     return _number(asked.nodes, _("nodes")) or (_NODES if asked.launcher == "nodes" else 1)
 
 
-def _processes(typed: str, gpus: list[int], nodes: int) -> int | None:
+def _processes(typed: str, gpus: list[GpuId], nodes: int) -> int | None:
     count = _number(typed, _("processes"))
     if count is not None and gpus and count > len(gpus) * nodes:
         raise Problem(

@@ -179,11 +179,11 @@ def thousands(value: float) -> str:
 def gauges(gpus: Gpus | None, record: RunRecord | None, user: str) -> list[str]:
     """A line for each GPU that the run uses (each there is, for a run that is not ours)."""
     seen = gpus.gpus if gpus is not None else []
-    return [_gauge(one, user) for one in seen if record is None or one.index in record.gpus]
+    return [_gauge(one, user) for one in seen if record is None or one.id in record.gpus]
 
 
 def _gauge(one: Gpu, user: str) -> str:
-    parts = [f" GPU{one.index} {bar(one.used, one.total, 8)} {size(one.used)}/{size(one.total)}"]
+    parts = [f" GPU{one.id} {bar(one.used, one.total, 8)} {size(one.used)}/{size(one.total)}"]
     parts += [_("util {percent}%").format(percent=one.util)] if one.util is not None else []
     parts += [f"{one.temperature}°"] if one.temperature is not None else []
     parts += [f"{one.power:.0f}W"] if one.power is not None else []
@@ -195,7 +195,7 @@ def _gauge(one: Gpu, user: str) -> str:
 def free_gpu(one: Gpu, user: str) -> str:
     """A GPU as one to choose: what is free there, and whose processes it has."""
     free = _("GPU{index}  {free} free of {total}").format(
-        index=one.index, free=size(one.total - one.used), total=size(one.total)
+        index=one.id, free=size(one.total - one.used), total=size(one.total)
     )
     parts = [free]
     if one.processes is None:
