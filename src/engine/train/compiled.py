@@ -23,9 +23,28 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
 SETTING = "compile_layers"
+
+
+def install() -> None:
+    """Let every runner compile its model's layers when the runner's config asks for that."""
+
+    def listen(runner_class: Any) -> None:
+        original = runner_class.register_hooks
+
+        def register_hooks(runner: Any, *args: Any, **options: Any) -> None:
+            original(runner, *args, **options)
+            if runner.cfg.get(SETTING) is True:
+                # The first to learn of a step's end: after it the model may be asked to chat.
+                runner.register_hook(CompileHook(), priority="HIGHEST")
+
+        runner_class.register_hooks = register_hooks
+
+    for runner_class in (Runner, FlexibleRunner):
+        listen(runner_class)
 
 
 def layers_of(llm: nn.Module) -> list[nn.Module]:

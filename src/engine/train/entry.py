@@ -28,11 +28,12 @@ def main() -> None:
         shims.apply()
         from xtuner.tools.train import main as train
 
-        from engine.train import base, continuing, hooks, rows, saving
+        from engine.train import base, compiled, continuing, hooks, rows, saving
 
     rows.install(config)
     base.install()
     hooks.install()
+    compiled.install()
     saving.install()
     continuing.install()
     with contextlib.suppress(hooks.Stopped):

@@ -46,12 +46,14 @@ ADDABLE = frozenset(
         "visualizer",
         "experiment_name",
         "keep_base_dtype",
+        "compile_layers",
         "model_resource",
     )
 )
 """Top-level settings that may be missing in a file and still mean something to the trainer.
 
-mmengine and XTuner read all but ``keep_base_dtype``, which is ours (`engine.train.base`).
+mmengine and XTuner read all but two, which are ours: ``keep_base_dtype``
+(`engine.train.base`) and ``compile_layers`` (`engine.train.compiled`).
 """
 
 RUNNER_KEYS = ADDABLE | {

@@ -84,6 +84,15 @@ TABLE = (
         default=N_("False, which is XTuner's way"),
     ),
     Known(
+        "compile_layers",
+        MODEL,
+        N_("Let torch make kernels for the model's layers. For packed samples; needs gcc."),
+        memory=N_("A little less."),
+        speed=N_("Steps are shorter; the first takes half a minute longer."),
+        choices=SWITCH,
+        default=N_("False, which is XTuner's way"),
+    ),
+    Known(
         "model.llm.attn_implementation",
         MODEL,
         N_("How attention is computed; the result is the same."),
