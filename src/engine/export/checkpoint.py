@@ -10,6 +10,7 @@ folder of ZeRO-3 has nothing but the masters.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from engine.i18n import _
 MODEL_STATES = "mp_rank_00_model_states.pt"
 SPLIT_MODEL_STATES = "zero_pp_rank_*_mp_rank_00_model_states.pt"
 OPTIMIZER_STATES = "*_optim_states.pt"
+_MOST = 100_000
+"""Ranks: what a damaged file says can be anything."""
 
 
 class Checkpoint:
@@ -68,9 +71,17 @@ class Checkpoint:
         ]
 
     def _models(self) -> list[TorchFile]:
-        """The model file, or with ZeRO-3 every rank's."""
-        split = sorted(self.path.glob(SPLIT_MODEL_STATES), key=_rank)
-        return [self._file(path) for path in split or [self.path / MODEL_STATES]]
+        """The model file, or with ZeRO-3 every rank's, in their order."""
+        split = _by_rank(self.path.glob(SPLIT_MODEL_STATES))
+        files = [self._file(path) for path in split.values()]
+        if not files:
+            return [self._file(self.path / MODEL_STATES)]
+        self._complete(
+            split,
+            files[0].root.get("dp_world_size"),
+            _("With ZeRO-3 each of them has a piece of the weights: copy all."),
+        )
+        return files
 
     def _weight(self, file: TorchFile, name: object, value: object) -> Weight:
         if not isinstance(name, str) or not isinstance(value, Tensor):
@@ -82,22 +93,28 @@ class Checkpoint:
 
     def _masters(self, models: list[TorchFile]) -> list[Weight]:
         """The float32 weights from all ranks; empty when the model file has to do."""
-        paths = sorted(self.path.glob(OPTIMIZER_STATES), key=_rank)
+        paths = _by_rank(self.path.glob(OPTIMIZER_STATES))
         split = models[0].path.name != MODEL_STATES
-        ranks = models[0].root.get("dp_world_size")
-        if len(paths) != ranks or (split and len(models) != ranks):
-            if not split:
-                return []
-            raise self._problem(
-                _("Files of {found} of {all} processes are there.").format(
-                    found=min(len(paths), len(models)), all=ranks
-                ),
-                _("With ZeRO-3 every process saves its piece of the weights: copy all of them."),
-            )
+        if not paths and not split:
+            return []
+        self._complete(
+            paths,
+            models[0].root.get("dp_world_size"),
+            _("With ZeRO-3 each of them has a piece of the weights: copy all.")
+            if split
+            else _(
+                "Copy all {pattern}; without any of them the weights are taken as they were "
+                "rounded for training."
+            ).format(pattern=OPTIMIZER_STATES),
+        )
         from engine.export import zero  # most checkpoints are not in pieces
 
         try:
-            return zero.weights(models, [self._file(path) for path in paths])
+            return zero.weights(models, [self._file(path) for path in paths.values()])
+        except zero.Mixed as error:
+            raise self._problem(
+                str(error), _("Copy the whole folder again, or take another checkpoint of the run.")
+            ) from error
         # (The numbers of a damaged or hostile file can be anything.)
         except (zero.Incomplete, TypeError, ValueError, LookupError, AttributeError) as error:
             raise self._problem(
@@ -105,10 +122,36 @@ class Checkpoint:
                 _("Take another checkpoint of the run."),
             ) from error
 
+    def _complete(self, found: dict[int, Path], ranks: object, todo: str) -> None:
+        """Leave in `found` the files of `ranks` processes; a `Problem` names who is missing.
+
+        More of them are an earlier save's: DeepSpeed writes over what it finds.
+        """
+        if not isinstance(ranks, int) or ranks < 1:
+            raise self._problem(_("It does not say how many processes saved it."))
+        missing = [rank for rank in range(min(ranks, _MOST)) if rank not in found]
+        if missing:
+            raise self._problem(
+                _(
+                    "Files of {found} of {all} processes are there, not that of rank {missing}."
+                ).format(
+                    found=len(set(found) & set(range(ranks))),
+                    all=ranks,
+                    missing=", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else ""),
+                ),
+                todo,
+            )
+        for rank in [one for one in found if one >= ranks]:
+            del found[rank]
+
     def _problem(self, why: str, todo: str = "") -> Problem:
         return Problem(_("Cannot read the checkpoint {path}").format(path=self.path), why, todo)
 
 
-def _rank(path: Path) -> int:
-    found = re.search(r"_rank_(\d+)_mp_rank", path.name)
-    return int(found[1]) if found else 0
+def _by_rank(paths: Iterable[Path]) -> dict[int, Path]:
+    """The files of each rank, in the ranks' order."""
+    ranks = {}
+    for path in paths:
+        found = re.search(r"_rank_(\d+)_mp_rank", path.name)
+        ranks[int(found[1]) if found else 0] = path
+    return dict(sorted(ranks.items()))

@@ -115,6 +115,17 @@ def store(values: np.ndarray[Any, Any], dtype: str, out: memoryview, name: str) 
         )
 
 
+def rounds_to(exact: bytearray, dtype: str, rounded: bytearray, narrow: str) -> bool:
+    """Whether elements of type `dtype`, rounded to nearest even as `narrow`, are `rounded`."""
+    import numpy
+
+    with numpy.errstate(over="ignore"):
+        values = view(memoryview(exact), dtype).astype(numpy_dtype(narrow))
+    stored = view(memoryview(rounded), narrow)
+    # (A weight that is no number any more is none in both.)
+    return bool(((values == stored) | ((values != values) & (stored != stored))).all())
+
+
 _kept = threading.local()
 
 

@@ -17,10 +17,18 @@ from typing import Any
 from engine.export import dtypes
 from engine.export.pickle_reader import Tensor, TorchFile
 from engine.export.weights import Entry, Weight
+from engine.i18n import _
+
+_SAMPLE = 64
+"""Elements of each piece that are compared with the weights as they were rounded."""
 
 
 class Incomplete(Exception):
     """The files are not a whole checkpoint. The text says what is wrong, for developers."""
+
+
+class Mixed(Exception):
+    """The files were not saved together. The text says what is wrong, for people."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +72,19 @@ def weights(models: Sequence[TorchFile], optimizers: Sequence[TorchFile]) -> lis
         optimizers: the optimizer files of all ranks, in the ranks' order.
 
     An adapter's frozen base is left out, as XTuner leaves it out. Raises
-    `Incomplete` when the files do not hold whole weights.
+    `Incomplete` when the files do not hold whole weights, `Mixed` when they
+    were saved at different steps or by different trainings.
     """
     root = _table(models[0].root)
     states = [_table(_table(file.root).get("optimizer_state_dict")) for file in optimizers]
     if not states or len(states) != root.get("dp_world_size"):
         raise Incomplete("optimizer files are missing")
-    gather = _stage3 if "fp32_flat_groups" in states[0] else _stage2
-    found = gather(root, list(zip(optimizers, states, strict=True)))
+    split = "fp32_flat_groups" in states[0]
+    ranks = list(zip(optimizers, states, strict=True))
+    _saved_together(models, ranks)
+    found = (_stage3 if split else _stage2)(root, ranks)
+    if not split:
+        _same_weights(models[0], found)
     if not any(".lora_" in name for name in found):
         found |= _frozen(models) | _buffers(models[0])
     for alias, name in _table(root.get("shared_params")).items():
@@ -142,6 +155,78 @@ def _buffers(model: TorchFile) -> _Found:
         for name, tensor in named
         if isinstance(tensor, Tensor)
     }
+
+
+def _saved_together(
+    models: Sequence[TorchFile], ranks: Sequence[tuple[TorchFile, dict[Any, Any]]]
+) -> None:
+    """What each rank's files say of their training: the same, or they were mixed up."""
+    for file, state in ranks:
+        count = state.get("partition_count")
+        count = count[0] if isinstance(count, list) and count else count
+        if isinstance(count, int) and count != len(ranks):
+            raise Mixed(
+                _("{file} is of a training with {other} processes, not {count}.").format(
+                    file=file.path.name, other=count, count=len(ranks)
+                )
+            )
+    told = [[_meta(file, name) for file in models] for name in ("experiment_name", "iter")]
+    told.append([_step(file, state) for file, state in ranks])
+    for values, files in zip(told, (models, models, [file for file, _state in ranks]), strict=True):
+        for value, file in zip(values, files, strict=True):
+            if None not in (value, values[0]) and value != values[0]:
+                raise Mixed(
+                    _(
+                        "Its files were not saved together: {file} says {one}, {other} {two}."
+                    ).format(
+                        file=files[0].path.name, one=values[0], other=file.path.name, two=value
+                    )
+                )
+
+
+def _meta(file: TorchFile, name: str) -> object:
+    value = _table(_table(file.root).get("meta")).get(name)
+    if isinstance(value, int):
+        return _("step {step}").format(step=value)
+    return value if isinstance(value, str) else None
+
+
+def _step(file: TorchFile, state: dict[Any, Any]) -> str | None:
+    """The optimizer's step, in words; None where the optimizer does not count."""
+    base = state.get("base_optimizer_state") or state.get("optimizer_state_dict")
+    for parameter in _table(_table(base).get("state")).values():
+        step = _table(parameter).get("step")
+        if isinstance(step, Tensor):
+            raw = file.weight("step", step).read()
+            values = dtypes.view(memoryview(raw), step.dtype)
+            step = float(values[0]) if values.size == 1 else None
+        return None if step is None else _("step {step}").format(step=f"{float(step):g}")
+    return None
+
+
+def _same_weights(model: TorchFile, found: _Found) -> None:
+    """The weights that the model ran with are those of the optimizer, rounded.
+
+    Nothing else in an optimizer's file of stage 1 or 2 says which training it is of.
+    """
+    state = _table(_table(model.root).get("module"))
+    for name, (shape, places) in found.items():
+        rounded, first = state.get(name), 0
+        if not isinstance(rounded, Tensor) or rounded.shape != shape:
+            continue
+        for place in places:
+            count = min(place.count, _SAMPLE)
+            wide, narrow = (dtypes.SIZES[one.dtype] for one in (place.tensor, rounded))
+            exact, stored = bytearray(count * wide), bytearray(count * narrow)
+            place.file.into(place.tensor, place.first * wide, memoryview(exact))
+            model.into(rounded, first * narrow, memoryview(stored))
+            if not dtypes.rounds_to(exact, place.tensor.dtype, stored, rounded.dtype):
+                raise Mixed(
+                    _("{file} is of another training or step than {other}: {name} differs.").format(
+                        file=place.file.path.name, other=model.path.name, name=name
+                    )
+                )
+            first += place.count
 
 
 def _weight(name: str, shape: tuple[int, ...], places: list[_Place]) -> Weight:

@@ -167,8 +167,9 @@ def _whole_folder(parts: list[Path]) -> bool:
     }
     if not shares["optim"] and needs_optimizer:
         return False
-    # Without ZeRO there is no optim file; before ZeRO-3, one model file for all ranks.
-    return all(not share or share == set(range(ranks)) for share in shares.values())
+    # Without ZeRO there is no optim file; before ZeRO-3, one model file for all ranks. More
+    # ranks than that are an earlier save's under the same name.
+    return all(not share or share >= set(range(ranks)) for share in shares.values())
 
 
 def _promised(model_states: Path) -> tuple[int, bool]:
