@@ -8,8 +8,9 @@
 Random weights of 0.5 to 7.7 billion parameters; a result is written as soon as
 it is there; the same command again goes on with the plans that were not begun.
 ``--only WORD`` picks plans by name. ``shared`` are DeepSpeed's other stages and
-offload; with ``--ranks`` that many GPUs train under torchrun, and the peak is
-that of the rank that held most. ``counted`` needs no GPU: processes that speak
+offload; with ``--ranks`` that many processes train under torchrun, each on its own
+GPU or, where there are fewer, all on one (``one_card.py``), and the peak is that of
+the rank that held most. ``counted`` needs no GPU: processes that speak
 through gloo train a small model in bfloat16, and torch's memory events are added
 up. Otherwise, without a GPU (or with ``--toy``), toy models run through the
 same code and no memory is told.
@@ -230,15 +231,17 @@ def main() -> None:
     parser.add_argument("--json", default="measured.jsonl")
     parser.add_argument("--only", default="")
     parser.add_argument("--plans", choices=PLANS, default="one")
-    parser.add_argument("--ranks", type=int, default=1, help="processes, one on each GPU")
+    parser.add_argument("--ranks", type=int, default=1, help="processes that train together")
     parser.add_argument("--toy", action="store_true")
     options = parser.parse_args()
     if options.seconds <= options.reserve:
         sys.exit("no time left")
     if options.ranks > 1 and "RANK" not in os.environ:
+        import one_card
+
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         each = ["--nproc-per-node", str(options.ranks), __file__, *sys.argv[1:]]
-        sys.exit(subprocess.run([*torchrun, *each]).returncode)
+        sys.exit(subprocess.run([*torchrun, *each], env=one_card.env(options.ranks)).returncode)
     measure(options)
 
 

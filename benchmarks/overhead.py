@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -52,7 +53,9 @@ _NUMBER = re.compile(r"line(\d{9})")
 def step(rounds: int, toy: bool) -> None:
     """Print the seconds a step of each training, and the ratio of each pair."""
     folder = Path(tempfile.mkdtemp(prefix="overhead-"))
-    config = _config(folder, toy)
+    prepared = prepare(folder, toy)
+    prepared.rows(40 * prepared.batch if toy else 80)
+    config = prepared.config
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(ROOT / "benchmarks"), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
@@ -65,43 +68,62 @@ def step(rounds: int, toy: bool) -> None:
     print(f"ratio: median {statistics.median(ratios):.4f}, {min(ratios):.4f} to {max(ratios):.4f}")
 
 
-def _config(folder: Path, toy: bool) -> Path:
+class Prepared(NamedTuple):
+    """A training on samples that are all as long as they may be."""
+
+    config: Path
+    data: Path
+    batch: int
+    length: int
+    """Tokens of a sample."""
+
+    def rows(self, count: int) -> None:
+        """Write so many."""
+        rows = [
+            {"instruction": f"你是谁 {number}", "input": "", "output": "海" * 2 * self.length}
+            for number in range(count)
+        ]
+        self.data.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def prepare(folder: Path, toy: bool) -> Prepared:
+    """The training in `folder`, without answers in between: they would be what is measured."""
     model = folder / "model"
+    changes = []
     if toy:
         subprocess.run([sys.executable, ROOT / "tests/support/tiny.py", model], check=True)
-        return tiny_config.write(folder, model, epochs=5, save=100000)
-    making = (
-        "import sys; from pathlib import Path; import random_model as m; from tests.support import"
-        " tiny; m.folder(m.LLAMA_12B, Path(sys.argv[1]));"
-        " tiny.tokenizer().save_pretrained(sys.argv[1])"
-    )
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}"}
-    env["PYTHONPATH"] += os.pathsep + os.environ.get("PYTHONPATH", "")
-    subprocess.run([sys.executable, "-c", making, model], check=True, env=env)
+    else:
+        making = (
+            "import sys; from pathlib import Path; import random_model as m; "
+            "from tests.support import tiny; m.folder(m.LLAMA_12B, Path(sys.argv[1]));"
+            " tiny.tokenizer().save_pretrained(sys.argv[1])"
+        )
+        env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}"}
+        env["PYTHONPATH"] += os.pathsep + os.environ.get("PYTHONPATH", "")
+        subprocess.run([sys.executable, "-c", making, model], check=True, env=env)
+        changes = [
+            (
+                "import AutoModelForCausalLM, AutoTokenizer",
+                "import AutoTokenizer\nfrom random_model import build",
+            ),
+            ("type=AutoModelForCausalLM.from_pretrained", 'type=build, device="cuda"'),
+            ("torch_dtype=torch.float32", "torch_dtype=torch.bfloat16"),
+            ("LinearLR, OptimWrapper", "AmpOptimWrapper, LinearLR"),
+            ("type=OptimWrapper,", 'type=AmpOptimWrapper, dtype="bfloat16",'),
+            ('backend="gloo"', 'backend="nccl"'),
+            ("max_length = 128", "max_length = 2048"),
+            ("batch_size = 2", "batch_size = 1"),
+            ("        trust_remote_code=False,\n        torch_dtype", "        torch_dtype"),
+        ]
     config = tiny_config.write(folder, model, epochs=1, save=100000)
-    rows = [{"instruction": f"你是谁 {n}", "input": "", "output": "海" * 4000} for n in range(80)]
-    (folder / "assistant.json").write_text(json.dumps(rows), encoding="utf-8")
     text = config.read_text()
-    for old, new in (
-        (
-            "import AutoModelForCausalLM, AutoTokenizer",
-            "import AutoTokenizer\nfrom random_model import build",
-        ),
-        ("type=AutoModelForCausalLM.from_pretrained", 'type=build, device="cuda"'),
-        ("torch_dtype=torch.float32", "torch_dtype=torch.bfloat16"),
-        ("LinearLR, OptimWrapper", "AmpOptimWrapper, LinearLR"),
-        ("type=OptimWrapper,", 'type=AmpOptimWrapper, dtype="bfloat16",'),
-        ('backend="gloo"', 'backend="nccl"'),
-        ("max_length = 128", "max_length = 2048"),
-        ("batch_size = 2", "batch_size = 1"),
-        ("        trust_remote_code=False,\n        torch_dtype", "        torch_dtype"),
-    ):
+    for old, new in changes:
         assert old in text, old
         text = text.replace(old, new)
-    # Answers in between would be what is measured.
     text = re.sub(r"    dict\(\n        type=EvaluateChatHook.*?\n    \),\n", "", text, flags=re.S)
     config.write_text(text)
-    return config
+    data = folder / "assistant.json"
+    return Prepared(config, data, *((2, 128) if toy else (1, 2048)))
 
 
 def _alone(config: Path, work: Path, toy: bool) -> float:
@@ -114,7 +136,7 @@ def _alone(config: Path, work: Path, toy: bool) -> float:
         command = [sys.executable, "-c", shim, *command[2:]]
     with work.with_suffix(".log").open("w") as log:
         subprocess.run(command, check=True, stdout=log, stderr=log)
-    return _step_time(work)
+    return step_time(work)
 
 
 def _under_us(config: Path, folder: Path, name: str, toy: bool) -> float:
@@ -125,10 +147,10 @@ def _under_us(config: Path, folder: Path, name: str, toy: bool) -> float:
     run = launch.start(plan, Settings())
     end = control.wait(run, 600)
     assert end.state == "finished", run.log.read_text(errors="replace")[-2000:]
-    return _step_time(run.path)
+    return step_time(run.path)
 
 
-def _step_time(work: Path) -> float:
+def step_time(work: Path) -> float:
     """The median of what a step took without waiting for data."""
     [scalars] = work.glob("*/vis_data/scalars.json")
     points = [json.loads(line) for line in scalars.read_text().splitlines()][WARM:]
