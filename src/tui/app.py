@@ -9,6 +9,7 @@ import importlib
 import os
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -265,12 +266,15 @@ class Tunedeck(App[int]):
         """The keys of the pane and of what has the focus, most specific first."""
         if len(self.screen_stack) > 1:
             return  # a dialog says its own; those below work again when it goes
-        shown = []
+        shown: dict[str, str] = {}
         for active in self.screen.active_bindings.values():
             binding = active.binding
             if binding.show and active.node not in (self, self.screen):
-                shown.append(f"{self.get_key_display(binding)} {_(binding.description)}")
-        self.query_one("#keys", Line).say("  ".join(["", *dict.fromkeys(shown)]))
+                key = self.get_key_display(binding)
+                # One key is enough; where letters do not type, the letter.
+                shown[binding.description] = min(key, shown.get(binding.description, key), key=len)
+        keys = (f"{key} {_(what)}" for what, key in shown.items())
+        self.query_one("#keys", Line).say("  ".join(["", *keys]))
 
     # -- trouble --------------------------------------------------------------
 
@@ -298,6 +302,11 @@ class Tunedeck(App[int]):
         line.update(Text("\n").join([Text.assemble(what, away), *map(Text, rest)]))
         line.set_class(good, "-good")
         line.add_class("-shown")
+
+    def notify(self, message: str, **options: Any) -> None:
+        """Say `message` in passing; who looked away finds it in the notices."""
+        self.notices.append((datetime.now(), Problem(message)))
+        super().notify(message, **options)
 
     @on(Worker.StateChanged)
     def _worker_ended(self, event: Worker.StateChanged) -> None:
@@ -339,7 +348,7 @@ class Tunedeck(App[int]):
             await self.run_action(chosen, found[chosen][0].node)
 
     def action_notices(self) -> None:
-        """What went wrong since the app was opened, newest first, with details."""
+        """What was told since the app was opened, newest first, with details."""
         from tui.dialogs.reading import Reading
 
         lines: list[str] = []
@@ -347,7 +356,7 @@ class Tunedeck(App[int]):
             lines += [f"{when:%H:%M:%S}  {clean(problem.what)}"]
             lines += [f"          {clean(part)}" for part in problem.lines()[1:]]
             lines += [f"          {part}" for part in clean(problem.details).splitlines()] + [""]
-        self.push_screen(Reading(_("Notices"), lines or [_("Nothing went wrong.")]))
+        self.push_screen(Reading(_("Notices"), lines or [_("Nothing has happened yet.")]))
 
     def action_machine(self) -> None:
         """The machine in full: each GPU and whose processes sit there, the host."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from rich.terminal_theme import TerminalTheme
 from textual.app import App
 from textual.theme import Theme
 
@@ -37,9 +38,22 @@ TUNEDECK = Theme(
 """Made of the 256-colour cube's own colours, so that nothing shifts over SSH and tmux."""
 
 
+_PLAIN = (
+    (18, 18, 18), (215, 95, 95), (135, 175, 95), (215, 175, 95),
+    (95, 175, 215), (175, 135, 175), (95, 175, 175), (208, 208, 208),
+)  # fmt: skip
+_BRIGHT = (
+    (98, 98, 98), (255, 135, 135), (175, 215, 135), (255, 215, 135),
+    (135, 215, 255), (215, 175, 215), (135, 215, 215), (255, 255, 255),
+)  # fmt: skip
+ANSI = TerminalTheme(_PLAIN[0], _PLAIN[7], list(_PLAIN), list(_BRIGHT))
+"""What "red" or "green" in our texts are: of the theme's family, not of a highlighter's."""
+
+
 def register_themes(app: App[int]) -> None:
     """Make our theme known to `app`."""
     app.register_theme(TUNEDECK)
+    app.ansi_theme_dark = ANSI
 
 
 def choose_theme(wanted: str) -> str:

@@ -120,10 +120,14 @@ async def test_a_problem_stays_until_it_is_put_away(workspace: Workspace) -> Non
         await screen.hides("Notices")
 
 
-async def test_nothing_went_wrong_is_said(workspace: Workspace) -> None:
+async def test_what_was_said_in_passing_is_among_the_notices(workspace: Workspace) -> None:
     async with opened(workspace) as screen:
         await screen.press("f7")
-        await screen.shows("Nothing went wrong.")
+        await screen.shows("Nothing has happened yet.")
+        await screen.press("f7")
+        screen.app.notify("said in passing", markup=False)
+        await screen.press("f7")
+        await screen.shows("Notices", "said in passing")
 
 
 async def test_the_machine_screen(workspace: Workspace) -> None:
