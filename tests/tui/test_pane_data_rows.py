@@ -127,7 +127,7 @@ async def test_views_after_a_check(workspace: Workspace) -> None:
         await screen.press("enter")
         await screen.shows("broken 1", "Esc  all rows again")
         await screen.press("escape")
-        await screen.shows("Enter  use this dataset")
+        await screen.shows("▸ n  to the next broken row")
         await screen.hides("broken 1 ")
 
 

@@ -37,6 +37,18 @@ def fit(text: str, width: int, align: str = "left") -> str:
     return " " * before + set_cell_size(text, width - before)
 
 
+def tail(text: str, width: int) -> str:
+    """The end of `text` on `width` cells: in paths and dotted names it tells most."""
+    if cell_len(text) <= width:
+        return text
+    kept = 0
+    for start in range(len(text) - 1, -1, -1):
+        kept += cell_len(text[start])
+        if kept > width - 1:
+            return "…" + text[start + 1 :]
+    return text
+
+
 def shares(wanted: Sequence[int], room: int) -> list[int]:
     """How many of `room` cells each part of a line gets: the longest are cut until all fit."""
     widths, left = list(wanted), room

@@ -14,7 +14,8 @@ from textual.widgets import Input
 from engine.config.text.written import in_effect
 from engine.i18n import N_, _
 from engine.text import one_line
-from tui.panes.config.rows import Row, shown_value, tail, worst
+from tui.panes.config.rows import Row, shown_value, worst
+from tui.widgets.cells import tail
 from tui.widgets.table import Column, Kind, VirtualTable
 
 if TYPE_CHECKING:

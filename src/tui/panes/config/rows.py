@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
-
 from engine.i18n import _
 
 if TYPE_CHECKING:
@@ -77,18 +75,6 @@ def text_to_edit(field: Field) -> str:
         return ast.unparse(ast.parse(f"(\n{field.code}\n)", mode="eval"))
     except SyntaxError:
         return " ".join(field.code.split())
-
-
-def tail(text: str, width: int) -> str:
-    """The end of `text` on `width` cells: in paths and dotted names it tells most."""
-    if cell_len(text) <= width:
-        return text
-    kept = 0
-    for start in range(len(text) - 1, -1, -1):
-        kept += cell_len(text[start])
-        if kept > width - 1:
-            return "…" + text[start + 1 :]
-    return text
 
 
 def marks(names: Iterable[str], levels: Mapping[str, str]) -> dict[str, str]:

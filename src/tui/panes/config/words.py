@@ -14,7 +14,7 @@ from engine.config.text.written import in_effect
 from engine.i18n import _, ngettext
 from engine.text import clean, one_line
 from engine.workspace import Workspace
-from tui.panes.config.rows import tail
+from tui.widgets.cells import tail
 
 if TYPE_CHECKING:
     from engine.config.known.fields import Field
@@ -165,11 +165,11 @@ def _facts(
     usual = _usual(known) if known else ""
     if usual:
         yield _("Usual: {values}").format(values=usual)
-    if used:
-        values = ", ".join(f"{_short(value)} ({count}×)" for value, count in used[:MOST_USED])
-        yield _("In your runs: {values}").format(values=values)
     if was is not None:
         yield _("Was {value}").format(value=was or _("not set"))
+    if used and "/" not in field.code:  # another run's paths are no advice
+        values = ", ".join(f"{_short(value)} ({count}×)" for value, count in used[:MOST_USED])
+        yield _("In your runs: {values}").format(values=values)
     effective = in_effect(field)
     if effective:
         yield _("In effect: {value}").format(value=effective)

@@ -83,6 +83,8 @@ async def a_shape(
         *(Choice(str(one), workspace.relative(one)) for one in _modules(workspace)),
         Choice(XTUNERS, _("a map function of XTuner's …")),
     ]
+    if not dataset.shape:  # they have been looked at already, and told nothing
+        known[:2] = reversed(known[:2])
     columns = ", ".join(dataset.columns()[:12]) or _("none")
     note = _("The columns of this file: {names}").format(names=columns)
     shape = await app.push_screen_wait(Choose(_("What the columns mean"), known, note=note))

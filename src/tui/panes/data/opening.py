@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from engine.i18n import _, ngettext
 from engine.text import one_line, size
 from engine.workspace import Workspace
 from tui.dialogs.choose import PATHS, Choice
+from tui.widgets.cells import tail
 
 if TYPE_CHECKING:
     from engine.dataset.reader import Dataset
@@ -22,6 +25,10 @@ SUFFIXES = (
     ".arrow",
 )
 """What files of datasets are called."""
+
+
+_LEAST_NAME = 12
+"""Cells of a name that stay, whatever else there is to say."""
 
 
 def candidates(workspace: Workspace) -> Iterator[Choice]:
@@ -55,7 +62,7 @@ def _files_in(folder: Path) -> int:
     )
 
 
-def head(dataset: Dataset, workspace: Workspace, view: str, share: str = "") -> str:
+def head(dataset: Dataset, workspace: Workspace, view: str, share: str, room: int) -> str:
     """What is open, in one line: name, view, rows, format (unless the name says it), shape.
 
     Args:
@@ -63,6 +70,7 @@ def head(dataset: Dataset, workspace: Workspace, view: str, share: str = "") -> 
         workspace: names are told from its root.
         view: which rows are shown, if not all.
         share: how much of the file has been looked through while rows are counted.
+        room: cells that there are; the name's beginning is cut first.
     """
     rows = dataset.rows
     if rows is None:
@@ -72,11 +80,12 @@ def head(dataset: Dataset, workspace: Workspace, view: str, share: str = "") -> 
     files = len(dataset.paths)
     kind = dataset.format + (f".{dataset.compression}" if dataset.compression else "")
     parts = [
-        workspace.relative(dataset.path),
         view,
         counted.strip(),
         ngettext("{count} file", "{count} files", files).format(count=files) if files > 1 else "",
         "" if dataset.path.name.lower().endswith(f".{kind}") else kind,
         Path(dataset.shape).name or _("shape unknown (m)"),
     ]
-    return one_line(" · ".join(filter(None, parts)))
+    rest = one_line("".join(f" · {part}" for part in parts if part))
+    name = one_line(workspace.relative(dataset.path))
+    return tail(name, max(room - cell_len(rest), _LEAST_NAME)) + rest

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -180,11 +181,17 @@ class DataPane(Pane):
     def _draw_head(self, share: str = "") -> None:
         if self._opener.dataset is None:
             return
-        title = self._browser.title
-        left = opening.head(self._opener.dataset, self.workspace, title, share)
         eyes = (Path(self._eyes.model).name, self._eyes.template)
         right = " · ".join(part for part in eyes if part)
-        self.query_one("#data-head", Line).say(f" {left}", f"{right} ")
+        line = self.query_one("#data-head", Line)
+        room = line.size.width - cell_len(right) - 3
+        title = self._browser.title
+        left = opening.head(self._opener.dataset, self.workspace, title, share, room)
+        line.say(f" {left}", f"{right} ")
+
+    def on_resize(self) -> None:
+        """There is another room for the name."""
+        self.call_after_refresh(self._draw_head)
 
     def _say(self, words: str) -> None:
         """Name the next step, or say `words` on what was done last."""
@@ -201,8 +208,12 @@ class DataPane(Pane):
             ).format(count=marked)
         elif self._browser.title:
             self.hint = _("Esc  all rows again      f  another filter")
+        elif self._opener.dataset is not None and self._opener.dataset.rows == 0:
+            self.hint = _("o  open another dataset: this one holds no rows")
         elif self._opener.dataset is not None and not self._opener.dataset.shape:
             self.hint = _("m  say what the columns mean: XTuner must be told which is the answer")
+        elif self._facts.report is not None and self._facts.report.broken:
+            self.hint = _("n  to the next broken row:   e edit it   d delete it")
         elif self._opener.dataset is not None:
             self.hint = _("Enter  use this dataset in a config")
 
@@ -271,6 +282,7 @@ class DataPane(Pane):
     def _checked(self, event: Checking.Checked) -> None:
         self._facts.checked(event.report)
         self._browser.redraw()
+        self._say("")
 
     def action_findings(self) -> None:
         """Read all findings with their remedies."""

@@ -83,10 +83,10 @@ class SampleView(Vertical):
         flaws = _flaws(row, shape)
         if flaws:
             self._draw(flaws)
-        elif not self._eyes.model:
-            self._draw(value_text(row.value), _("t  choose a model to see what it will see"))
         elif not shape:
             self._draw(value_text(row.value), _("m  say what the columns mean"))
+        elif not self._eyes.model:
+            self._draw(value_text(row.value), _("t  choose a model to see what it will see"))
         else:
             self._ask()
 
