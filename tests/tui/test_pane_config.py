@@ -260,6 +260,7 @@ async def test_a_config_broken_elsewhere_is_told_with_its_line_and_left_alone(
         config.write_text("lr = 4e-4\n", encoding="utf-8")
         await until(pilot, lambda: "read again" in screen(app))
         assert pane(app).form.editor.value == "9e-4"
+        await until(pilot, lambda: shows(app, "Changed elsewhere to 4e-4", "Enter takes yours"))
         await pilot.press("escape")
         await until(pilot, lambda: shows(app, "4e-4"))
         # And when the setting is gone, so is the field that edited it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
@@ -23,6 +24,9 @@ from tui.widgets.field import Field
 
 SHOWN = 200
 """Configs drawn at once; typing narrows the rest."""
+
+_BESIDE = 44
+"""Cells of the screen that method, size and what stands around the names take."""
 
 PAUSE = 0.1
 """Seconds without a key after which the list is narrowed."""
@@ -138,7 +142,9 @@ class ChooseConfig(ModalScreen["str | None"]):
         self._shown = found[:SHOWN]
         options = self.query_one("#catalogue-list", OptionList)
         options.clear_options()
-        options.add_options(Option(_line(entry)) for entry in self._shown)
+        widest = max((cell_len(one_line(entry.name)) for entry in self._shown), default=0)
+        column = min(widest, self.app.size.width - _BESIDE)
+        options.add_options(Option(_line(entry, column)) for entry in self._shown)
         if self._shown:
             options.highlighted = 0
         title = _("New config: what to start from ({n} of {total})")
@@ -189,8 +195,9 @@ class ChooseConfig(ModalScreen["str | None"]):
             self.dismiss(str(exact.path))
 
 
-def _line(entry: Entry) -> Text:
+def _line(entry: Entry, column: int) -> Text:
     line = Text(one_line(entry.name), no_wrap=True, overflow="ellipsis")
+    line.pad_right(max(column - line.cell_len, 0))
     detail = "  ".join(part for part in (entry.method, entry.size) if part)
     return line.append("  " + one_line(detail), style="dim")
 

@@ -15,6 +15,8 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from engine.errors import Problem
+from engine.i18n import _
+from engine.text import one_line
 from tui.panes.config import words
 from tui.panes.config.field_table import Editor, FieldTable, SectionTable
 from tui.panes.config.rows import text_to_edit
@@ -102,9 +104,18 @@ class Form(Container):
         self.fields.show(config.rows, config.was, levels)
         if self.editing and (self.field is None or self.field.name != self.editor.field_name):
             self._close()  # the setting went with an edit made elsewhere
+        elif self.editing and self.field is not None:
+            self._warn_of_another(text_to_edit(self.field))
         self.sections.show(config.rows, levels, checked)
         self.sections.follow(self.fields.section)
         self.call_after_refresh(self._settle)
+
+    def _warn_of_another(self, text: str) -> None:
+        """The value that is being edited has been changed by somebody else."""
+        if text != self.editor.first_text and text != self.editor.value:
+            self.editor.first_text = text
+            said = _("Changed elsewhere to {value}. Enter takes yours, Esc leaves that one.")
+            self._say(Text(said.format(value=one_line(text) or "–")), wrong=True)
 
     def taken(self) -> None:
         """The value that was typed last is in the file."""

@@ -14,7 +14,7 @@ from textual import on, work
 from textual.message import Message
 
 from engine.errors import Problem
-from engine.i18n import _
+from engine.i18n import N_, _
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tui.editor import open_editor
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # the engine's parts load when a config is first opened
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at whether someone else changed the file."""
+UNREADABLE = N_("cannot be read now")
 
 
 class ConfigKeeper(Pane):
@@ -105,13 +106,14 @@ class ConfigKeeper(Pane):
             found = config.looked_again(self.settings, undoable)
         except Problem:
             # Said once; until the file changes again the last good text is shown.
-            self.post_message(self.Read(config.overlooked(), config, _("cannot be read now")))
+            self.post_message(self.Read(config.overlooked(), config, _(UNREADABLE)))
             raise
         if found.source is not config.source:
             note = _("edited") if undoable else _("changed elsewhere, read again")
             self.post_message(self.Read(found, config, note))
         elif found is not config:
-            self.post_message(self.Read(found, config, self.note))
+            note = "" if self.note == _(UNREADABLE) else self.note  # it is as it was again
+            self.post_message(self.Read(found, config, note))
 
     @on(Read)
     def _show_read(self, event: Read) -> None:

@@ -53,8 +53,15 @@ class RawView(ModalScreen["int | None"]):
 
 def highlighted(text: str) -> list[Text]:
     """The lines of a Python file in the terminal's own colours."""
+    from rich.style import Style
     from rich.syntax import Syntax
 
     code = clean(text.removeprefix("\ufeff").replace("\r\n", "\n"))
     syntax = Syntax(code, "python", theme="ansi_dark", background_color="default")
-    return list(syntax.highlight(code).split("\n", allow_blank=True))
+    lines = Text(code)
+    # Without the backgrounds: "default" is not the one that a dialog has.
+    for start, end, style in syntax.highlight(code).spans:
+        if isinstance(style, Style):
+            shown = Style(color=style.color, bold=style.bold, dim=style.dim, italic=style.italic)
+            lines.stylize(shown, start, end)
+    return list(lines.split("\n", allow_blank=True))
