@@ -55,9 +55,12 @@ class Question(TextArea):
         self._at = -1
         """Which remembered question is shown; -1 is what was being written."""
         self._draft = ""
+        self._replaced = ""
+        """What stood there before it was taken away."""
 
     def put(self, text: str) -> None:
-        """Replace what stands there."""
+        """Replace what stands there; the arrow down in an empty field brings it back."""
+        self._replaced = self.text or self._replaced
         self.text = text
         self.move_cursor(self.document.end)
 
@@ -87,12 +90,15 @@ class Question(TextArea):
         text = self.text.strip()
         if text:
             self._at, self._draft = -1, ""
+            self._replaced = text
             self.post_message(self.Sent(text))
 
     def _remember(self, step: int) -> None:
         known = list(self._memory())
         at = max(-1, min(len(known) - 1, self._at + step))
         if at == self._at:
+            if step < 0 and not self.text:
+                self.put(self._replaced)
             return
         if self._at == -1:
             self._draft = self.text

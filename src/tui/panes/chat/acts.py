@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -273,11 +275,14 @@ def _by(engine: Engine, candidate: Candidate) -> Candidate:
 
 def _heading(path: Path) -> tuple[str, str]:
     """A transcript in the list: when, and its first question."""
+    when = path.stem
+    with contextlib.suppress(ValueError):  # a file of another name
+        when = f"{datetime.strptime(path.stem[:15], '%Y%m%d-%H%M%S'):%Y-%m-%d %H:%M:%S}"
     try:
         branch = transcripts.read(path).branch
     except Problem as problem:
-        return path.stem, problem.what
-    return path.stem, one_line(branch[0].question)[:60] if branch else ""
+        return when, problem.what
+    return when, one_line(branch[0].question)[:60] if branch else ""
 
 
 def _shown(value: float | int | None) -> str:

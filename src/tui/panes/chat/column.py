@@ -127,6 +127,7 @@ class Column(Vertical):
     Column { width: 1fr; height: 1fr; display: none; }
     Column.-used { display: block; }
     Column > .model { color: $secondary; padding: 0 1; }
+    Column > .note { color: $text-muted; padding: 1 1 0 1; height: auto; display: none; }
     Column > VerticalScroll { height: 1fr; padding: 0 1; scrollbar-size-vertical: 1; }
     Column.-later { border-left: solid $panel; }
     """
@@ -139,8 +140,9 @@ class Column(Vertical):
         self._loaded: Loaded | None = None
 
     def compose(self) -> ComposeResult:
-        """What answers here, above its answers."""
+        """What answers here, above its answers; before there are any, what to do."""
         yield Line(classes="model")
+        yield Static("", classes="note", markup=False)
         yield VerticalScroll()
 
     def on_mount(self) -> None:
@@ -153,9 +155,12 @@ class Column(Vertical):
         """The answers."""
         return self.query_one(VerticalScroll)
 
-    def show_model(self, title: str, loaded: Loaded | None) -> None:
-        """Say what answers here; `loaded` once it is in memory."""
+    def show_model(self, title: str, loaded: Loaded | None, note: str = "") -> None:
+        """Say what answers here; `loaded` once it is in memory; `note` while nothing is asked."""
         self._title, self._loaded = title, loaded
+        shown = self.query_one(".note", Static)
+        shown.update(note)
+        shown.display = bool(note)
         self._draw()
 
     def show_context(self, used: int, limit: int | None) -> None:

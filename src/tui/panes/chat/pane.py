@@ -125,13 +125,43 @@ class ChatPane(Acts, LoopActs, Pane):
             used = bool(candidate) or (not self.chosen and slot == SLOTS[0])
             self.column(slot).set_class(used, "-used")
             title = candidate.title if candidate else _("no model chosen")
-            self.column(slot).show_model(title, self._loaded.get(slot))
+            self.column(slot).show_model(title, self._loaded.get(slot), self._note(slot))
+        self._draw_hint()
+
+    def _draw_hint(self) -> None:
         if self.busy:
             self.hint = _("Esc  stop")
-        elif self.chosen:
-            self.hint = _("Enter  send to the models above")
-        else:
+        elif not self.chosen:
             self.hint = _("^O  choose a model")
+        elif self.has_focus:
+            self.hint = _("Enter  write a question")
+        else:
+            self.hint = _("Enter  send to the models above")
+
+    def on_focus(self) -> None:
+        """Enter goes back into the field now."""
+        self.call_later(self._draw_hint)  # when it is known that it has the focus
+
+    def on_descendant_focus(self) -> None:
+        """Enter sends."""
+        self.call_later(self._draw_hint)
+
+    def _note(self, slot: str) -> str:
+        """What to do, in place of answers."""
+        if self.busy or self.talk.branch:
+            return ""
+        candidate = self.chosen.get(slot)
+        if candidate is None:
+            return _(
+                "^O offers the checkpoints and models of this workspace; a folder elsewhere "
+                "or a server's address can be typed."
+            )
+        words = [] if self._loaded.get(slot) else [_("It is loaded when it is first asked.")]
+        if slot == min(self.chosen):
+            words.append(
+                _("\nAfter Esc\n  o  other models\n  p  a set of questions\n  h  an earlier talk")
+            )
+        return "\n".join(words)
 
     # -- talking --------------------------------------------------------------
 
