@@ -187,7 +187,8 @@ def _hand_over(seen: Look) -> Iterator[str]:
         return
     yield _("The model lies in {path}").format(path=found.model)
     yield from found.notes
-    yield _("y copies a command, f makes a GGUF file, u uploads, Enter chats with it.")
+    keys = _("y copies a command, f makes a GGUF file, u uploads, {key} chats with it.")
+    yield keys.format(key="5" if seen.plan.left else "Enter")
     for one in found.commands:
         yield ""
         yield f"# {one.tool}: {one.note}" if one.note else f"# {one.tool}"

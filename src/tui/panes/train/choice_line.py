@@ -74,4 +74,8 @@ class ChoiceLine(Static, can_focus=True):
             chosen = index == self._at
             line.append(f"[{words}]" if chosen else f" {words} ", "bold" if chosen else "dim")
             line.append(" ")
-        return line.append(self.note, "dim")
+        line.append(self.note, "dim")
+        hint = "  ←→"
+        if self.has_focus and len(self._choices) > 1 and line.cell_len + cell_len(hint) <= room:
+            line.append(hint, "dim")
+        return line

@@ -22,6 +22,7 @@ from engine.run import launch, planning
 from engine.settings import Settings
 from engine.text import clean
 from engine.workspace import Workspace
+from tui.copying import copy
 from tui.dialogs.choose import Choice, Choose
 from tui.panes.base import unexpected
 from tui.panes.train.asked import Asked, remember
@@ -226,7 +227,7 @@ class Launch(ModalScreen["Launched | Asked"]):
         self._check = found
         chosen = set(self._form.gpus.marked) if self._asked.launcher == "local" else set()
         here = self._seen.gpus.gpus if self._seen is not None else []
-        words = check_words(found, [one for one in here if one.index in chosen])
+        words = check_words(found, [one for one in here if one.id in chosen])
         self.query_one("#check", Static).update(words)
         if self._warned:  # Enter was pressed before the check had ended
             self._warned = False
@@ -288,10 +289,7 @@ class Launch(ModalScreen["Launched | Asked"]):
     def action_copy(self) -> None:
         """Copy the command to the terminal's clipboard."""
         if self._planned is not None:
-            self.app.copy_to_clipboard(self._planned[1].plan.shown)
-            self.notify(
-                _("Copied (in tmux it needs: set -s set-clipboard on)"), markup=False, timeout=4
-            )
+            copy(self, self._planned[1].plan.shown)
 
     def _say_wrong(self, text: str) -> None:
         self.set_class(bool(text), "-wrong")
