@@ -96,8 +96,9 @@ def _shared(one: str, other: str) -> int:
 
 
 def machine_line(sight: Sight, width: int) -> Text:
-    """GPUs while they fit in `width` cells, else one summary; without GPUs the host."""
-    if not sight.gpus.gpus:
+    """GPUs, each in as many words as fit in `width` cells, or all in one; else the host."""
+    gpus = sight.gpus.gpus
+    if not gpus:
         host = sight.host
         return Text.assemble(
             (_("no GPU"), "dim"),
@@ -106,18 +107,20 @@ def machine_line(sight: Sight, width: int) -> Text:
             f" {bar(host.memory_used, host.memory_total, 6)} ",
             f"{size(host.memory_used)}/{size(host.memory_total)} ",
         )
-    cells = Text("  ").join(_gpu(one) for one in sight.gpus.gpus)
-    if cells.cell_len + 1 <= width:
-        return cells.append(" ")
-    count = len(sight.gpus.gpus)
-    used = sum(one.used for one in sight.gpus.gpus)
-    total = sum(one.total for one in sight.gpus.gpus)
-    busy = sum(1 for one in sight.gpus.gpus if (one.util or 0) >= 5)
-    return Text(
-        f"{count} GPU {bar(used, total, 8)} {size(used)}/{size(total)}  "
-        + _("{busy} busy").format(busy=busy)
-        + " "
-    )
+    for cell, first in ((_gpu, ""), (_short_gpu, "GPU  ")):
+        cells = Text(first).append(Text("  ").join(cell(one) for one in gpus)).append(" ")
+        if cells.cell_len <= width:
+            return cells
+    used, total = sum(one.used for one in gpus), sum(one.total for one in gpus)
+    line = f"{len(gpus)} GPU {bar(used, total, 8)} {size(used)}/{size(total)} "
+    busy = [_is_busy(one) for one in gpus]
+    if None not in busy:
+        line += " " + _("{busy} busy").format(busy=sum(map(bool, busy))) + " "
+    return Text(line)
+
+
+_HOT = 85
+"""Degrees Celsius."""
 
 
 def _gpu(one: Gpu) -> Text:
@@ -125,8 +128,21 @@ def _gpu(one: Gpu) -> Text:
     if one.util is not None:
         text.append(f" {one.util:3d}%")
     if one.temperature is not None:
-        text.append(f" {one.temperature}°", style="red" if one.temperature >= 85 else "")
+        text.append(f" {one.temperature}°", style="red" if one.temperature >= _HOT else "")
     return text
+
+
+def _short_gpu(one: Gpu) -> Text:
+    util = "" if one.util is None else f" {one.util:3d}%"
+    hot = one.temperature is not None and one.temperature >= _HOT
+    return Text(f"{one.id} {bar(one.used, one.total, 4)}{util}", style="red" if hot else "")
+
+
+def _is_busy(one: Gpu) -> bool | None:
+    """Whether something runs there; None where that is not told (MIG tells its processes only)."""
+    if one.util is not None:
+        return one.util >= 5
+    return None if one.processes is None else bool(one.processes)
 
 
 def run_line(run: RunSummary) -> Text:
