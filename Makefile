@@ -39,7 +39,8 @@ lint: $(READY)
 
 test: lint
 	@command -v tmux >/dev/null || { echo "tmux is missing (the tests look at real terminals): apt-get install tmux" >&2; exit 1; }
-	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m "not gpu" --durations 25
+	@# For two cores; the third worker has what mostly waits (tests/conftest.py).
+	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder -m "not gpu" --durations 25
 
 gpu-test: $(READY)
 	$(BIN)/python -m pytest tests/gpu -m gpu

@@ -112,7 +112,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What trains comes first, since it takes longest; what looks at the shared run comes last."""
 
     def turn(item: pytest.Item) -> int:
-        if item.path in training():
+        if item.path in marked("trains"):
             return 0
         return 2 if "trained_run" in getattr(item, "fixturenames", ()) else 1
 
@@ -124,22 +124,36 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """All that trains runs on one worker: two trainings at once would fight for the cores.
 
     The other worker takes the rest, a file at a time, so that what a file makes for
-    its tests is made once.
+    its tests is made once. A third, where there is one, has the files that mostly wait:
+    they would let a core rest.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    files = {str(path.relative_to(ROOT)) for path in training()}
+    trains, waits = (
+        {str(path.relative_to(ROOT)) for path in marked(name)} for name in ("trains", "waits")
+    )
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::", 1)[0]
-            return "training" if file in files else file
+            return "training" if file in trains else file
+
+        def _assign_work_unit(self, node: Any) -> None:
+            nodes = list(self.nodes)
+            if len(nodes) > 2:
+                own = node is nodes[2]
+                scope = next((one for one in self.workqueue if (one in waits) == own), None)
+                if scope is None:
+                    node.shutdown()  # what is left is for others
+                    return
+                self.workqueue.move_to_end(scope, last=False)
+            super()._assign_work_unit(node)
 
     return ByFile(config, log)
 
 
 @functools.cache
-def training() -> frozenset[Path]:
-    """The files with tests that train."""
+def marked(name: str) -> frozenset[Path]:
+    """The files with tests that have a mark."""
     files = (ROOT / "tests").rglob("test_*.py")
-    return frozenset(file for file in files if "pytest.mark.trains" in file.read_text())
+    return frozenset(file for file in files if f"pytest.mark.{name}" in file.read_text())

@@ -26,6 +26,8 @@ from engine.run.state import RunState
 from engine.settings import Settings
 from tests.support.starter import STOPS, WITH_WORKER, Starter, gone, training, until, worker
 
+pytestmark = pytest.mark.waits
+
 TRAINS_ON = WITH_WORKER + "time.sleep(600)"
 SAVES = WITH_WORKER + STOPS + "worker.kill()\n"
 TUNEDECK = [sys.executable, "-c", "from engine.cli.main import main; raise SystemExit(main())"]

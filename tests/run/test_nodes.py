@@ -1,7 +1,7 @@
 """Several processes on one machine, and on several whose lines the user types: real torchrun.
 
 A small program trains in XTuner's place, with our own answer to the question whether to stop.
-XTuner itself in two processes is in test_slurm_cluster.py.
+XTuner itself in two processes is in test_slurm_training.py.
 """
 
 from __future__ import annotations

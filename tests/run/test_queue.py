@@ -24,6 +24,8 @@ from engine.workspace import Workspace
 from tests.support.nvml import Card, Nvml
 from tests.support.starter import Starter, starting, until
 
+pytestmark = pytest.mark.waits
+
 UNTIL_TOLD = "note()\nwhile not (run / 'end').exists(): time.sleep(0.02)\n"
 """A trainer that ends when it is told to; with the status that the file holds."""
 TOLD = UNTIL_TOLD + "sys.exit(int((run / 'end').read_text()))"

@@ -1,17 +1,15 @@
 """Runs on a real Slurm cluster, which the tests start on this machine themselves.
 
-Most train nothing: a small program stands in for the trainer and behaves as it does
-towards the folder, for they try our side. The last one trains the tiny model.
+None trains: a small program stands in for the trainer and behaves as it does towards
+the folder, for they try our side. The real trainer is in test_slurm_training.py.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -23,11 +21,10 @@ from engine.run.slurm import client, submission, view
 from engine.run.state import Wait
 from engine.settings import Settings, Slurm
 from engine.workspace import Workspace
-from tests.support import slurm_cluster, tiny_config
 from tests.support.slurm_cluster import Cluster
-from tests.support.starter import NOTE
+from tests.support.starter import NOTE, until
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.waits
 
 WAITS = """
 note()
@@ -42,28 +39,6 @@ with zipfile.ZipFile(run / "iter_7.pth", "w") as file: file.writestr("archive/da
 note(stopped=7)
 """
 HOLDS = "note(); time.sleep(600)"
-
-
-@pytest.fixture(scope="module")
-def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    missing = slurm_cluster.missing()
-    if missing:
-        reason = f"no {missing[0]} here (Debian's packages slurm-wlm and munge)"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
-
-
-@pytest.fixture
-def cluster(running_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    for name, value in running_cluster.variables.items():
-        monkeypatch.setenv(name, value)
-    running_cluster.settle()
-    return running_cluster
 
 
 class Starter:
@@ -130,13 +105,6 @@ def limited(
         asked = {"gpus": 0, "time": "1", "warning": 20, "extra": ("--nodelist=node2",)}
         yield starter(SAVES, **asked), starter(HOLDS, **asked)
         starter.clear()
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def becomes(run: RunFolder, *words: str, seconds: float = 30) -> None:
@@ -319,43 +287,6 @@ def test_a_controller_that_is_down_makes_no_run_lost(submit: Starter, cluster: C
         cluster.settle()
         view._queue().forget()
     until(lambda: "time to begin" in waits.summary().reason)
-
-
-def test_the_real_trainer_on_two_nodes_stops_with_a_checkpoint_and_goes_on(
-    cluster: Cluster, tmp_path: Path, tiny_model: Path
-) -> None:
-    config = tiny_config.write(tmp_path, tiny_model, epochs=2)
-    questions = 'evaluation_inputs = ["你是谁", "Who are you?"]'
-    text = config.read_text()
-    assert questions in text
-    config.write_text(text.replace(questions, "evaluation_inputs = []"))  # each takes seconds
-    # Under DeepSpeed: mmengine's own wrapper for several processes wants GPUs.
-    plan = planning.plan(
-        config,
-        workspace=Workspace(tmp_path),
-        settings=Settings(),
-        deepspeed="2",
-        launcher="slurm",
-        nodes=2,
-        slurm=Slurm(gpus=0, cpus=2, warning=0),
-    )
-    run = launch.start(plan, Settings())
-    until(lambda: run.progress().step >= 1 or not run.state.living, 200)
-    control.stop(run)
-    end = control.wait(run, 60)
-    assert (end.state, end.exit) == ("stopped", 0), run.log.read_text()[-3000:]
-    saved = run.last_checkpoint()
-    assert saved is not None and f"step {saved.step}" in run.summary().reason
-    job = view.find(run.path, now=True)
-    assert job is not None and job.nodes == "node[1-2]"
-
-    control.resume(run, Settings())
-    assert (run.state.attempt, run.record and run.record.launcher) == (2, "slurm")
-    end = control.wait(run, 300)
-    assert end.state == "finished", run.log.read_text()[-3000:]
-    assert list(run.progress().history.step) == list(range(1, 13)), "each node had half the rows"
-    record = json.loads((run.path / "run.json").read_text())
-    assert (record["nodes"], record["processes"]) == (2, 2)
 
 
 def test_the_time_limit_is_told_with_its_remedy(limited: Limited, cluster: Cluster) -> None:

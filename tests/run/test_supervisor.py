@@ -31,6 +31,8 @@ from tests.support.nvml import Card, Nvml
 from tests.support.run_files import START, add_steps
 from tests.support.starter import WITH_WORKER, Starter, gone, training, until, worker
 
+pytestmark = pytest.mark.waits
+
 
 def test_a_run_to_its_end(start: Starter) -> None:
     run = start("note(); print('hello'); time.sleep(0.5)")

@@ -132,7 +132,7 @@ def starting(workspace: Workspace, kind: type[Kind]) -> Iterator[Kind]:
         processes.end(starter.left(), 0.0)
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Wait for `condition`; fails after so many seconds."""
     end = time.monotonic() + seconds
     while not condition():
