@@ -11,8 +11,8 @@ it is there; the same command again goes on with the plans that were not begun.
 offload; with ``--ranks`` that many processes train under torchrun, each on its own
 GPU or, where there are fewer, all on one (``one_card.py``), and the peak is that of
 the rank that held most. ``counted`` needs no GPU: processes that speak
-through gloo train a small model in bfloat16, and torch's memory events are added
-up. Otherwise, without a GPU (or with ``--toy``), toy models run through the
+through gloo train a small model in bfloat16, and what the allocator gave out is
+counted. Otherwise, without a GPU (or with ``--toy``), toy models run through the
 same code and no memory is told.
 """
 
@@ -31,6 +31,8 @@ from typing import Any
 
 STARTED = time.monotonic()
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+MAPPED = {"MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_MMAP_MAX_": "1000000"}
+"""glibc maps what is larger by itself, and gives it back when it is freed."""
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -223,6 +225,18 @@ def line(found: dict[str, Any]) -> str:
     return "  ".join(words)
 
 
+def together(options: argparse.Namespace) -> int:
+    """Start the processes under torchrun; their exit status."""
+    import one_card
+
+    env = one_card.env(options.ranks)
+    if options.plans == "counted":
+        env |= MAPPED
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    each = ["--nproc-per-node", str(options.ranks), __file__, *sys.argv[1:]]
+    return subprocess.run([*torchrun, *each], env=env).returncode
+
+
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -236,12 +250,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.seconds <= options.reserve:
         sys.exit("no time left")
-    if options.ranks > 1 and "RANK" not in os.environ:
-        import one_card
-
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        each = ["--nproc-per-node", str(options.ranks), __file__, *sys.argv[1:]]
-        sys.exit(subprocess.run([*torchrun, *each], env=one_card.env(options.ranks)).returncode)
+    if "RANK" not in os.environ and (options.ranks > 1 or options.plans == "counted"):
+        sys.exit(together(options))
     measure(options)
 
 

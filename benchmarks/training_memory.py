@@ -8,6 +8,7 @@ function; random tokens. What a Runner adds to these holds no device memory.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -21,12 +22,13 @@ from typing import Any
 
 import torch
 from torch.optim import AdamW
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import random_model
 
 NONE = 0
 COUNTING: Meter | None = None
-"""Set where no GPU is there and torch's own memory events are added up instead."""
+"""Set where what tensors take is counted on a CPU."""
 SMALL = {
     "reduce_bucket_size": 2_000_000,
     "stage3_prefetch_bucket_size": 200_000,
@@ -37,28 +39,41 @@ SMALL = {
 """DeepSpeed's sizes for a model that is a hundred times smaller than a real one."""
 
 
-class Meter:
-    """What tensors take on a CPU, from torch's profiler: bytes."""
+class _Mallinfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+        "fordblks", "keepcost",
+    )]  # fmt: skip
+
+
+class Meter(TorchDispatchMode):
+    """What tensors take on a CPU, from glibc: bytes that it mapped, seen after every operation.
+
+    The process has to be started so that every tensor of some size has a mapping of its
+    own (`estimate.MAPPED`). torch's profiler does not see what other threads free, as gloo's do.
+    """
 
     def __init__(self) -> None:
-        self.live = 0
+        super().__init__()
+        self._ask = ctypes.CDLL(None).mallinfo2
+        self._ask.restype = _Mallinfo
         self._peak = 0
-        self._watch()
+        self.__enter__()
+
+    @property
+    def live(self) -> int:
+        """Now."""
+        return int(self._ask().hblkhd)
 
     def peak_since(self) -> int:
         """The most that was held since this was last asked for."""
-        self._profiler.__exit__(None, None, None)
-        for event in self._profiler.kineto_results.events():
-            if event.name() == "[memory]":
-                self.live += event.nbytes()
-                self._peak = max(self._peak, self.live)
-        found, self._peak = self._peak, self.live
-        self._watch()
+        found, self._peak = max(self._peak, self.live), self.live
         return found
 
-    def _watch(self) -> None:
-        self._profiler = torch.autograd.profiler.profile(profile_memory=True, use_kineto=True)
-        self._profiler.__enter__()
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self._peak = max(self._peak, self.live)
+        return result
 
 
 @dataclass(frozen=True)
@@ -439,14 +454,15 @@ def agreed(mine: bool) -> bool:
 
 
 def _of_all(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts of the process that held most, with the peaks of all; the first error of any."""
+    """The facts of the process that held most, with the peaks of all above what was there before;
+    the first error of any."""
     if ranks() == 1:
         return facts
     told: list[Any] = [None] * ranks()
     torch.distributed.all_gather_object(told, facts)
     broken = next((one for one in told if "error" in one), None)
-    most = broken or max(told, key=lambda one: one["peak"])
-    return {**most, "peaks": [one.get("peak", 0) for one in told]}
+    most = broken or max(told, key=lambda one: one["peak"] - one["before"])
+    return {**most, "peaks": [one.get("peak", 0) - one["before"] for one in told]}
 
 
 def _join(device: str) -> None:
@@ -513,7 +529,6 @@ def _peak_since() -> int:
 
 def _allocated() -> int:
     if COUNTING is not None:
-        COUNTING.peak_since()
         return COUNTING.live
     return int(torch.cuda.memory_allocated()) if torch.cuda.is_available() else NONE
 
