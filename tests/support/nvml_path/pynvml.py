@@ -13,6 +13,7 @@ _here = Path(__file__).parent
 _spec = PathFinder.find_spec("pynvml", [entry for entry in sys.path if Path(entry) != _here])
 assert _spec is not None and _spec.loader is not None
 _real = importlib.util.module_from_spec(_spec)
+_spec._initializing = True  # type: ignore[attr-defined]  # another thread's import waits for it
 sys.modules["pynvml"] = _real  # what the import statement gives its caller
 _spec.loader.exec_module(_real)
 
@@ -22,3 +23,4 @@ _nvml = importlib.util.module_from_spec(_answers)
 sys.modules[_answers.name] = _nvml  # where its annotations are looked up
 _answers.loader.exec_module(_nvml)
 _nvml.install(_real, Path(os.environ[_nvml.ANSWERS]))
+_spec._initializing = False  # type: ignore[attr-defined]
