@@ -1,4 +1,4 @@
-"""The journey on a real GPU: bf16, DeepSpeed ZeRO-2, gauges, stop, resume, kill.
+"""The journey on a real GPU: bf16, DeepSpeed ZeRO-2, stop, resume, kill.
 
     make gpu-test            (or: python -m pytest tests/gpu -m gpu -s)
 
@@ -102,24 +102,6 @@ def test_it_trained_with_zero2_on_the_gpu(demo: Path) -> None:
     print("samples:", len(samples), samples[len(samples) // 2])
     print("run:", {key: run[key] for key in ("state", "step", "steps", "loss")})
     assert run["state"] == "finished"
-
-
-def test_gauges_agree_with_nvidia_smi() -> None:
-    asked = "memory.used,utilization.gpu,temperature.gpu,power.draw"
-    told = subprocess.run(
-        ["nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader,nounits"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    for line, one in zip(told, gpu.read("all").gpus, strict=True):
-        memory, _util, temperature, power = (float(part) for part in line.split(","))
-        print("nvidia-smi:", line, "| ours:", one)
-        assert abs(one.used / 2**20 - memory) < 64
-        assert one.temperature is not None
-        assert abs(one.temperature - temperature) <= 2
-        assert one.power is not None
-        assert abs(one.power - power) < 60
 
 
 @pytest.mark.parametrize("deepspeed", ["", "deepspeed_zero2"])
