@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from engine.train import stopping
+from engine.train import ranks
 
 STEPS = 10_000
 
@@ -26,11 +26,11 @@ def main(folder: Path) -> None:
     facts: dict[str, Any] = {"first": 0, "steps": STEPS, "started": time.time()}
     _note(folder, facts)
     for step in range(1, STEPS + 1):
-        ranks = torch.ones(1)
-        distributed.all_reduce(ranks)
+        ones = torch.ones(1)
+        distributed.all_reduce(ones)
         time.sleep(0.01)
-        if stopping.wanted(folder, ranks.device):
-            print(f"rank {distributed.get_rank()} of {int(ranks)} stops after step {step}")
+        if ranks.exchange(folder, ones.device).stop:
+            print(f"rank {distributed.get_rank()} of {int(ones)} stops after step {step}")
             _note(folder, facts | {"stopped": step})
             break
     distributed.destroy_process_group()

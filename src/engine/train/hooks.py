@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.dist import barrier, get_comm_device, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import FlexibleRunner, Runner
+from xtuner.parallel.sequence import get_sequence_parallel_world_size
 
-from engine.train import saving, stopping
+from engine.train import ranks, saving
 from engine.train.continuing import ContinuingHook
 
 FACTS_FILE = "trainer.json"
@@ -39,11 +40,41 @@ def _add_hook_to(runner_class: Any) -> None:
 
     def register_hooks(runner: Any, *args: Any, **options: Any) -> None:
         original(runner, *args, **options)
+        # HIGH: before the step is logged and saved, with its tokens.
+        of_all = RanksHook()
+        runner.register_hook(of_all, priority="HIGH")
         # LOWEST: a checkpoint due at this very step has been saved by then.
-        runner.register_hook(RunHook(), priority="LOWEST")
+        runner.register_hook(RunHook(of_all), priority="LOWEST")
         runner.register_hook(ContinuingHook(), priority="LOWEST")
 
     runner_class.register_hooks = register_hooks
+
+
+class RanksHook(Hook):  # type: ignore[misc]  # mmengine has no types
+    """Counts the tokens of each step over all ranks, and learns whether the run is to stop."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        """Whether all ranks end after this step."""
+        self._tokens = 0
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Count this rank's own, before the model takes the batch apart."""
+        self._tokens = _tokens(data_batch)
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Tell the other ranks."""
+        told = ranks.exchange(Path(runner.work_dir), get_comm_device(), self._tokens)
+        self.stop = told.stop
+        if told.tokens:
+            # With sequence parallel so many ranks have the same batch.
+            count = told.tokens // get_sequence_parallel_world_size()
+            hub = MessageHub.get_current_instance()
+            seen = hub.get_scalar(TOKENS).current() if TOKENS in hub.log_scalars else 0
+            # Counted so far; XTuner's own logging writes it down.
+            hub.update_scalar(TOKENS, int(seen) + count)
 
 
 class RunHook(Hook):  # type: ignore[misc]  # mmengine has no types
@@ -55,7 +86,8 @@ class RunHook(Hook):  # type: ignore[misc]  # mmengine has no types
     that is set back puts into a wrong order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, of_all: RanksHook) -> None:
+        self._of_all = of_all
         self._facts: dict[str, Any] = {}
 
     def before_run(self, runner: Any) -> None:
@@ -65,24 +97,15 @@ class RunHook(Hook):  # type: ignore[misc]  # mmengine has no types
                 starts.write(f"\n{Path(runner.log_dir).name}")
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Note the first step, and count the tokens of every step."""
+        """Note the first step."""
         if not self._facts:
             self._note(runner, first=runner.iter, steps=runner.max_iters, started=time.time())
-        count = _tokens(data_batch)
-        if count:
-            hub = MessageHub.get_current_instance()
-            seen = hub.get_scalar(TOKENS).current() if TOKENS in hub.log_scalars else 0
-            # Counted so far, over all ranks; XTuner's own logging writes it down.
-            hub.update_scalar(TOKENS, int(seen) + count * get_world_size())
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Save a checkpoint and end the loop when the stop file is there."""
-        if self.is_last_train_iter(runner):
-            return
-        device = next(runner.model.parameters()).device
-        if not stopping.wanted(Path(runner.work_dir), device):
+        """Save a checkpoint and end the loop when that was asked for."""
+        if not self._of_all.stop or self.is_last_train_iter(runner):
             return
         step = runner.iter + 1
         saving.save_now(runner, step)
