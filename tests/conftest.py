@@ -38,6 +38,11 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    # But what the catalogue keeps of XTuner's configs (a second's work) is made once.
+    kept = shared(tmp_path_factory) / "catalogue"
+    kept.mkdir(exist_ok=True)
+    (home / "cache" / "tunedeck").mkdir(parents=True)
+    (home / "cache" / "tunedeck" / "catalogue").symlink_to(kept)
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setenv("HF_DATASETS_CACHE", str(home / "datasets"))
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(home / "extensions"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -208,9 +207,9 @@ def test_a_file_is_read_once_and_again_when_it_changed(
 def test_a_cache_that_is_broken_or_cannot_be_written_costs_nothing_but_time(
     older: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # one of its own, to spoil
     first = catalogue.load(older)
-    cache = Path(os.environ["XDG_CACHE_HOME"]) / "tunedeck" / "catalogue"
-    for file in cache.iterdir():
+    for file in (tmp_path / "cache" / "tunedeck" / "catalogue").iterdir():
         assert file.stat().st_mode & 0o777 == 0o600
         file.write_text("{torn")
     assert catalogue.load(older) == first
