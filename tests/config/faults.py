@@ -459,6 +459,14 @@ FAULTS = (
         _setting(train_micro_batch_size_per_gpu=16),
     ),
     Fault(
+        "a whole layer beside the adapter, in ZeRO-3",
+        "deepspeed-saved",
+        lambda bench: (
+            _setting(zero_optimization={"stage": 3})(bench),
+            bench.swap(_LORA, _LORA + ' modules_to_save=["lm_head"],'),
+        ),
+    ),
+    Fault(
         "a DeepSpeed file whose total does not fit",
         "deepspeed-total",
         _setting(train_batch_size=64),

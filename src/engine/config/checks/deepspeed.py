@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.config.checks.findings import ERROR, INFO, WARNING, Finding
+from engine.config.checks import sequence
+from engine.config.checks.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.checks.start import Start
 from engine.config.stock import catalogue
 from engine.errors import Problem
@@ -78,6 +79,7 @@ def check(start: Start) -> Iterator[Finding]:
     if start.deepspeed is not None:
         yield from _batch(start, start.deepspeed)
         yield from _dropped(start)
+        yield from _saved(start)
         yield from _pays(start)
 
 
@@ -99,7 +101,7 @@ def _batch(start: Start, setting: Mapping[str, Any]) -> Iterator[Finding]:
                     name=name, theirs=theirs, ours=ours
                 ),
                 _("XTuner takes the config's, so the effective batch is {batch}.").format(
-                    batch=batch * steps * start.processes
+                    batch=batch * steps * sequence.readers(start)
                 ),
                 _("Write auto in the DeepSpeed file, and the number you want in the config."),
                 field=start.config.setting(key),
@@ -133,6 +135,21 @@ def _dropped(start: Start) -> Iterator[Finding]:
             _("XTuner hands only the optimizer on, so all layers get the same learning rate."),
             _("Train without DeepSpeed, or without paramwise_cfg."),
             field="optim_wrapper.paramwise_cfg",
+        )
+
+
+def _saved(start: Start) -> Iterator[Finding]:
+    """peft copies a layer that lies in shares, and the copy fits neither in shape nor in type."""
+    field = "model.lora.modules_to_save"
+    if start.zero == 3 and start.config.get(field):
+        yield Finding(
+            ERROR,
+            "deepspeed-saved",
+            _("DeepSpeed's stage 3 does not train modules_to_save"),
+            _("peft copies layers that lie in shares: DeepSpeed breaks off before the first step."),
+            _("Start with deepspeed_zero2, or set modules_to_save = None."),
+            Fix(field, None),
+            field,
         )
 
 
