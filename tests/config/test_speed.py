@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.cli.main import main
-from engine.config.checks import lora, speed
-from engine.config.checks.findings import apply
+from engine.config.checks import gpu, lora, speed
+from engine.config.checks.findings import Finding, apply
 from engine.config.checks.loaded import Loaded
 from engine.config.checks.start import Start
+from engine.config.memory import activations, sizing
 from engine.config.text.source import ConfigSource
 from engine.machine.gpu import Gpu, Gpus
 from engine.settings import Settings
 from tests.config.test_estimate import BIG
 
 GB = 1_000_000_000
+UNKNOWN: dict[str, Any] = {"steps": None, "longest": None, "runs": None, "worker": None}
 
 
 def start(
@@ -62,6 +65,19 @@ def test_a_card_with_room_is_told_what_would_be_faster(tmp_path: Path) -> None:
     assert codes(start(tmp_path, 80)) == ["checkpointing-spare"]
     assert codes(start(tmp_path, 80, kept=True)) == ["checkpointing-spare"]
     assert codes(start(tmp_path, 80, kept=True, checkpointing=False)) == []
+
+
+def test_a_card_that_is_too_small_is_told_what_would_fit(tmp_path: Path) -> None:
+    def told(begin: Start) -> list[Finding]:
+        return list(gpu.fits(begin, sizing.of(begin, **UNKNOWN).estimate))
+
+    [keeps] = told(start(tmp_path, 30, kept=True, checkpointing=False))
+    assert keeps.code == "gpu-small" and keeps.fix is not None
+    assert (keeps.fix.field, keeps.fix.value) == (activations.SETTING, True)
+    assert told(start(tmp_path, 30, kept=True)) == [], "with that it fits"
+    for checkpointing in (True, False):  # computing twice would not be enough
+        [small] = told(start(tmp_path, 12, kept=True, checkpointing=checkpointing))
+        assert small.code == "gpu-small" and small.fix is None
 
 
 def test_a_card_without_room_is_not(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def preflight(
         begin, steps=flight.steps, longest=flight.longest, runs=past, worker=worker
     )
     if not elsewhere:
-        flight.add(check_gpu.fits(begin, flight.sizes.estimate))
+        flight.add(check_gpu.fits(begin, flight.sizes.estimate, flight.longest))
         flight.add(check_speed.check(begin, flight.longest))
     if flight.sizes.disk_bytes is not None:
         flight.add(check_place.disk(flight.sizes.disk_bytes, work_dir or path.parent))

@@ -9,6 +9,7 @@ from engine.config import model_files
 from engine.config.checks import model as check_model
 from engine.config.checks.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.checks.start import Start
+from engine.config.memory import activations, sizing
 from engine.config.memory.estimate import Estimate
 from engine.i18n import _
 from engine.machine import gpu
@@ -238,24 +239,31 @@ def _eager(start: Start) -> Iterator[Finding]:
     )
 
 
-def fits(start: Start, estimate: Estimate | None) -> Iterator[Finding]:
-    """Whether each GPU is big enough, and free enough now."""
+def fits(start: Start, estimate: Estimate | None, longest: int | None = None) -> Iterator[Finding]:
+    """Whether each GPU is big enough, and free enough now.
+
+    `longest`: tokens of the longest row, where they were counted.
+    """
     if estimate is None:
         return
-    need = text.size(estimate.gpu_bytes)
+    need, twice = text.size(estimate.gpu_bytes), _computed_twice(start, longest)
     for one in start.gpus:
         if estimate.gpu_bytes > one.total:
-            field = start.config.setting(f"{start.dataset}.max_length")
-            yield Finding(
-                ERROR,
-                "gpu-small",
-                _("GPU {index} is too small").format(index=one.id),
-                _("The estimate is {need}; it has {total}.").format(
-                    need=need, total=text.size(one.total)
-                ),
-                _("Try a smaller max_length or batch_size, 4-bit, or DeepSpeed ZeRO-3."),
-                field=field,
+            why = _("The estimate is {need}; it has {total}.").format(
+                need=need, total=text.size(one.total)
             )
+            others = _("Try a smaller max_length or batch_size, 4-bit, or DeepSpeed ZeRO-3.")
+            fix, field = None, start.config.setting(f"{start.dataset}.max_length")
+            if twice is not None and twice <= activations.MARGIN * one.total:
+                why += " " + _("With activations computed twice, which is slower, {need}.").format(
+                    need=text.size(twice)
+                )
+                others = _("Set {field} = {value}.").format(
+                    field=start.config.setting(activations.SETTING), value="True"
+                )
+                fix, field = Fix(activations.SETTING, True), activations.SETTING
+            what = _("GPU {index} is too small").format(index=one.id)
+            yield Finding(ERROR, "gpu-small", what, why, others, fix, field)
         elif estimate.gpu_bytes > one.total - one.used:
             yield Finding(
                 WARNING,
@@ -266,3 +274,12 @@ def fits(start: Start, estimate: Estimate | None) -> Iterator[Finding]:
                 ),
                 _("`tunedeck gpus` shows who uses it; choose another, or queue the run."),
             )
+
+
+def _computed_twice(start: Start, longest: int | None) -> int | None:
+    """What it would take without keeping activations; None where it keeps none, or is unknown."""
+    planned = sizing.plan(start, longest)
+    if planned is None or planned[0].checkpointing:
+        return None
+    plan, model = planned
+    return activations.need(plan, model, twice=True)

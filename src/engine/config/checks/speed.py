@@ -14,14 +14,10 @@ from engine import text
 from engine.config.checks.findings import INFO, Finding, Fix
 from engine.config.checks.lora import KEEP
 from engine.config.checks.start import Start
-from engine.config.memory import estimate, sizing
+from engine.config.memory import activations, estimate, sizing
 from engine.config.memory.parts import Training
 from engine.config.memory.sizes import Shape
 from engine.i18n import _
-
-CHECKPOINTING = "model.use_activation_checkpointing"
-MARGIN = 0.95
-"""Of the free memory: what a suggestion may fill."""
 
 
 def check(start: Start, longest: int | None = None) -> Iterator[Finding]:
@@ -33,8 +29,8 @@ def check(start: Start, longest: int | None = None) -> Iterator[Finding]:
     if free is None or planned is None:
         return
     plan, model = planned
-    without = estimate.of(without_checkpointing(plan), model).gpu_bytes
-    if plan.checkpointing and without <= MARGIN * free:
+    kept = activations.need(plan, model, twice=False)
+    if plan.checkpointing and kept <= activations.MARGIN * free:
         yield Finding(
             INFO,
             "checkpointing-spare",
@@ -42,12 +38,12 @@ def check(start: Start, longest: int | None = None) -> Iterator[Finding]:
             _(
                 "Kept, they need {need} of {free} that are free; a step of a 7B model took 0.63 "
                 "of the time."
-            ).format(need=text.size(without), free=text.size(free)),
+            ).format(need=text.size(kept), free=text.size(free)),
             _("Set {field} = {value}.").format(
-                field=start.config.setting(CHECKPOINTING), value="False"
+                field=start.config.setting(activations.SETTING), value="False"
             ),
-            Fix(CHECKPOINTING, False),
-            CHECKPOINTING,
+            Fix(activations.SETTING, False),
+            activations.SETTING,
         )
     yield from _quantised(plan, model, free)
 
@@ -57,18 +53,13 @@ def room(start: Start) -> int | None:
     return min((one.total - one.used for one in start.gpus), default=None)
 
 
-def without_checkpointing(plan: Training) -> Training:
-    """`plan` with all activations kept."""
-    return msgspec.structs.replace(plan, checkpointing=False)
-
-
 def _quantised(plan: Training, model: Shape, free: int) -> Iterator[Finding]:
     """4 bits save memory and cost time."""
     if plan.method not in ("qlora", "lora8"):
         return
     whole = msgspec.structs.replace(plan, method="lora", kept=True)
     need = estimate.of(whole, model).gpu_bytes
-    if need > MARGIN * free:
+    if need > activations.MARGIN * free:
         return
     yield Finding(
         INFO,

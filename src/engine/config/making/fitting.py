@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from engine import text
-from engine.config.checks import loaded, speed
+from engine.config.checks import loaded
 from engine.config.checks.start import Start
-from engine.config.memory import estimate, sizing
+from engine.config.memory import activations, sizing
 from engine.config.text.source import ConfigSource
 from engine.errors import Failed
 from engine.i18n import _
@@ -27,7 +27,7 @@ def fit(source: ConfigSource, card: int, settings: Settings) -> str:
     does not. Returns what was found, for a person; "" where the model's sizes are
     not known, or nothing in the config says how it is.
     """
-    if not source.has(speed.CHECKPOINTING):
+    if not source.has(activations.SETTING):
         return ""
     assert source.path is not None, "the trainer's own loader reads the file"
     try:
@@ -38,10 +38,10 @@ def fit(source: ConfigSource, card: int, settings: Settings) -> str:
     if planned is None:
         return ""
     plan, model = planned
-    need = estimate.of(speed.without_checkpointing(plan), model).gpu_bytes
-    fits = need <= speed.MARGIN * card
+    need = activations.need(plan, model, twice=False)
+    fits = need <= activations.MARGIN * card
     if fits == plan.checkpointing:
-        source.set(speed.CHECKPOINTING, not fits)
+        source.set(activations.SETTING, not fits)
         source.save(force=True)
     if fits:
         return _("Activations are kept, which is faster: about {need} of {card}.").format(
