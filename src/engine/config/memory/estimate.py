@@ -145,7 +145,7 @@ def training(
         state=2.0 if "8bit" in optimizer else 8.0,
         zero=memory_zero.read(zero, deepspeed),
         processes=max(1, processes),
-        accumulation=max(1, int(config.number("optim_wrapper.accumulative_counts", 1))),
+        accumulates=config.number("optim_wrapper.accumulative_counts", 1) > 1,
     )
 
 

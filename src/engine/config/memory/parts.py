@@ -56,8 +56,8 @@ class Training(msgspec.Struct, frozen=True):
     """Bytes of optimizer state a parameter: 8 AdamW, 2 in 8 bits."""
     zero: Zero = Zero()
     processes: int = 1
-    accumulation: int = 1
-    """Micro-batches for one step of the optimizer."""
+    accumulates: bool = False
+    """Gradients of one micro-batch wait for those of the next."""
 
     @property
     def tokens(self) -> int:
@@ -121,7 +121,7 @@ def moments(training: Training, model: Shape) -> list[Held]:
     # Gradients of the micro-batch before are there all along; a single one's come while what
     # was saved is given back: the first layer that runs backward has all of the one, the last
     # all of the other.
-    waiting = gradients if training.accumulation > 1 else 0
+    waiting = gradients if training.accumulates else 0
     saved = _kept(training, model)
     last = not waiting and gradients > saved
     backward = {
@@ -146,7 +146,7 @@ def _with_zero(training: Training, model: Shape) -> list[Held]:
     """The moments under DeepSpeed, which collects gradients in buckets and reduces them."""
     told, share = training.zero, training.processes
     found, resident = tensors(training, model), _resident(training, model)
-    waiting = zero.accumulated(told, share, found.trained) if training.accumulation > 1 else 0
+    waiting = zero.accumulated(told, share, found.trained) if training.accumulates else 0
     here = zero.gathered(told, share, found)
     joining = zero.joining(told, share, found)
     reducing = zero.reducing(told, share, found)
