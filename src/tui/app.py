@@ -9,7 +9,7 @@ import importlib
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -40,6 +40,9 @@ from tui.theme import choose_theme, register_themes
 from tui.thrift import Shown
 from tui.watch import Sight, Watch, look_at_runs
 from tui.widgets.strips import ACTIVE, Line, machine_line, run_line, tabs_line
+
+if TYPE_CHECKING:
+    from engine.run.folder import RunSummary
 
 TABS: dict[str, str] = {
     "data": N_("Data"),
@@ -247,19 +250,19 @@ class Tunedeck(App[int]):
         """A tick where a step has what the next one needs; the training's state."""
         badges = dict.fromkeys(self.sight.ready, "✓") if self.sight else {}
         if self.sight and self.sight.runs:
-            run = next((one for one in self.sight.runs if one.state in ACTIVE), self.sight.runs[0])
-            badges["train"] = MARKS[run.state]
-            if run.state == "training" and run.step is not None and run.steps:
+            run = _foremost(self.sight.runs)
+            badges["train"] = MARKS[run.state] if run else ""
+            if run and run.state == "training" and run.step is not None and run.steps:
                 badges["train"] += f" {100 * run.step // run.steps}%"
         return badges
 
     def _draw_status(self) -> None:
         runs = self.sight.runs if self.sight else []
         active = [run for run in runs if run.state in ACTIVE]
-        shown = active[0] if active else (runs[0] if runs else None)
+        shown = _foremost(runs)
         left = run_line(shown) if shown else f" {_('no runs yet')}"
         if len(active) > 1 and not isinstance(left, str):
-            left.append(_("  (+{count} more)").format(count=len(active) - 1))
+            left.append(f"  +{len(active) - 1}")
         self.query_one("#status", Line).say(left, _("F1 keys  ^P commands "))
 
     def _draw_keys(self) -> None:
@@ -402,3 +405,9 @@ class Tunedeck(App[int]):
             "{count} runs go on without this window. `tunedeck` shows them again.",
             len(active),
         ).format(count=len(active))
+
+
+def _foremost(runs: Sequence[RunSummary]) -> RunSummary | None:
+    """The run that is told everywhere: one that trains, else one in progress, else the newest."""
+    training = [run for run in runs if run.state == "training"]
+    return next(iter([*training, *(run for run in runs if run.state in ACTIVE), *runs]), None)

@@ -24,7 +24,7 @@ from engine.run.progress import Progress
 from engine.run.state import Cause, Expected, RunState
 from engine.settings import Settings
 from engine.workspace import Workspace
-from tests.support.nvml import GB, Card, Nvml, Process
+from tests.support.nvml import GB, Card, Instance, Nvml, Process
 from tests.support.run_files import add_gpu_samples, add_log, add_steps, gpu_sample, write_run
 from tests.support.screen import NASTY
 from tests.support.train_pane import Screen, config, opened
@@ -137,6 +137,7 @@ async def test_marked_runs_are_overlaid(workspace: Workspace) -> None:
         await screen.press("j", "space", "space", "k", "k")  # typed fast: no key is lost
         text = await screen.shows("── loss run-0", "╌╌ run-1", "·· run-2")
         assert "✓+ run-1" in text and "✓+ run-2" in text
+        await screen.shows("2 marked:  c hide")
         await screen.press("c")
         await screen.hides("╌╌ run-1", "·· run-2")
 
@@ -427,6 +428,17 @@ async def test_gpus_are_offered_with_what_is_free_on_them(workspace: Workspace, 
         await screen.shows("The command", "torch.distributed.run", "pytorch")
 
 
+async def test_two_instances_are_refused_in_words(workspace: Workspace, nvml: Nvml) -> None:
+    nvml.set(Card(mig=True, instances=[Instance(), Instance("3g.40gb", 40 * GB)]))
+    config(workspace)
+    async with opened(workspace, (140, 45)) as screen:
+        await screen.shows("Enter  train with")
+        await screen.press("l")
+        await screen.shows("[ ] GPU0:0", "[1] GPU0:1  40.0 GB free", "CUDA_VISIBLE_DEVICES=MIG-")
+        await screen.press("tab", "space")
+        await screen.shows("[2] GPU0:0", "cannot have these GPUs together")
+
+
 async def test_a_wide_screen_has_room_for_axes(workspace: Workspace) -> None:
     write_run(workspace, "assistant-01", "training", step=42, saved=(40,))
     async with opened(workspace, (140, 45)) as screen:
@@ -443,6 +455,33 @@ async def test_at_80_by_24_the_log_keeps_six_rows(workspace: Workspace) -> None:
         text = await screen.shows("Iter(train) [42/100]", "follows its end")
         assert sum("Iter(train) [" in line for line in text.splitlines()) >= 6
         assert all(len(line) <= 80 for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (1, ["GPU0", "5.0 GB/80.0 GB  util 98%  71°  412W"]),
+        (4, ["GPU0", "GPU1", "GPU2", "GPU3", "util 98%"]),
+        (8, ["GPU0", "GPU7", "5.0 GB/80.0 GB  98% 71°"]),
+        (10, ["GPU0", "GPU7", "(+2)"]),
+    ],
+)
+async def test_each_gpu_of_a_run_has_a_gauge_and_the_log_its_end(
+    workspace: Workspace, nvml: Nvml, count: int, words: list[str]
+) -> None:
+    nvml.set(*[Card(used=5 * GB, util=98, temperature=71, power=412.0)] * count)
+    write_run(workspace, "assistant-01", "training", step=42, gpus=range(count)[::-1])
+    async with opened(workspace) as screen:
+        await screen.shows("Iter(train) [42/100]", "follows its end", *words)
+
+
+async def test_a_run_on_an_instance_has_the_gauge_of_that(workspace: Workspace, nvml: Nvml) -> None:
+    shared = Instance(used=9 * GB, processes=[Process(os.getpid(), 9 * GB)])
+    nvml.set(Card(mig=True, temperature=55, instances=[Instance(), shared]))
+    write_run(workspace, "assistant-01", "training", step=42, gpus=["0:1"])
+    async with opened(workspace) as screen:
+        text = await screen.shows("GPU0:1 ", "9.0 GB/10.0 GB  55°  me")
+        assert "util" not in text, "the driver does not tell it of an instance"
 
 
 async def test_only_what_has_changed_is_drawn(workspace: Workspace) -> None:

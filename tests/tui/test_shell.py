@@ -252,6 +252,14 @@ async def test_without_colours_the_tab_and_the_cursor_show(
         assert any(s.style and s.style.reverse and "4 Export" in s.text for s in strips[1])
         under_cursor = [s for s in strips[4] if s.style and s.style.reverse]
         assert "Checkpoint" in "".join(s.text for s in under_cursor)
+        # In a dialog the choice and the place where one types as well.
+        await screen.press("ctrl+p")
+        await screen.shows("Commands", "copy a command")
+        strips = screen.app.screen._compositor.render_strips(screen.app.size)
+        drawn = [s for strip in strips for s in strip if s.style]
+        assert any(s.style.underline and "checkpoint" in s.text for s in drawn if s.style)
+        assert not any(s.style.underline and "base model" in s.text for s in drawn if s.style)
+        assert any(s.style.reverse and s.text == "t" for s in drawn if s.style)
 
 
 def tunedeck(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

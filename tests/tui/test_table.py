@@ -10,7 +10,7 @@ from textual.app import App, ComposeResult
 from textual.message import Message
 
 from tests.support.screen import NASTY, screen_lines, segments_of
-from tui.widgets.cells import segments
+from tui.widgets.cells import middle, segments
 from tui.widgets.table import Column, VirtualTable
 
 SIZES = [(80, 24), (140, 45)]
@@ -224,3 +224,10 @@ def test_a_text_s_own_style_is_drawn_without_spans_too() -> None:
     console = Console()
     bold = segments(Text("Model", style="bold"), 8, "left", Style(), console)
     assert [part.style.bold for part in bold if part.text.strip() and part.style] == [True]
+
+
+def test_a_long_name_keeps_its_end() -> None:
+    assert middle("assistant-03", 15) == "assistant-03"
+    assert middle("qwen2_5_7b_instruct_qlora-03", 15) == "qwen2_5_…ora-03"
+    assert cell_len(middle("很长的名字" * 9 + "-03", 15)) <= 15
+    assert middle("很长的名字" * 9 + "-03", 15).endswith("-03")

@@ -13,6 +13,8 @@ from rich.text import Text
 from engine.text import one_line
 
 ELLIPSIS = "…"
+_LEAST_MIDDLE = 9
+"""Cells below which a name is cut at its end: both parts would say nothing."""
 # A cell of text can take several characters (escape sequences, combining
 # marks); past this many per cell only the cutting would cost time.
 _CHARACTERS_A_CELL = 16
@@ -47,6 +49,14 @@ def tail(text: str, width: int) -> str:
         if kept > width - 1:
             return "…" + text[start + 1 :]
     return text
+
+
+def middle(text: str, width: int) -> str:
+    """`text` on `width` cells without its middle: names begin with a model, end with a number."""
+    if cell_len(text) <= width or width < _LEAST_MIDDLE:
+        return text
+    end = tail(text, width // 2)[1:]  # without its own ellipsis
+    return set_cell_size(text, width - 1 - cell_len(end)).rstrip() + ELLIPSIS + end
 
 
 def shares(wanted: Sequence[int], room: int) -> list[int]:

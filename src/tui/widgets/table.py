@@ -21,7 +21,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from engine.i18n import N_, _
-from tui.widgets.cells import ELLIPSIS, fit, segments
+from engine.text import one_line
+from tui.widgets.cells import ELLIPSIS, fit, middle, segments
 from tui.widgets.extent import set_extent
 
 Cell = str | Text
@@ -41,12 +42,14 @@ class Column:
         width: in cells; None shares what the others leave.
         align: "left", "right" or "center".
         optional: may be left out where the table is narrow.
+        keeps_end: a text that is too long loses its middle, not its end.
     """
 
     title: str
     width: int | None = None
     align: Literal["left", "right", "center"] = "left"
     optional: bool = False
+    keeps_end: bool = False
 
 
 class VirtualTable(ScrollView, can_focus=True, inherit_bindings=False):
@@ -296,6 +299,8 @@ class VirtualTable(ScrollView, can_focus=True, inherit_bindings=False):
         width, line = self._width, []
         for column, cell, cells_wide in zip(self.columns, cells, self._widths(width), strict=False):
             if cells_wide:
+                if column.keeps_end and isinstance(cell, str):
+                    cell = middle(one_line(cell), cells_wide)
                 line += segments(cell, cells_wide, column.align, style, self.app.console)
                 line.append(Segment(" " * _GAP, style))
         return Strip(line).adjust_cell_length(width, style).simplify()

@@ -222,10 +222,15 @@ class TrainPane(Pane):
 
     def _say_next(self) -> None:
         shown = self._look.config
-        untrained = shown if self._look.untrained else ""
+        # Who compares runs is told of that, and not of a config beside.
+        untrained = shown if self._look.untrained and not self._list.marks else ""
         run = self._list.current
         self._step = next_step(run, shown, untrained, self._list.moved)
         self.hint = self._step.hint
+        if self._list.marks:
+            verb = _("hide") if self._list.comparing else _("show")
+            marked = _("{count} marked:  c {verb}  d what differs")
+            self.hint += "      " + marked.format(count=self._list.marks, verb=verb)
         if not self._look.runs:
             self.query_one("#empty", Static).update(no_runs(shown))
 
@@ -308,12 +313,14 @@ class TrainPane(Pane):
         self._list.mark()
         self._observe()
         self._draw_run()
+        self._say_next()
 
     def action_compare(self) -> None:
         """Overlay the marked runs, or show the chosen one alone."""
         if self._list.compare():
             self._observe()
             self._draw_run()
+            self._say_next()
         else:
             self.notify(_("Mark the runs to compare with Space first."), markup=False, timeout=4)
 

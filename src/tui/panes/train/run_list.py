@@ -119,6 +119,16 @@ class RunList(Vertical):
         found = [self.run(folder) for folder in marked if folder != self.chosen]
         return [run for run in found if run is not None]
 
+    @property
+    def marks(self) -> int:
+        """How many runs are marked."""
+        return len(self._marked)
+
+    @property
+    def comparing(self) -> bool:
+        """Whether the marked ones lie under the chosen one's curve."""
+        return self._comparing
+
     def mark(self) -> None:
         """Mark the run under the cursor for comparison, or take the mark away."""
         self._catch_up()
