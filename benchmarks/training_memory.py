@@ -33,6 +33,7 @@ SMALL = {
     "reduce_bucket_size": 2_000_000,
     "stage3_prefetch_bucket_size": 200_000,
     "stage3_max_live_parameters": 3_000_000,
+    "stage3_max_reuse_distance": 3_000_000,
     "stage3_param_persistence_threshold": 1_000,
     "sub_group_size": 1_500_000,
 }

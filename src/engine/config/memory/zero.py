@@ -28,9 +28,11 @@ class Zero(msgspec.Struct, frozen=True):
     overlap: bool = True
     """Two buckets take turns. Every setting of XTuner's says so."""
     prefetch: int = 50_000_000
-    """Stage 3: elements that are gathered ahead at each layer, on and on until `live`."""
+    """Stage 3: elements that are gathered ahead at each layer, until there are `live`."""
     live: int = 1_000_000_000
-    """Stage 3: elements that may be gathered at once."""
+    """Stage 3: elements until which more are gathered ahead."""
+    reuse: int = 1_000_000_000
+    """Stage 3: what is used again within so many elements is not given back."""
     whole: int = 100_000
     """Stage 3: tensors of no more elements are never cut."""
     group: int = 1_000_000_000
@@ -74,6 +76,7 @@ def read(stage: int, told: Mapping[str, Any] | None) -> Zero:
         overlap=block.get("overlap_comm", stage == 3) is True if block else default.overlap,
         prefetch=number("stage3_prefetch_bucket_size", default.prefetch),
         live=number("stage3_max_live_parameters", default.live),
+        reuse=number("stage3_max_reuse_distance", default.reuse),
         whole=number("stage3_param_persistence_threshold", default.whole),
         group=number("sub_group_size", default.group),
         optimizer_on_host=on_host("offload_optimizer"),
@@ -151,13 +154,14 @@ def reduced(zero: Zero, processes: int, trained: int) -> float:
 def gathered(zero: Zero, processes: int, found: Tensors) -> float:
     """Bytes of weights that stage 3 brings together from all GPUs or from the host.
 
-    It gathers ahead as far as it may, so that a smaller model is whole from its
-    second step on. One process without offload looks at its share, which is all.
+    It gathers ahead as far as it may, and keeps what is soon used again, so that a smaller
+    model is whole from its second step on. One process without offload looks at its
+    share, which is all.
     """
     if zero.stage != 3 or (processes == 1 and not zero.weights_on_host):
         return 0.0
     cut = found.trained + found.frozen - found.small
-    return float(HALF * min(cut, zero.live + found.largest))
+    return float(HALF * min(cut, max(zero.live, zero.reuse) + found.largest))
 
 
 def joining(zero: Zero, processes: int, found: Tensors) -> float:
