@@ -19,7 +19,18 @@ import pytest
 from engine import files
 from engine.cli import run_lines
 from engine.errors import Problem
-from engine.run import beside, control, history, launch, planning, processes, progress, queue, state
+from engine.run import (
+    beside,
+    control,
+    history,
+    launch,
+    life,
+    planning,
+    processes,
+    progress,
+    queue,
+    state,
+)
 from engine.run.alarms import reading
 from engine.run.folder import RunFolder, list_runs
 from engine.run.state import Event, Order, RunState, Wait
@@ -189,6 +200,56 @@ def test_times_from_the_future_are_no_signs_of_life(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).state.state == "training"
     os.utime(log, (time.time() + 3600,) * 2)
     assert RunFolder(tmp_path).state.state == "lost"
+
+
+class Clock:
+    """The module ``time`` of one who looks: the wall's clock can be set, the other only goes on."""
+
+    def __init__(self) -> None:
+        self.passed = self.set = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.passed + self.set
+
+    def monotonic(self) -> float:
+        return self.passed
+
+
+@pytest.mark.parametrize("by", [-86400, 86400], ids=["back", "forward"])
+def test_a_clock_that_is_set_neither_kills_nor_revives_a_run_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: float
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(life, "time", clock)
+    sign = tmp_path / life.FILE
+    sign.touch()
+    assert life.age(tmp_path) == pytest.approx(0, abs=5)
+    for _sign in range(3):
+        clock.passed += 60
+        os.utime(sign, (clock.time(),) * 2)
+        clock.set = by
+        assert life.age(tmp_path) == 0, "it has changed: there was a sign"
+    clock.passed += life.SILENT + 1
+    age = life.age(tmp_path)
+    assert age is not None and age > life.SILENT, "nothing has changed since"
+
+
+def test_a_dead_run_elsewhere_is_seen_under_a_clock_that_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    clock.set = -86400
+    monkeypatch.setattr(life, "time", clock)
+    (tmp_path / life.FILE).touch()
+    os.utime(tmp_path / life.FILE, (time.time() - 600,) * 2)
+    age = life.age(tmp_path)
+    assert age == pytest.approx(600, abs=60), "by the file server's clock, at the first look"
+    os.utime(tmp_path / life.FILE, (time.time() + 86400,) * 2)  # that one was set back, too
+    first = life.age(tmp_path)
+    clock.passed += life.SILENT + 1
+    again = life.age(tmp_path)
+    assert first == 0 and again is not None and again > life.SILENT
+    assert [one.name for one in tmp_path.iterdir()] == [life.FILE]
 
 
 def test_a_clock_set_back_while_it_trains_tells_no_time_below_nothing(tmp_path: Path) -> None:

@@ -293,10 +293,12 @@ def away(folder: Path, **changes: object) -> RunState:
 def test_a_run_on_another_machine_lives_as_long_as_it_gives_signs(tmp_path: Path) -> None:
     written = away(tmp_path)
     for age, word in ((1, "training"), (100, "training"), (600, "lost")):
-        (tmp_path / life.FILE).touch()
+        folder = tmp_path / str(age)
+        folder.mkdir()
+        (folder / life.FILE).touch()
         then = time.time() - age
-        os.utime(tmp_path / life.FILE, (then, then))
-        now = elsewhere.look(tmp_path, written, "local")
+        os.utime(folder / life.FILE, (then, then))
+        now = elsewhere.look(folder, written, "local")
         assert now is not None and now.state == word
     reason = reasons.say(now.cause).reason
     assert "gpu-07" in reason and "10 minutes" in reason and "restarted" not in reason

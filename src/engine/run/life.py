@@ -2,15 +2,23 @@
 
 A pid says something on its own machine only. Seen from another (a login node, a
 second server with the same disk), a run lives as long as this file stays young.
+
+How young it is the two clocks tell only while both are right, and either may be set.
+So the file's time is taken for what it is, a mark that changes with each sign: who has
+seen it change counts from then on with a clock that nobody sets, and who has not
+believes no file for longer than it lay there unchanged. A time in the future is held
+against the file server's own, by a file made there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 FILE = "alive"
 BEAT = 5.0
@@ -29,12 +37,41 @@ def keep_beating(folder: Path) -> None:
     threading.Thread(target=_beat, args=(inside,), name="alive", daemon=True).start()
 
 
+class _Seen(NamedTuple):
+    """A sign, as this process sees it."""
+
+    mark: int
+    """The file's time, in ns, by whatever clock."""
+    since: float
+    """When it was seen first, by the monotonic clock."""
+    fresh: bool
+    """Whether another one was seen before it: then it was given no earlier than that."""
+
+
+_SEEN: dict[Path, _Seen] = {}
+
+
 def age(folder: Path) -> float | None:
     """Seconds since the last sign; None when there was none."""
     try:
-        return max(0.0, time.time() - (folder / FILE).stat().st_mtime)
+        mark = (folder / FILE).stat().st_mtime_ns
     except OSError:
         return None
+    now = time.monotonic()
+    seen = _SEEN.get(folder)
+    if seen is None or seen.mark != mark:
+        _SEEN[folder] = seen = _Seen(mark, now, fresh=seen is not None)
+    unchanged = now - seen.since
+    return unchanged if seen.fresh else max(unchanged, _by_the_clock(folder, mark / 1e9))
+
+
+def _by_the_clock(folder: Path, given: float) -> float:
+    """The age of a sign of that time, as far as clocks tell; 0 where it is in the future."""
+    now = time.time()
+    if given > now + FRESH:
+        with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as made:
+            now = os.fstat(made.fileno()).st_mtime
+    return max(0.0, now - given)
 
 
 def _beat(folder: int) -> None:
