@@ -7,9 +7,11 @@ import math
 import os
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine import files
+from engine.machine.devices import GpuId
 from engine.run import state
 from engine.run.processes import Identity
 from engine.run.state import Cause, Expected, Facts, RunRecord, RunState, Word
@@ -31,6 +33,7 @@ def write_run(
     log: str = "",
     gradient: bool = True,
     expected: Expected | None = None,
+    gpus: Sequence[GpuId] = (),
 ) -> Path:
     """Make ``runs/NAME``. A run in progress is supervised by the test's own process."""
     folder = files.private_folder(workspace.runs / name)
@@ -48,7 +51,7 @@ def write_run(
             config_hash=f"hash of {name}",
             workspace=str(workspace.root),
             python="python",
-            gpus=[],
+            gpus=list(gpus),
             processes=1,
             deepspeed="",
             command=["python", "train", name],

@@ -23,12 +23,11 @@ from tui.panes.train.curves import following, levels, series, sources
 from tui.panes.train.observer import Curve, Look, Run
 from tui.panes.train.over_time import answer_lines, checkpoint_lines
 from tui.panes.train.run_log import RunLog
-from tui.panes.train.words import figures, gauges, head
+from tui.panes.train.words import GAUGES, figures, gauges, head
 from tui.widgets.chart import Chart
 from tui.widgets.gauge import GaugeLine
 from tui.widgets.strips import Line
 
-_GAUGES = 4
 _REDRAWN = 4.0
 """Seconds from one drawing of a growing curve to the next."""
 
@@ -65,7 +64,7 @@ class RunDetail(Reporting, Vertical):
         & > GaugeLine.-used { display: block; }
     }
     RunDetail.-short > Chart { height: 4; }
-    RunDetail.-short > RunLog { height: 1fr; }
+    RunDetail.-short > RunLog { height: 1fr; min-height: 4; }
     RunDetail.-big > Chart { height: 1fr; max-height: 100%; }
     RunDetail.-big > RunLog { display: none; }
     """
@@ -96,7 +95,7 @@ class RunDetail(Reporting, Vertical):
         yield Line(id="head")
         yield Line(id="figures", classes="dim")
         yield Chart(id="chart")
-        for number in range(_GAUGES):
+        for number in range(GAUGES):
             yield GaugeLine(id=f"gauge-{number}")
         yield RunLog()
 
@@ -109,7 +108,7 @@ class RunDetail(Reporting, Vertical):
 
     def see(self, run: Run, look: Look, compared: Sequence[Run]) -> None:
         """Show `run` as it is in `look`; `compared` lie under its curve."""
-        left, right = head(run)
+        left, right = head(run, self.size.width)
         self.query_one("#head", Line).say(left, right)
         shown = run.summary.dir
         if look.progress is not None and look.shown == shown:
@@ -220,5 +219,4 @@ class RunDetail(Reporting, Vertical):
             used = number < len(lines)
             line.set_class(used, "-used")
             if used:
-                more = len(lines) - _GAUGES if number == _GAUGES - 1 else 0
-                line.show(lines[number] + (f"  (+{more})" if more > 0 else ""))
+                line.show(lines[number])

@@ -15,6 +15,7 @@ from engine.run.progress import Progress
 from engine.run.state import MARKS, Expected, RunRecord, spoken
 from engine.text import duration, one_line, size
 from tui.panes.train.observer import Curve, Run
+from tui.widgets.cells import middle
 from tui.widgets.gauge import bar
 from tui.widgets.plot import number
 from tui.widgets.strips import STYLES
@@ -27,6 +28,10 @@ KINDS: dict[str, Kind] = {
     "failed": "error",
     "lost": "error",
 }
+_LEAST_NAME = 24
+"""Cells that a run's name has in its head, however narrow the screen."""
+GAUGES = 4
+"""Lines with gauges of GPUs."""
 _PROCESSES = 3
 """Processes of a GPU that are named."""
 _TREND = 5
@@ -35,7 +40,7 @@ _TREND = 5
 
 def columns(wide: bool) -> tuple[Column, ...]:
     """Of the list of runs, which has all the width, or a column beside the run."""
-    name = Column(N_("run"), 15 if wide else 24)
+    name = Column(N_("run"), 15 if wide else 24, keeps_end=True)
     return Column("", 2), name, Column(N_("result"))
 
 
@@ -71,11 +76,11 @@ def percent(run: RunSummary) -> str:
     return f"{100 * run.step // run.steps}%" if run.steps else ""
 
 
-def head(run: Run) -> tuple[Text, str]:
-    """Name, state and step; and when it ends or has ended."""
+def head(run: Run, width: int) -> tuple[Text, str]:
+    """Name, state and step; and when it ends or has ended. A long name leaves room for them."""
     at = run.summary
     text = Text(f" {MARKS[at.state]} ", style=STYLES.get(at.state, ""))
-    text.append(one_line(at.run), style="bold")
+    text.append(middle(one_line(at.run), max(width // 3, _LEAST_NAME)), style="bold")
     text.append(f"  {spoken(at.state)}")
     if at.steps:
         text.append(f" {at.step}/{at.steps}  {percent(at)}")
@@ -177,9 +182,20 @@ def thousands(value: float) -> str:
 
 
 def gauges(gpus: Gpus | None, record: RunRecord | None, user: str) -> list[str]:
-    """A line for each GPU that the run uses (each there is, for a run that is not ours)."""
+    """Lines, `GAUGES` at most, for the GPUs that the run uses (all, for a run that is not ours).
+
+    One a line; where they are more than lines, two, with less to say of each.
+    """
     seen = gpus.gpus if gpus is not None else []
-    return [_gauge(one, user) for one in seen if record is None or one.id in record.gpus]
+    ours = [one for one in seen if record is None or one.id in record.gpus]
+    if len(ours) <= GAUGES:
+        return [_gauge(one, user) for one in ours]
+    cells = [_short_gauge(one) for one in ours]
+    width = max(map(cell_len, cells))
+    cells = [cell + " " * (width - cell_len(cell)) for cell in cells]
+    lines = [" ".join(cells[at : at + 2]) for at in range(0, len(cells), 2)]
+    more = len(cells) - 2 * GAUGES
+    return lines[:GAUGES] if more <= 0 else [*lines[: GAUGES - 1], f"{lines[GAUGES - 1]} (+{more})"]
 
 
 def _gauge(one: Gpu, user: str) -> str:
@@ -190,6 +206,13 @@ def _gauge(one: Gpu, user: str) -> str:
     users = {process.user or "?" for process in one.processes or []}
     parts.append(" ".join(_("me") if name == user else one_line(name) for name in sorted(users)))
     return "  ".join(parts)
+
+
+def _short_gauge(one: Gpu) -> str:
+    parts = [f" GPU{one.id} {bar(one.used, one.total, 6)} {size(one.used)}/{size(one.total)}"]
+    parts += [f"{one.util:3d}%"] if one.util is not None else []
+    parts += [f"{one.temperature}°"] if one.temperature is not None else []
+    return " ".join(parts)
 
 
 def free_gpu(one: Gpu, user: str) -> str:
