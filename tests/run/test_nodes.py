@@ -6,18 +6,22 @@ XTuner itself in two processes is in test_slurm_training.py.
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
-from engine.run import control, launch, planning, processes
+from engine.run import control, launch, planning, processes, reasons
 from engine.run.folder import RunFolder
 from engine.run.planning import LaunchPlan
+from engine.run.state import Cause
 from engine.settings import Nodes, Settings
 from engine.worker.client import BOOTSTRAP
 from engine.workspace import Workspace
@@ -77,6 +81,50 @@ def test_two_processes_stop_together(tmp_path: Path, start: Starter) -> None:
     until(lambda: run.state.state == "training", 60)
     assert len(processes.of_run(run.path)) >= 3, "torchrun and its two workers"
     stop(run)
+    assert not processes.of_run(run.path)
+
+
+def befallen(folder: Path, start: Starter, fault: str) -> RunFolder:
+    """A run of two ranks, of which `fault` befalls the second."""
+    plan = planned(folder, processes=2)
+    return start(msgspec.structs.replace(plan, command=[*plan.command, "--fault", fault]))
+
+
+def ranks(run: RunFolder) -> dict[int, int]:
+    """The process id of each rank that torchrun started."""
+    assert run.state.pid is not None
+    workers = psutil.Process(run.state.pid).children()
+    return {int(one.environ()["RANK"]): one.pid for one in workers if "RANK" in one.environ()}
+
+
+def test_the_second_rank_is_killed(tmp_path: Path, start: Starter) -> None:
+    run = start(planned(tmp_path, processes=2))
+    until(lambda: run.state.state == "training", 60)
+    pid = ranks(run)[1]
+    os.kill(pid, signal.SIGKILL)
+    end = control.wait(run, 60)
+    assert end.state == "failed", run.log.read_text()[-3000:]
+    assert end.cause == Cause("worker-killed", {"pid": str(pid), "rank": "1"})
+    assert not processes.of_run(run.path)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "rank", "said"),
+    [
+        ("raises", "exception", 1, "ValueError: a row without an answer: 17"),
+        # Who waited says so: the rank that hangs says nothing.
+        ("hangs", "gloo-timeout", 0, "Timed out waiting"),
+    ],
+)
+def test_the_second_rank_fails(
+    tmp_path: Path, start: Starter, fault: str, code: str, rank: int, said: str
+) -> None:
+    run = befallen(tmp_path, start, fault)
+    end = control.wait(run, 60)
+    assert end.state == "failed" and end.cause is not None, run.log.read_text()[-3000:]
+    assert (end.cause.code, end.cause.values["rank"]) == (code, str(rank)), end.cause
+    shown = reasons.traceback(reasons.tail(run.log, end.log_start), end.cause)
+    assert shown[0].startswith(f"[rank{rank}]: Traceback") and said in shown[-1]
     assert not processes.of_run(run.path)
 
 

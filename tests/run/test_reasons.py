@@ -287,6 +287,13 @@ def test_a_gpu_is_told_by_the_drivers_number(tmp_path: Path, gpus: list[int], to
             1,
             "nodes-missing-unsized",
         ),
+        (
+            "deepspeed.runtime.zero.utils.ZeRORuntimeException: The checkpoint being loaded used a "
+            "DP world size of 2 but the current world size is 1. Automatic adjustment of ZeRO's "
+            "optimizer state partitioning with a new world size is not currently supported.",
+            1,
+            "zero-ranks",
+        ),
         ("torch.OutOfMemoryError: CUDA out of memory.", 1, "oom-gpu-unsized"),
         ("torch.AcceleratorError: CUDA error: invalid device ordinal", 1, "gpu-number"),
         ("SomeLibraryError: it did not work", 1, "exception"),

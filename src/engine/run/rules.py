@@ -247,6 +247,12 @@ RULES = (
         N_('Set train_batch_size to "auto", or to micro-batch × accumulation × processes.'),
     ),
     Rule(
+        "zero-ranks",
+        r"used a DP world size of (?P<before>\d+) but the current world size is (?P<now>\d+)",
+        N_("DeepSpeed saved the checkpoint from {before} processes; {now} cannot go on with it."),
+        N_("Resume it with as many GPUs as before."),
+    ),
+    Rule(
         "two-dtypes",
         r"must have the same dtype, but got (?P<one>[\w.:]+) and (?P<other>[\w.:]+)",
         N_("Numbers of two kinds met: {one} and {other}."),

@@ -1,0 +1,66 @@
+"""What befalls one rank of a training: a hook for a config, in a module that lies beside it.
+
+Also told there, for the tables of tests/gpu: the most memory that each rank's tensors took,
+and which card it sat on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+AFTER = 3
+"""The step after which it befalls the rank."""
+_HOOK = """\
+import time
+import torch
+from mmengine.hooks import Hook
+from torch import distributed
+
+
+class Rank(Hook):
+    priority = "VERY_HIGH"  # before the exchange of the ranks, which has the config's time-out
+
+    def __init__(self, rank, kind):
+        self.rank, self.kind = rank, kind
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 != {after} or distributed.get_rank() != self.rank:
+            return
+        if self.kind == "raises":
+            raise ValueError("a row without an answer: 17")
+        if self.kind == "memory" and torch.cuda.is_available():
+            torch.empty(2 * torch.cuda.mem_get_info()[1], dtype=torch.uint8, device="cuda")
+        if self.kind == "memory":  # a CPU has no such thing: the words of a GPU
+            raise torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 12.00 GiB. GPU 1 has a total capacity of "
+                "79.18 GiB of which 3.47 GiB is free."
+            )
+        if self.kind == "hangs":
+            time.sleep(3600)
+
+    def after_run(self, runner):
+        rank = distributed.get_rank() if distributed.is_initialized() else 0
+        if torch.cuda.is_available():
+            card = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
+            peak = torch.cuda.max_memory_allocated()
+            print(f"RANK {{rank}} card {{card}} peak {{peak}}", flush=True)
+"""
+
+
+def hook(kind: str = "", rank: int = 1) -> Callable[[Path], None]:
+    """Something that gives a config file the hook: `kind` befalls `rank` ("": nothing does).
+
+    raises: an error of its own. memory: its GPU is full. hangs: it makes no further step.
+    """
+
+    def give(config: Path) -> None:
+        (config.parent / "rank_hook.py").write_text(_HOOK.format(after=AFTER))
+        text = config.read_text().replace(
+            "import torch\n", "import torch\nfrom rank_hook import Rank\n", 1
+        )
+        config.write_text(
+            f"{text}\ncustom_hooks.append(dict(type=Rank, rank={rank}, kind={kind!r}))\n"
+        )
+
+    return give
