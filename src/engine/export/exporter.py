@@ -26,7 +26,7 @@ from engine.export import gguf, handover, plan, template
 from engine.export.convert import convert
 from engine.export.job import CANCEL, ORDER, STATE, Order, Said, State, Status, Step
 from engine.export.merge import merge
-from engine.export.verify import WORKER, Verified, verify, verify_model
+from engine.export.verify import Verified, verify, verify_model, worker_for
 from engine.hub import upload
 from engine.worker.client import WorkerClient
 
@@ -107,7 +107,7 @@ class Exporter:
     def _verify(self) -> str:
         order = self._order
         merged = Path(order.merged)
-        with self._watched(WorkerClient(WORKER, order.settings)) as worker:
+        with self._watched(worker_for(order.settings)) as worker:
             found: Verified
             if order.adapter:
                 found = verify(

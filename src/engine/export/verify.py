@@ -16,6 +16,7 @@ from engine.export import artefact, trained_config
 from engine.export.convert import Progress, convert
 from engine.export.template import Templates
 from engine.i18n import _, ngettext
+from engine.machine import gpu
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 
@@ -113,8 +114,14 @@ def verify(
             "new_tokens": NEW_TOKENS,
             "trust": _trust(base, config),
         }
-        worker = worker or WorkerClient(WORKER, settings)
+        worker = worker or worker_for(settings)
         return _judge(_ask("compare", request, worker, progress))
+
+
+def worker_for(settings: Settings) -> WorkerClient:
+    """The process that loads the models: it sees the GPU with the most free memory only."""
+    best = sorted(gpu.read().gpus, key=lambda one: one.free)[-1:]
+    return WorkerClient(WORKER, settings, gpu.shown(best))
 
 
 def verify_model(
@@ -134,7 +141,7 @@ def verify_model(
         "new_tokens": NEW_TOKENS,
         "trust": _trust(model, config),
     }
-    found = _ask("answers", request, worker or WorkerClient(WORKER, settings), progress)
+    found = _ask("answers", request, worker or worker_for(settings), progress)
     return Verified(
         agree=found["finite"],
         prompts=[Compared(one["prompt"], one["text"], one["text"]) for one in found["prompts"]],
