@@ -26,29 +26,51 @@ CASES = [
     )
     if processes % size == 0
 ]
+HEADS = list(itertools.product((4, 6, 32), (16, 64), (2, 3, 4, 8)))
+"""Heads, their width, GPUs that share them."""
 ASKED = """
 import json, sys
+import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.data import DataLoader
 from xtuner.parallel.sequence import SequenceParallelSampler, init_sequence_parallel
 from xtuner.parallel.sequence import setup_distributed as groups
+from xtuner.parallel.sequence.attention import (
+    post_process_for_sequence_parallel_attn, pre_process_for_sequence_parallel_attn,
+)
 
-found = []
+def forget():
+    dist.destroy_process_group()
+    for name in dir(groups):
+        if name.startswith("_") and name.isupper():
+            setattr(groups, name, None)
+
+found, shared = [], []
 for samples, processes, size, batch in json.loads(sys.argv[1]):
     dist.init_process_group("fake", rank=processes - 1, world_size=processes, store=FakeStore())
     init_sequence_parallel(size)
     sampler = SequenceParallelSampler(range(samples), seed=0)
     loader = DataLoader(range(samples), batch_size=batch, sampler=sampler)
     found.append([len(loader), sampler.world_size])
-    dist.destroy_process_group()
-    for name in dir(groups):
-        if name.startswith("_") and name.isupper():
-            setattr(groups, name, None)
-print(json.dumps(found))
+    forget()
+# Shapes are all that is asked, and XTuner wants no CPU: nothing travels.
+dist.all_to_all = dist.all_gather = lambda *_tensors, **_options: None
+for heads, width, size in json.loads(sys.argv[2]):
+    dist.init_process_group("fake", rank=0, world_size=size, store=FakeStore())
+    init_sequence_parallel(size)
+    part = torch.zeros(1, 4, heads, width, device="meta")
+    try:
+        query, *_others = pre_process_for_sequence_parallel_attn(part, part, part)
+        post_process_for_sequence_parallel_attn(query)
+        shared.append(True)
+    except (RuntimeError, AssertionError):
+        shared.append(False)
+    forget()
+print(json.dumps([found, shared]))
 """
-"""XTuner's own sampler as the last process of each case sees it; torch's `fake` stands in for
-the other processes."""
+"""XTuner's own sampler as the last process of each case sees it, and its own way to share
+heads; torch's `fake` stands in for the other processes."""
 
 
 def start(processes: int, **values: Any) -> Start:
@@ -56,19 +78,38 @@ def start(processes: int, **values: Any) -> Start:
     return Start(Path("c.py"), config, Settings(), [], side_by_side=processes)
 
 
-def test_steps_and_readers_are_those_of_xtuners_sampler() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", ASKED, json.dumps(CASES)], capture_output=True, text=True
-    )
+@pytest.fixture(scope="module")
+def said() -> Any:
+    """What XTuner makes of `CASES` and of `HEADS`."""
+    asked = [json.dumps(CASES), json.dumps(HEADS)]
+    done = subprocess.run([sys.executable, "-c", ASKED, *asked], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert len(said) == len(CASES) > 30
-    for (samples, processes, size, batch), (steps, readers) in zip(CASES, said, strict=True):
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_steps_and_readers_are_those_of_xtuners_sampler(said: Any) -> None:
+    assert len(said[0]) == len(CASES) > 30
+    for (samples, processes, size, batch), (steps, readers) in zip(CASES, said[0], strict=True):
         one = start(processes, sequence_parallel_size=size, train_dataloader={"batch_size": batch})
         mine = sequence.readers(one)
         assert mine == readers
         assert schedule.plan(one.config, samples, mine).per_epoch == steps
         assert Batch(batch, 1, processes, size).effective == batch * readers
+
+
+def test_heads_can_be_shared_where_xtuners_attention_shares_them(said: Any, tmp_path: Path) -> None:
+    assert {True, False} == set(said[1])
+    for (heads, width, size), works in zip(HEADS, said[1], strict=True):
+        config = {
+            "model_type": "llama", "hidden_size": heads * width, "num_attention_heads": heads,
+            "num_hidden_layers": 1, "intermediate_size": 8, "vocab_size": 8,
+        }  # fmt: skip
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        llm = {"pretrained_model_name_or_path": str(tmp_path)}
+        one = start(size, sequence_parallel_size=size, model={"llm": llm})
+        codes = {found.code for found in sequence.check(one)}
+        assert ("sequence-heads" not in codes) == works, (heads, width, size)
+        assert "sequence-model" not in codes
 
 
 def test_a_shared_sample_takes_its_part_of_the_memory() -> None:
