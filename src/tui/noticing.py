@@ -55,4 +55,5 @@ class Noticing:
                 self._post(Happened(news.as_problem(away, away=True), good=good))
         self._first = False
         for notice in found:
-            self._post(Happened(notice.problem(), aside=notice.alarm is None))
+            ended, moved = notice.state is not None, notice.moved is not None
+            self._post(Happened(notice.problem(), aside=ended, good=moved))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import files
 from engine.cli.main import main
 from engine.errors import Problem
 from engine.machine.gpu import Health
@@ -20,7 +21,7 @@ from engine.run.alarms.board import Board
 from engine.run.alarms.news import News, as_problem
 from engine.run.folder import RunFolder
 from engine.run.progress import Follower
-from engine.run.state import Alarm
+from engine.run.state import Alarm, Event
 from engine.workspace import Workspace
 from tests.support.run_files import write_run
 from tests.support.starter import Starter, until
@@ -330,6 +331,19 @@ def test_news_are_told_once_also_from_when_no_window_was_open(tmp_path: Path) ->
     found = News(workspace).look(runs)
     assert [one.alarm and one.alarm.code for one in found] == ["memory"]
     assert "Since you were last here" in as_problem(found, away=True).what
+
+
+def test_of_a_run_that_was_moved_only_that_is_news(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    folder = write_run(workspace, "assistant-01", "training")
+    board(folder, []).settle({"disk": Alarm("disk", {"case": "low", "free": "1 MB"})})
+    news = News(workspace)
+    assert len(news.look([RunFolder(folder)])) == 1
+    moved = folder.rename(workspace.runs / "moved-01")
+    files.append_json(moved / state.EVENTS, Event(time.time(), "moved", path=str(folder)))
+    [notice] = news.look([RunFolder(moved)])
+    assert notice.moved == (str(folder), str(moved)) and str(moved) in notice.problem().what
+    assert news.look([RunFolder(moved)]) == [] and News(workspace).look([RunFolder(moved)]) == []
 
 
 def test_the_watch_costs_little(tmp_path: Path) -> None:

@@ -214,6 +214,8 @@ def test_its_folder_is_moved(start: Starter, tmp_path: Path) -> None:
     end = control.wait(run, 20)
     stopped_with_all_it_had(run, end)
     assert not os.path.lexists(before), "the link in the old place goes with the run's end"
+    moves = [event.path for event in run.events() if event.event == "moved"]
+    assert moves and moves[0] == str(before), "it may have been followed in one step"
     until(lambda: not start.left())
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
+from engine import files
+from engine.run import state
 from engine.run.alarms.board import Board
 from engine.run.progress import Follower
-from engine.run.state import Alarm
+from engine.run.state import Alarm, Event
 from engine.settings import Alarms, Settings
 from engine.workspace import Workspace
 from tests.support.driver import opened
 from tests.support.run_files import write_run
 from tests.support.screen import NASTY, wait_until
 from tui.app import Tunedeck
+from tui.panes.train.why import why_lines
 
 
 @pytest.fixture
@@ -40,6 +44,18 @@ async def test_what_happened_in_the_night_is_told_at_opening_and_once(
         await screen.shows("! The next checkpoint")  # the mark stays while it lasts
         await wait_until(screen.pilot, lambda: screen.app.sight is not None)
         assert screen.app.notices == []
+
+
+async def test_a_run_whose_folder_is_moved_says_so(workspace: Workspace) -> None:
+    folder = write_run(workspace, "assistant-01", "training", step=20)
+    workspace.remember(tab="train")
+    async with opened(workspace, (140, 45)) as screen:
+        await screen.shows("assistant-01  step 20/100")
+        moved = folder.rename(workspace.runs / "elsewhere")
+        files.append_json(moved / state.EVENTS, Event(time.time(), "moved", path=str(folder)))
+        screen.app._watch.look_now()
+        await screen.shows("assistant-01: its folder was moved to", "Esc  put away")
+    assert f"moved here from {folder}" in "\n".join(map(str, why_lines(moved)))
 
 
 async def test_an_alarm_while_the_app_is_open(

@@ -48,7 +48,7 @@ class Place:
         return now is not None and now != self._followed and leads(now, self.path)
 
     def follow(self) -> Path | None:
-        """Leave a link in its old place when it has moved; where it is now, if it just has.
+        """Leave a link in its old place when it has moved; where it just lay, if it has.
 
         Raises `OSError` when that cannot be: then the trainer reaches it no more.
         """
@@ -57,8 +57,8 @@ class Place:
             return None
         if not leads(self.origin, now):
             self._links.append(bridge(self.origin, now))
-        self._followed = now
-        return now
+        before, self._followed = self._followed, now
+        return before
 
     def leave(self) -> None:
         """Take the links away again."""

@@ -206,7 +206,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of ``events.jsonl``."""
 
     time: float
-    event: Literal["state", "start", "checkpoint"] | AlarmEvent
+    event: Literal["state", "start", "checkpoint", "moved"] | AlarmEvent
     state: Word | None = None
     """For "state": what the run became."""
     supervisor: Identity | None = None
@@ -216,7 +216,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     step: int | None = None
     """For "checkpoint": the step it was saved after."""
     path: str = ""
-    """For "checkpoint": its name in the run folder; for "start": what it goes on from."""
+    """For "checkpoint": its name in the run folder; for "start": what it goes on from; for
+    "moved": where the folder lay before."""
     attempt: int | None = None
     """For "start"."""
     cause: Cause | None = None

@@ -192,11 +192,12 @@ class Supervisor:
     def _follow(self) -> Cause | None:
         """See to it that the trainer reaches its folder where that is now; a cause if it cannot."""
         try:
-            moved = self._place.follow()
+            before = self._place.follow()
         except OSError as error:
             return self._moved_away(error)
-        if moved is not None:
-            _note(f"the folder was moved to {moved}; until the end a link stands in its old place")
+        if before is not None:
+            with _forgiving("moved"):
+                self._event("moved", path=str(before))
         return None
 
     def _moved_away(self, error: OSError) -> Cause:

@@ -42,12 +42,20 @@ class Notice(msgspec.Struct, frozen=True):
     alarm: Alarm | None = None
     state: Word | None = None
     cause: Cause | None = None
+    moved: tuple[str, str] | None = None
+    """Where its folder lay, and where it lies."""
 
     def problem(self) -> Problem:
         """In words, as everything that needs the user is shown."""
         if self.alarm is not None:
             reason, todo = table.say(self.alarm)
             return Problem(f"! {self.run}: {reason}", "", todo)
+        if self.moved is not None:
+            before, now = self.moved
+            return Problem(
+                _("{run}: its folder was moved to {path}").format(run=self.run, path=now),
+                _("It goes on there; until its end a link stands in {path}.").format(path=before),
+            )
         assert self.state is not None
         reason, todo = reasons.say(self.cause)
         return Problem(f"{self.run}: {state.spoken(self.state)}", reason, todo)
@@ -69,7 +77,7 @@ class News:
         seen = {}
         for run in runs:
             with contextlib.suppress(Problem):  # its folder is broken: that is told elsewhere
-                one = told.get(str(run.path)) or self._beginning(run, first)
+                one = told.get(str(run.path)) or self._beginning(run, first, told)
                 found += _news(run, one)
                 seen[str(run.path)] = one
         self._told = seen
@@ -84,8 +92,15 @@ class News:
         except (OSError, msgspec.MsgspecError):
             return {}
 
-    def _beginning(self, run: RunFolder, first: bool) -> Told:
-        """What counts as told of a run that is new here: of an old one that has ended, all."""
+    def _beginning(self, run: RunFolder, first: bool, told: dict[str, Told]) -> Told:
+        """What counts as told of a run that is new here.
+
+        Of one that was moved, what was told of it in its old place; of an old one that
+        has ended, all.
+        """
+        moves = [event.path for event in run.events() if event.event == "moved"]
+        if known := [told[path] for path in moves if path in told]:
+            return msgspec.structs.replace(known[-1])
         if first and not self._path.exists() and not run.state.living:
             return Told(reading.length(run.path), lost=True)
         return Told()
@@ -111,7 +126,7 @@ def as_problem(notices: list[Notice], away: bool) -> Problem:
 
 def _news(run: RunFolder, told: Told) -> list[Notice]:
     events, told.read = reading.read(run.path, told.read)
-    found = [notice for notice in (_notice(run.name, event) for event in events) if notice]
+    found = [notice for notice in (_notice(run, event) for event in events) if notice]
     over = {event.alarm.code for event in events if event.event == "alarm-over" and event.alarm}
     found = [one for one in found if one.alarm is None or one.alarm.code not in over]
     now = run.state
@@ -121,9 +136,11 @@ def _news(run: RunFolder, told: Told) -> list[Notice]:
     return found
 
 
-def _notice(run: str, event: Event) -> Notice | None:
+def _notice(run: RunFolder, event: Event) -> Notice | None:
     if event.event == "alarm" and event.alarm is not None:
-        return Notice(run, event.time, alarm=event.alarm)
+        return Notice(run.name, event.time, alarm=event.alarm)
     if event.event == "state" and event.state in _ENDS:
-        return Notice(run, event.time, state=event.state, cause=event.cause)
+        return Notice(run.name, event.time, state=event.state, cause=event.cause)
+    if event.event == "moved":
+        return Notice(run.name, event.time, moved=(event.path, str(run.path)))
     return None

@@ -38,6 +38,11 @@ def why_lines(folder: Path) -> Iterator[str | Text]:
         yield _("exit status {status}").format(status=at.exit)
     saved = [one.path.name for one in at.checkpoints if one.complete]
     yield _("checkpoints: {names}").format(names=", ".join(saved) or _("none"))
+    for event in run.events():
+        if event.event == "moved":
+            yield _("moved here from {path}, {time}").format(
+                path=clean(event.path), time=clock(event.time)
+            )
     if run.torn:
         yield clean(run.torn)
     if record is not None:
