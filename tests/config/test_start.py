@@ -22,7 +22,7 @@ from engine.config.memory.estimate import Estimate
 from engine.machine import gpu, host
 from engine.machine.gpu import Gpu, Gpus
 from engine.settings import Settings
-from tests.support.nvml import Card, Nvml
+from tests.support.nvml import Card, Instance, Nvml
 
 GB = 1_000_000_000
 H100 = Gpu(0, "NVIDIA H100", 1 * GB, 80 * GB, 0, 35, 72.0, [], (9, 0))
@@ -164,6 +164,32 @@ def test_a_card_without_room_is_found(
 ) -> None:
     estimate = Estimate(int(need), {"weights": int(need)})
     assert codes(check_gpu.fits(start(None, wanted, cards), estimate)) == expected
+
+
+def test_of_unequal_gpus_each_that_is_too_small_or_too_full_is_named() -> None:
+    cards = (msgspec.structs.replace(H100, used=75 * GB), V100, M60)
+    found = list(check_gpu.fits(start(None, [2, 1, 0], cards), Estimate(10 * GB, {})))
+    assert [(one.code, one.what, one.why) for one in found] == [
+        ("gpu-small", "GPU 2 is too small", "The estimate is 10.0 GB; it has 8.0 GB."),
+        (
+            "gpu-busy",
+            "GPU 0 has too little free memory now",
+            "The estimate is 10.0 GB; 5.0 GB are free.",
+        ),
+    ]
+
+
+def test_an_instance_counts_with_its_own_memory(nvml: Nvml) -> None:
+    nvml.set(Card(mig=True, instances=[Instance(), Instance("3g.40gb", 40 * GB)]))
+
+    def small(*wanted: str) -> list[str]:
+        one = Start(Path("c.py"), Loaded({}), Settings(), wanted, machine=gpu.read())
+        found = [*check_gpu.check(one), *check_gpu.fits(one, Estimate(20 * GB, {}))]
+        return [each.what for each in found]
+
+    assert small("0:0") == ["GPU 0:0 is too small"]
+    assert small("0:1") == []
+    assert small("0:0", "0:1")[0] == "One run cannot have these GPUs together"
 
 
 @pytest.mark.parametrize(

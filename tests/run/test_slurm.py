@@ -18,10 +18,12 @@ from engine.errors import Problem
 from engine.joined import before_start
 from engine.run import elsewhere, life, planning, processes, reasons, state
 from engine.run.slurm import client, script, states, submission, view
+from engine.run.slurm import job as slurm_job
 from engine.run.slurm.client import Job
 from engine.run.state import RunState, Wait
 from engine.settings import Nodes, Settings, Slurm
 from engine.workspace import Workspace
+from tests.support.nvml import Card, Instance, Nvml, instance_uuid
 from tests.support.run_files import write_run
 
 
@@ -52,6 +54,24 @@ def test_the_script_asks_for_what_the_settings_say(tmp_path: Path) -> None:
     assert {"--gpus-per-node=a100:4", "--mem=200G", "--signal=B:USR1@300"} <= set(found)
     assert "--no-requeue" in found and found[-1] == "'--reservation=the night'"
     assert not any(one.startswith(("--account", "--qos", "--cpus")) for one in found)
+
+
+def test_the_gpus_of_a_job_are_known_by_number_or_uuid(
+    nvml: Nvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml.set(Card(uuid="GPU-a"), Card(uuid="GPU-b"), Card(mig=True, instances=[Instance()]))
+    mig = instance_uuid(Instance(), 2, 0)
+    for given, expected in (("1,0", [1, 0]), ("GPU-b", [1]), (mig, ["2:0"]), ("", [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        assert slurm_job._gpus() == expected
+
+
+def test_without_a_driver_to_ask_slurms_own_numbers_are_kept(
+    nvml: Nvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml.absent()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert slurm_job._gpus() == [2, 3]
 
 
 def test_gpus_as_gres_and_a_way_back_into_the_queue(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ class Nvml:
         part.replace(self._file)
 
     def absent(self) -> None:
-        """No library: a machine without a driver."""
+        """No library, for a process that has not loaded it yet: a machine without a driver."""
         self.set(nvmlInitWithFlags="LIBRARY_NOT_FOUND")
 
 

@@ -1,0 +1,87 @@
+"""The GPUs on the command line: how they are named, what is told of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.cli import main
+from engine.cli.gpu_option import gpu_ids
+from engine.machine import doctor
+from engine.settings import Settings
+from tests.support.nvml import GB, Card, Instance, Nvml, Process, instance_uuid
+
+NOBODY = Process(2**22 + 1, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0", [0]), ("3,0", [3, 0]), ("0:1", ["0:1"]), (" 1 , 2", [1, 2]), ("cpu", []), ("none", [])],
+)
+def test_gpus_as_they_are_named(text: str, expected: list[int | str]) -> None:
+    assert gpu_ids(text) == expected
+
+
+@pytest.mark.parametrize("text", ["one", "0,", "-1", "0:", ":1", "1.5", "GPU-1"])
+def test_other_names_are_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="0:1 is a MIG instance"):
+        gpu_ids(text)
+
+
+def told(capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    assert main.main(["gpus", *options]) == 0
+    return capsys.readouterr().out
+
+
+def test_each_gpu_is_told_with_what_it_offers(
+    nvml: Nvml, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nvml.set(
+        Card("H100", used=5 * GB, util=98, temperature=71, power=412.4, processes=[NOBODY]),
+        Card("GRID A100D-20C", 20 * GB, util=None, temperature=None, power=None, processes=None),
+        Card("H100", mig=True, temperature=55, instances=[Instance(used=GB)]),
+        Card(errors={"nvmlDeviceGetHandleByIndex_v2": "GPU_IS_LOST"}),
+    )
+    assert told(capsys).splitlines() == [
+        "0  H100  5.0 GB / 80.0 GB  98 %  71 °C  412 W",
+        f"   {NOBODY.pid}  ?  ?  ?",
+        "1  GRID A100D-20C  0 B / 20.0 GB",
+        "   processes cannot be listed here",
+        "2:0  H100 MIG 1g.10gb  1.0 GB / 10.0 GB  55 °C",
+        "GPU 3 does not answer: GPU is lost",
+    ]
+
+
+def test_the_json_says_which_instance_it_is(nvml: Nvml, capsys: pytest.CaptureFixture[str]) -> None:
+    nvml.set(Card(), Card(mig=True, instances=[Instance()]))
+    whole, part = json.loads(told(capsys, "--json"))["gpus"]
+    assert (whole["index"], whole["instance"]) == (0, None)
+    uuid = instance_uuid(Instance(), 1, 0)
+    assert (part["index"], part["instance"], part["uuid"]) == (1, 0, uuid)
+
+
+def test_what_the_environment_hides_is_said(
+    nvml: Nvml, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml.set(Card("A"), Card("B"), Card("C"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
+    *shown, last = told(capsys).splitlines()
+    assert [line[:4] for line in shown] == ["2  C", "0  A"]
+    assert last == "CUDA_VISIBLE_DEVICES='2,0' shows no other GPU."
+
+
+def test_without_a_driver_that_is_all(nvml: Nvml, capsys: pytest.CaptureFixture[str]) -> None:
+    nvml.absent()
+    assert told(capsys) == "No NVIDIA driver on this machine.\n"
+
+
+def test_doctor_tells_of_each_and_of_those_that_cannot_be_used(nvml: Nvml, tmp_path: Path) -> None:
+    nvml.set(Card("H100"), Card("H100", mig=True), Card("H100", mig=True, instances=[Instance()]))
+    found = [(one.ok, one.detail) for one in doctor.run(Settings(), tmp_path) if one.name == "GPU"]
+    assert found == [
+        (True, "0: H100 80.0 GB, 2:0: H100 MIG 1g.10gb 10.0 GB (driver 570.86.15)"),
+        (None, "GPU 1 is divided (MIG), and there is no instance to use."),
+    ]

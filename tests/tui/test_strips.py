@@ -1,0 +1,67 @@
+"""The line of the machine: as much of each GPU as fits, and nothing that is not known."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from engine.machine import gpu
+from engine.machine.host import Host
+from tests.support.nvml import GB, Card, Instance, Nvml, Process
+from tui.dialogs.machine import machine_lines
+from tui.watch import Sight
+from tui.widgets.strips import machine_line
+
+BUSY = Card(used=61 * GB, util=98, temperature=71)
+HOT = Card(used=61 * GB, util=98, temperature=86)
+BARE = Card(util=None, temperature=None, power=None, processes=None)
+HERE = Process(os.getpid())
+DIVIDED = Card(
+    mig=True, temperature=55, instances=[Instance(used=4 * GB, processes=[HERE]), Instance()]
+)
+
+
+def sight() -> Sight:
+    return Sight(gpu.read(), Host(3, 8, 0, 64 * GB, 5 * GB, 9 * GB), [])
+
+
+@pytest.mark.parametrize(
+    ("cards", "width", "expected"),
+    [
+        ([BUSY], 60, "GPU0 ▇▇▇▇▇▇▂▁ 61.0 GB/80.0 GB  98% 71° "),
+        ([BUSY, Card()], 60, "GPU  0 ▇▇▇▁  98%  1 ▁▁▁▁   0% "),
+        ([BUSY] * 4, 60, "GPU  0 ▇▇▇▁  98%  1 ▇▇▇▁  98%  2 ▇▇▇▁  98%  3 ▇▇▇▁  98% "),
+        ([BUSY] * 8, 60, "8 GPU ▇▇▇▇▇▇▂▁ 488 GB/640 GB  8 busy "),
+        ([BUSY] * 7 + [Card(util=4)], 60, "8 GPU ▇▇▇▇▇▃▁▁ 427 GB/640 GB  7 busy "),
+        ([BARE] * 2, 60, "GPU0 ▁▁▁▁▁▁▁▁ 0 B/80.0 GB  GPU1 ▁▁▁▁▁▁▁▁ 0 B/80.0 GB "),
+        ([BARE] * 8, 60, "8 GPU ▁▁▁▁▁▁▁▁ 0 B/640 GB "),
+        ([DIVIDED], 60, "GPU  0:0 ▇▅▁▁  0:1 ▁▁▁▁ "),
+        ([DIVIDED], 20, "2 GPU ▇▅▁▁▁▁▁▁ 4.0 GB/20.0 GB  1 busy "),
+        ([], 60, "no GPU  CPU   5%  memory ▁▁▁▁▁▁ 0 B/64.0 GB "),
+    ],
+)
+def test_as_much_of_each_gpu_as_fits(
+    nvml: Nvml, cards: list[Card], width: int, expected: str
+) -> None:
+    nvml.set(*cards)
+    assert machine_line(sight(), width).plain == expected
+
+
+@pytest.mark.parametrize("width", [60, 30])
+def test_a_hot_gpu_is_red_in_any_width(nvml: Nvml, width: int) -> None:
+    nvml.set(BUSY, HOT)
+    assert [str(span.style) for span in machine_line(sight(), width).spans] == ["red"]
+
+
+def test_the_machines_screen_tells_what_cannot_be_used(nvml: Nvml) -> None:
+    nvml.set(DIVIDED, Card(errors={"nvmlDeviceGetHandleByIndex_v2": "UNKNOWN"}), BARE)
+    lines = list(machine_lines(sight()))
+    assert lines[0] == "GPU0:0  NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+    assert "GPU 1 does not answer: Unknown Error" in lines
+    assert "  processes cannot be listed here" in lines
+
+
+def test_the_machines_screen_says_why_there_is_no_gpu(nvml: Nvml) -> None:
+    nvml.absent()
+    assert next(iter(machine_lines(sight()))) == "No NVIDIA driver on this machine."
