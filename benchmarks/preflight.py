@@ -61,6 +61,8 @@ def ours(bench: Bench, fault: Fault) -> dict[str, Any]:
     """Seconds until our finding is printed, and its words."""
     command = [str(Path(sys.executable).parent / "tunedeck"), "preflight", str(bench.config)]
     for name, value in bench.options.items():
+        if value is None or name == "processes":  # on the command line these are GPUs
+            continue
         shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         command += ["--" + name.replace("_", "-"), shown]
     began, before = time.monotonic(), _children()
