@@ -125,6 +125,7 @@ def test_names_of_stages(workspace: Workspace, wanted: str, name: str) -> None:
     ("wishes", "says"),
     [
         ({"gpus": [7]}, "no GPU 7"),
+        ({"gpus": [1, 0, 1]}, "GPU 1 is named twice"),
         ({"gpus": [], "deepspeed": "zero9"}, "no DeepSpeed stage"),
         ({"gpus": [], "name": "../elsewhere"}, "cannot be a run's name"),
     ],

@@ -19,7 +19,7 @@ from engine.run import control, history, launch, notes, state
 from engine.run.folder import RunFolder
 from engine.run.state import Expected, Order, Wait
 from engine.workspace import Workspace
-from tests.support.nvml import Card, Nvml
+from tests.support.nvml import GB, Card, Nvml, Process
 from tests.support.run_files import write_run
 from tests.support.train_pane import Screen, config, opened
 from tui.panes.train.asked import remembered
@@ -85,6 +85,36 @@ async def test_the_effective_batch_is_kept_on_a_key(workspace: Workspace, two_gp
             "accumulative_counts 16 → 8",
         )
     assert (workspace.configs / "assistant.py").read_text() == CONFIG, "the file stays as it is"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (140, 45)])
+async def test_some_of_eight_gpus_in_an_order_of_ones_own(
+    workspace: Workspace, nvml: Nvml, size: tuple[int, int]
+) -> None:
+    others = [Process(1, 69 * GB)]
+    nvml.set(*(Card(used=70 * GB, processes=others) if n == 4 else Card() for n in range(8)))
+    async with opened(workspace, size) as screen:
+        await screen.press("l")
+        await screen.shows("[1] GPU0")
+        await screen.press("tab", "space")  # not the one that was proposed
+        await screen.press("end", "space", "up", "up", "up", "space")
+        await screen.shows(
+            "[1] GPU7", "[2] GPU4  10.0 GB free", "CUDA_VISIBLE_DEVICES=7,4", "one a GPU: 2"
+        )
+        await screen.press("home", "space")
+        await screen.shows(
+            "[3] GPU0",
+            "CUDA_VISIBLE_DEVICES=7,4,0",
+            "3 GPUs × batch 2 × accumulation 16 = 96, before it was 32.",
+        )
+
+
+async def test_a_gpu_without_a_process_is_told(workspace: Workspace, two_gpus: None) -> None:
+    async with opened(workspace, (140, 45)) as screen:
+        await screen.press("l")
+        await screen.shows("[1] GPU0")
+        await screen.press("tab", "a", "tab", "tab", "1")
+        await screen.shows("processes    1", "GPUs: 2, processes: 1")
 
 
 async def test_the_line_of_each_node_is_shown_and_copied(
@@ -196,8 +226,8 @@ async def test_a_run_is_renamed_noted_thrown_and_taken_back(workspace: Workspace
         assert notes.read(run).tags == ["best"]
         await screen.press("s", *"#best", "enter")
         text = await screen.shows("1/2  ·  search: #best")
-        assert "other" not in text
-        await screen.press("s", "ctrl+u", "enter")
+        assert "other" not in text and "Esc  all runs" in text
+        await screen.press("escape")
         await screen.shows("other")
         await screen.press("h", *"trash", "enter")
         await screen.shows("Put old into the trash?", "checkpoints and all")

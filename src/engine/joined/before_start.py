@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from engine.config.checks.findings import WARNING, Finding
+from engine.config.checks.findings import ERROR, WARNING, Finding
 from engine.config.preflight import Progress, Report, preflight
 from engine.i18n import _
 from engine.joined.own_runs import OwnRuns
@@ -35,8 +35,22 @@ def look(plan: LaunchPlan, settings: Settings, progress: Progress | None = None)
         data=Rows(settings, workspace.cache),
         past=OwnRuns(workspace),
         progress=progress,
-        also=list(_unseen(plan, settings)),
+        also=[*_shares(plan), *_unseen(plan, settings)],
     )
+
+
+def _shares(plan: LaunchPlan) -> Iterator[Finding]:
+    """Whether there is a GPU for each process, and a process for each GPU."""
+    each, gpus = plan.processes // plan.nodes, len(plan.gpus)
+    if not gpus or each == gpus:
+        return
+    what = _("GPUs: {gpus}, processes: {processes}").format(gpus=gpus, processes=each)
+    if each > gpus:
+        why = _("Each process takes a GPU of its own: the last ones would find none.")
+    else:
+        why = _("Each process takes one GPU: the others would stand idle, and be held.")
+    todo = _("Leave the number of processes empty: then it is one for each GPU.")
+    yield Finding(ERROR if each > gpus else WARNING, "processes-gpus", what, why, todo)
 
 
 def _unseen(plan: LaunchPlan, settings: Settings) -> Iterator[Finding]:

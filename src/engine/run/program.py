@@ -26,11 +26,17 @@ STAGES = {
 def devices(wanted: list[GpuId] | None) -> list[Gpu]:
     """The GPUs to use: those `wanted`, or the one with the most free memory; [] for the CPU.
 
-    Raises `Problem` for one that is not there or is hidden (``CUDA_VISIBLE_DEVICES``),
-    and for several that no run can have together.
+    Raises `Problem` for one that is not there, is hidden (``CUDA_VISIBLE_DEVICES``) or is
+    named twice, and for several that no run can have together.
     """
     if wanted is not None and not wanted:
         return []
+    if twice := [one for one in wanted or [] if (wanted or []).count(one) > 1]:
+        raise Problem(
+            _("GPU {index} is named twice").format(index=twice[0]),
+            _("Each process of a run has a GPU of its own."),
+            _("Name each GPU once, in the order that the processes are to get them."),
+        )
     seen = gpu.read()
     if wanted is None:
         best = max(seen.gpus, key=lambda one: one.free, default=None)

@@ -17,9 +17,6 @@ from engine.machine.devices import GpuId
 from engine.machine.gpu import Gpu
 from tui.panes.train.words import free_gpu
 
-_SHOWN = 4
-"""Rows; the others are scrolled to."""
-
 
 class GpuList(OptionList):
     """One line a GPU; Space marks it. Enter belongs to the dialog.
@@ -61,7 +58,7 @@ class GpuList(OptionList):
         self.add_options(Option(self._line(one)) for one in gpus)
         self.highlighted = 0 if gpus else None
         # Inline, for the shell's style of lists in dialogs takes all the room.
-        self.styles.height = min(len(gpus), _SHOWN)
+        self.styles.height = len(gpus)
         self.display = bool(gpus)
 
     def _line(self, one: Gpu) -> Text:

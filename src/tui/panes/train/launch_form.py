@@ -71,12 +71,13 @@ class LaunchForm(ScrollableContainer, can_focus=False):
         & .label { width: 12; color: $text-muted; }
         & Input, & ChoiceLine { width: 1fr; }
         & GpuList {
-            border: none; padding: 0 1; width: 1fr; text-wrap: nowrap; text-overflow: ellipsis;
+            border: none; padding: 0 1; width: 1fr; max-height: 4;
+            text-wrap: nowrap; text-overflow: ellipsis;
         }
         & #no-gpu, & #changes { padding: 0 1; width: 1fr; height: auto; }
         & #gpu-row { height: auto; }
     }
-    .-high LaunchForm { max-height: 20; }
+    .-high LaunchForm { max-height: 20; & GpuList { max-height: 8; } }
     """
     SCOPED_CSS = False
 
