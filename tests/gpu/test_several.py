@@ -1,0 +1,495 @@
+"""Several GPUs of one machine: each way to train on them, and what befalls the ranks.
+
+    python -m pytest tests/gpu/test_several.py -m gpu -s
+    TUNEDECK_RANKS_ON_CPU=1 python -m pytest tests/gpu/test_several.py -s
+
+The first wants two GPUs. Where there is one, both ranks share it (``one_card``), and the rows
+about the choice of GPUs are left out. The second trains a tiny model in two processes on the
+CPU, which speak through gloo, without the rows that only a GPU has. On GPUs whatever can run
+side by side does: most of a start is imports.
+
+At the end there is a table, in $OUT/several.md as well where OUT is set, with the logs of the
+faults beside it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from engine.joined import before_start, resuming
+from engine.machine import gpu
+from engine.run import control, launch, planning, processes, reasons
+from engine.run.folder import RunFolder, list_runs
+from engine.settings import Settings
+from engine.workspace import Workspace
+from tests.support import card, gpu_runs, rank_faults, tiny_config
+
+ON_CPU = bool(os.environ.get("TUNEDECK_RANKS_ON_CPU"))
+CARDS = [] if ON_CPU else gpu.read().gpus
+SHARED = len(CARDS) == 1
+"""Both ranks sit on the one card."""
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not (CARDS or ON_CPU), reason="no GPU on this machine"),
+    pytest.mark.timeout(600),
+]
+
+SAVE = 5
+EPOCHS = 4
+STEPS = EPOCHS * tiny_config.ROWS // 4
+"""Two ranks with two rows each."""
+ON_GPU = {
+    **gpu_runs.ON_GPU,
+    "type=OptimWrapper,": 'type=AmpOptimWrapper, dtype="bfloat16",',
+    "lr = 5e-3": "lr = 2e-4",
+}
+QLORA = {
+    "import AutoModelForCausalLM, AutoTokenizer": (
+        "import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig"
+    ),
+    "torch_dtype=torch.float32,": (
+        "torch_dtype=torch.bfloat16, quantization_config=dict(type=BitsAndBytesConfig,"
+        ' load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,'
+        " bnb_4bit_compute_dtype=torch.bfloat16),"
+    ),
+}
+FULL = {
+    """    lora=dict(
+        type=LoraConfig,
+        r=8,
+        lora_alpha=16,
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    ),
+""": "",
+}
+SEQUENCE = {
+    "use_varlen_attn = False": "use_varlen_attn = False\nsequence_parallel_size = 2",
+    "from xtuner.model import SupervisedFinetune": (
+        "from xtuner.model import SupervisedFinetune\n"
+        "from xtuner.parallel.sequence import SequenceParallelSampler"
+    ),
+    "DefaultSampler, shuffle": "SequenceParallelSampler, shuffle",
+    "torch_dtype=torch.float32,": (
+        'torch_dtype=torch.bfloat16, attn_implementation="flash_attention_2",'
+    ),
+}
+DROPOUT = {"lora_dropout=0.0": "lora_dropout=0.1"}
+
+
+class Way(NamedTuple):
+    """A way to train on several GPUs."""
+
+    what: str
+    stage: str
+    changes: Mapping[str, str] = {}
+    on_gpus: bool = False
+    """Whether it means nothing on a CPU."""
+    order: tuple[int, ...] = (0, 1)
+    """Which of the GPUs, in which order."""
+
+
+WAYS = {
+    "lora": Way("LoRA, no ZeRO (DDP)", "", DROPOUT),
+    "lora-zero2": Way("LoRA, ZeRO-2", "2", DROPOUT),
+    "lora-zero2-turned": Way("LoRA, ZeRO-2, GPUs 1,0", "2", DROPOUT, True, (1, 0)),
+    "qlora-zero2": Way("QLoRA, ZeRO-2", "2", {**DROPOUT, **QLORA}, True),
+    "full-zero3": Way("full, ZeRO-3", "3", FULL),
+    "full-zero3-offload": Way("full, ZeRO-3, offload", "3_offload", FULL, True),
+    "sequence": Way("LoRA, ZeRO-2, sequence parallel 2", "2", SEQUENCE, True),
+}
+RESUMED = ("lora", "lora-zero2", "full-zero3")
+"""Ways that are also stopped and resumed."""
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    what: str
+    result: str
+    seconds: float
+    peaks: str = ""
+    """MiB of each rank's tensors at their peak / as estimated."""
+
+
+TABLE: list[Row] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table() -> Iterator[None]:
+    """Print the table when all is done."""
+    yield
+    where = "CPU, gloo" if ON_CPU else f"{len(CARDS)} × {CARDS[0].name}"
+    text = f"{time.strftime('%Y-%m-%d')}, {where}, 2 ranks\n\n"
+    text += "| what | result | s | peak MiB of the ranks / estimated |\n|---|---|---|---|\n"
+    text += "".join(f"| {r.what} | {r.result} | {r.seconds:.0f} | {r.peaks} |\n" for r in TABLE)
+    print("\n" + text)
+    if out := os.environ.get("OUT"):
+        Path(out, "several.md").write_text(text)
+
+
+def keep_log(run: RunFolder, name: str) -> None:
+    """Put the log of a fault beside the table."""
+    if out := os.environ.get("OUT"):
+        shutil.copy(run.log, Path(out, f"{'gloo' if ON_CPU else 'nccl'}-{name}.log"))
+
+
+@pytest.fixture(scope="module")
+def model(request: pytest.FixtureRequest) -> Path:
+    """What is trained: of 0.4e9 parameters on a GPU, tiny on a CPU."""
+    found: Path = request.getfixturevalue("tiny_model" if ON_CPU else "llama")
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_card() -> Iterator[None]:
+    """Let two ranks share the card where there is one."""
+    with pytest.MonkeyPatch.context() as patch:
+        if SHARED:
+            patch.setenv("PYTHONPATH", str(Path(__file__).parent / "one_card"), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leaves_nothing(one_card: None, workspace: Workspace) -> Iterator[None]:
+    """After all of it each card is as it was."""
+    before = used()
+    yield
+    for run in list_runs(workspace):
+        if run.state.living:
+            control.kill(run)
+    card.until(lambda: all(freed(before)), 30)
+    TABLE.append(Row("after all", "no process, no GPU memory left", 0.0))
+
+
+def used() -> list[int]:
+    """Bytes in use on each card."""
+    return [] if ON_CPU else [one.used for one in gpu.read().gpus]
+
+
+def freed(before: list[int]) -> list[bool]:
+    """Whether each card is as it was."""
+    return [now - then < card.ROOM for now, then in zip(used(), before, strict=True)]
+
+
+def begin(
+    workspace: Workspace,
+    model: Path,
+    name: str,
+    way: Way,
+    fault: str = "",
+    epochs: int = EPOCHS,
+    timeout: int = 0,
+) -> RunFolder:
+    """Start two ranks; `timeout` seconds they wait for each other, if not as usual."""
+    folder = workspace.root / name
+    folder.mkdir()
+    config = tiny_config.write(folder, model, epochs=epochs, save=SAVE)
+    text = config.read_text()
+    backend = "gloo" if ON_CPU else "nccl"
+    changes = {**({} if ON_CPU else ON_GPU), **way.changes}
+    if timeout:
+        changes = {**changes, 'backend="gloo"': f'backend="{backend}", timeout={timeout}'}
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    config.write_text(text)
+    rank_faults.hook(fault)(config)
+    gpus = [] if ON_CPU else [CARDS[0].id] if SHARED else [CARDS[at].id for at in way.order]
+    plan = planning.plan(
+        config,
+        workspace=workspace,
+        settings=Settings(),
+        name=f"{name}-run",
+        gpus=gpus,
+        processes=2,
+        deepspeed=way.stage,
+    )
+    if CARDS and not fault:
+        plan = before_start.expecting(plan, before_start.look(plan, Settings()))
+    return launch.start(plan, Settings())
+
+
+class Started:
+    """The runs of all ways; side by side where there are GPUs, else each when it is asked for."""
+
+    def __init__(self, workspace: Workspace, model: Path) -> None:
+        self._where = (workspace, model)
+        self._runs: dict[str, RunFolder] = {}
+        self.began: dict[str, float] = {}
+
+    def _start(self, key: str) -> None:
+        self.began[key] = time.monotonic()
+        self._runs[key] = begin(*self._where, key, WAYS[key.rpartition("-")[0]])
+
+    def __call__(self, name: str, part: str = "whole") -> RunFolder:
+        """The run of a way: "whole", or the one that is interrupted ("parts")."""
+        here = [one for one, way in WAYS.items() if not why_not(one, way)]
+        every = [f"{one}-whole" for one in here] + [f"{one}-parts" for one in RESUMED]
+        wanted = [f"{name}-{part}"] if ON_CPU else every
+        with ThreadPoolExecutor(8) as threads:  # each looks at its config first
+            list(threads.map(self._start, [key for key in wanted if key not in self._runs]))
+        return self._runs[f"{name}-{part}"]
+
+
+@pytest.fixture(scope="module")
+def started(workspace: Workspace, model: Path) -> Started:
+    return Started(workspace, model)
+
+
+def why_not(name: str, way: Way) -> str:
+    """Why a way cannot be tried here; "" if it can."""
+    if way.on_gpus and ON_CPU:
+        return "only on GPUs"
+    if SHARED and way.order != (0, 1):
+        return "only with two GPUs"
+    if name == "sequence" and importlib.util.find_spec("flash_attn") is None:
+        return "flash-attn is not installed, which XTuner asks for"
+    return ""
+
+
+def finish(run: RunFolder) -> None:
+    end = control.wait(run, 300)
+    assert end.state == "finished", run.log.read_text(errors="replace")[-6000:]
+
+
+def until(what: Callable[[], bool], run: RunFolder) -> None:
+    """Wait until `what()` holds of a run that lives."""
+    end = time.monotonic() + 240
+    while not what():
+        log = run.log.read_text(errors="replace")[-4000:] if run.log.exists() else ""
+        assert run.state.living, log
+        assert time.monotonic() < end, log
+        time.sleep(0.05)
+
+
+def told_by_ranks(run: RunFolder) -> dict[int, tuple[str, int]]:
+    """The card that each rank sat on (its uuid), and its tensors' peak in bytes."""
+    found = re.findall(r"RANK (\d+) card (\S+) peak (\d+)", run.log.read_text(errors="replace"))
+    return {int(rank): (uuid, int(peak)) for rank, uuid, peak in found}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_way_trains(name: str, started: Started) -> None:
+    way = WAYS[name]
+    if why := why_not(name, way):
+        TABLE.append(Row(way.what, why, 0.0))
+        pytest.skip(why)
+    run = started(name)
+    finish(run)
+    seconds = time.monotonic() - started.began[f"{name}-whole"]
+    at = run.progress()
+    assert at.step == at.steps == (STEPS * 2 if name == "sequence" else STEPS)
+    assert at.tokens_per_s is not None and at.tokens_per_s > 0
+    assert all(map(math.isfinite, at.history["loss"]))
+    assert not processes.of_run(run.path)
+    peaks = ""
+    if CARDS:
+        ranks = told_by_ranks(run)
+        assert ranks.keys() == {0, 1}
+        if not SHARED:
+            wanted = [CARDS[place].uuid for place in way.order]
+            assert all(ranks[rank][0] in uuid for rank, uuid in enumerate(wanted)), (ranks, wanted)
+        expected = run.record and run.record.expected
+        each = " and ".join(f"{ranks[rank][1] >> 20}" for rank in sorted(ranks))
+        peaks = f"{each} / {expected.allocated >> 20 if expected else '?'}"
+    TABLE.append(Row(way.what, f"{at.step} steps", seconds, peaks))
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_stopped_and_resumed_equals_uninterrupted(name: str, started: Started) -> None:
+    began = time.monotonic()
+    run, whole = started(name, "parts"), started(name)
+    until(lambda: run.progress().step >= SAVE + 1 or not run.state.living, run)
+    control.stop(run)
+    end = control.wait(run, 120)
+    assert end.state == "stopped", run.log.read_text(errors="replace")[-4000:]
+    saved = run.last_checkpoint()
+    assert saved is not None and saved.complete and saved.step == run.progress().step
+    assert saved.kind == ("deepspeed" if WAYS[name].stage else "file")
+    assert resuming.resume_differences(run).differences == []
+    resuming.resume(run, Settings())
+    finish(run)
+    finish(whole)
+    ours, theirs = run.progress().history, whole.progress().history
+    assert list(ours.step) == list(theirs.step) == list(range(1, STEPS + 1))
+    worst = max(abs(a / b - 1) for a, b in zip(ours["loss"], theirs["loss"], strict=True))
+    assert worst < (1e-6 if ON_CPU else 5e-3)
+    assert list(ours["lr"]) == pytest.approx(list(theirs["lr"]), rel=1e-9)
+    assert list(ours["tokens"]) == list(theirs["tokens"])
+    result = f"stopped after step {saved.step}, resumed: loss differs by {worst:.0e} at most"
+    TABLE.append(Row(WAYS[name].what, result, time.monotonic() - began))
+
+
+def ranks_of(run: RunFolder) -> dict[int, int]:
+    """The process id of each rank: torchrun's own workers, not what these have started."""
+    assert run.state.pid is not None
+    workers = psutil.Process(run.state.pid).children()
+    return {int(one.environ()["RANK"]): one.pid for one in workers if "RANK" in one.environ()}
+
+
+class Fault(NamedTuple):
+    """What befalls the ranks, and what is to be said of it."""
+
+    what: str
+    codes: frozenset[str]
+    """Of the cause: one of these."""
+    rank: str = "1"
+    """Which it names; "" where any will do."""
+    shown: str = ""
+    """In the last line of the traceback that is shown; "" where there is none."""
+    kind: str = ""
+    """Of `rank_faults.hook`."""
+    timeout: int = 0
+    variable: tuple[str, str] = ("", "")
+    """In the environment of the start."""
+
+
+_INTERFACE = ("GLOO_SOCKET_IFNAME" if ON_CPU else "NCCL_SOCKET_IFNAME", "nowhere0")
+FAULTS = {
+    "raises": Fault(
+        "rank 1 raises an error", frozenset({"exception"}), shown="an answer: 17", kind="raises"
+    ),
+    "memory": Fault(
+        "rank 1 is out of memory", frozenset({"oom-gpu"}), shown="out of memory", kind="memory"
+    ),
+    "hangs": Fault(
+        "rank 1 hangs until the time-out",
+        frozenset({"gloo-timeout"} if ON_CPU else {"nccl-behind"}),
+        rank="0" if ON_CPU else "1",
+        shown="Timed out" if ON_CPU else "",
+        kind="hangs",
+        timeout=20,
+    ),
+    "broken": Fault(
+        f"{_INTERFACE[0]}=nowhere0",
+        frozenset({"gloo-interface" if ON_CPU else "nccl-interface"}),
+        rank="",
+        shown="",
+        variable=_INTERFACE,
+    ),
+}
+ENDLESS = 10_000
+
+
+class Befallen:
+    """The runs that a fault befalls; side by side where there are GPUs."""
+
+    def __init__(self, workspace: Workspace, model: Path) -> None:
+        self._where = (workspace, model)
+        self._runs: dict[str, RunFolder] = {}
+        self.began: dict[str, float] = {}
+
+    def _start(self, name: str) -> None:
+        fault = FAULTS.get(name, Fault("", frozenset()))
+        self.began[name] = time.monotonic()
+        with pytest.MonkeyPatch.context() as patch:
+            if fault.variable[0]:
+                patch.setenv(*fault.variable)
+            self._runs[name] = begin(
+                *self._where,
+                f"fault-{name}",
+                Way("", "2", order=(0, 1) if SHARED else (1, 0)),
+                fault=fault.kind or "none",
+                epochs=ENDLESS,
+                timeout=fault.timeout,
+            )
+
+    def __call__(self, name: str) -> RunFolder:
+        """The run that this befalls."""
+        for one in [name] if ON_CPU else [*FAULTS, "killed", "kill"]:
+            if one not in self._runs:
+                self._start(one)
+        return self._runs[name]
+
+
+@pytest.fixture(scope="module")
+def befallen(workspace: Workspace, model: Path, started: Started) -> Befallen:
+    return Befallen(workspace, model)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_one_rank(name: str, befallen: Befallen) -> None:
+    fault, run = FAULTS[name], befallen(name)
+    end = control.wait(run, 240)
+    keep_log(run, name)
+    log = run.log.read_text(errors="replace")
+    assert end.state == "failed", log[-4000:]
+    cause = end.cause
+    assert cause is not None and cause.code in fault.codes, (cause, log[-6000:])
+    assert not fault.rank or cause.values.get("rank") == fault.rank, (cause, log[-6000:])
+    if name == "memory" and CARDS:  # the GPUs were given in the order 1,0
+        assert cause.values["gpu"] == str(CARDS[0].id)
+    lines = reasons.traceback(reasons.tail(run.log, end.log_start), cause)
+    assert fault.shown in "".join(lines[-1:])
+    assert not processes.of_run(run.path)
+    _row(fault.what, run, befallen.began[name])
+
+
+def _row(what: str, run: RunFolder, began: float) -> None:
+    TABLE.append(Row(what, f"“{run.summary().reason}”", time.monotonic() - began))
+
+
+def test_one_rank_is_killed(befallen: Befallen) -> None:
+    run = befallen("killed")
+    until(lambda: run.progress().step >= 2, run)
+    os.kill(ranks_of(run)[1], signal.SIGKILL)
+    end = control.wait(run, 60)
+    keep_log(run, "killed")
+    assert end.state == "failed" and end.cause is not None
+    assert (end.cause.code, end.cause.values["rank"]) == ("worker-killed", "1"), end.cause
+    assert not processes.of_run(run.path)
+    _row("rank 1 is killed (SIGKILL)", run, befallen.began["killed"])
+
+
+def test_kill_leaves_nothing(befallen: Befallen) -> None:
+    run = befallen("kill")
+    until(lambda: run.progress().step >= 2, run)
+    assert ranks_of(run).keys() == {0, 1}
+    pids = {one.pid for one in run.processes()}
+    began = time.monotonic()
+    control.kill(run)
+    assert run.state.state == "stopped" and not processes.of_run(run.path)
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    _row("kill", run, began)
+
+
+@pytest.mark.skipif(ON_CPU or SHARED, reason="only with two GPUs")
+def test_another_program_fills_one_of_the_cards(
+    workspace: Workspace, model: Path, befallen: Befallen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Last: nobody else has room on that card meanwhile."""
+    for name in (*FAULTS, "killed", "kill"):
+        assert not befallen(name).state.living
+    with monkeypatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", str(CARDS[1].index))
+        hog = card.Hog()
+    try:
+        hog.leave_free(700 << 20)
+        began = time.monotonic()
+        run = begin(workspace, model, "fault-full", Way("", "2"), fault="none", epochs=ENDLESS)
+        end = control.wait(run, 180)
+        keep_log(run, "full")
+        assert end.state == "failed" and end.cause is not None
+        assert end.cause.code in ("oom-gpu", "oom-gpu-unsized"), end.cause
+        assert end.cause.values.get("rank") == "1"
+        if end.cause.code == "oom-gpu":
+            assert end.cause.values["gpu"] == str(CARDS[1].id)
+        assert not processes.of_run(run.path)
+        _row("another program fills GPU 1", run, began)
+    finally:
+        hog.close()
