@@ -1,10 +1,10 @@
 """DeepSpeed's pieces are put together as DeepSpeed's own zero_to_fp32 does, without torch.
 
 The checkpoints are real, made on a CPU with DeepSpeed 0.19.8: ``adapter-2`` by
-XTuner under ZeRO-3 with two processes, the others by DeepSpeed alone, with a
-small Llama of uneven shapes on one or two processes (``frozen``: embeddings and
-norms not trained, ``tied``: one tensor under two names). zero_to_fp32 made
-``expected.safetensors``.
+XTuner under ZeRO-3 with two processes, the others of ``zero3`` by DeepSpeed alone, with
+a small Llama of uneven shapes on one or two processes (``frozen``: embeddings and
+norms not trained, ``tied``: one tensor under two names); those of ``zero-ranks`` by
+``make_zero.py``. zero_to_fp32 made ``expected.safetensors``.
 """
 
 from __future__ import annotations
@@ -21,18 +21,33 @@ from engine.export import artefact
 from engine.export.checkpoint import Checkpoint
 from engine.export.convert import convert, peft_name
 from engine.export.dtypes import numpy_dtype
+from tests.export import make_zero
 from tests.export.conftest import load, same
 from tests.export.test_pickle_reader import zipped
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 ZERO3 = FIXTURES / "zero3"
+RANKS = FIXTURES / "zero-ranks"
+MADE = [ZERO3 / name for name in ("adapter-2", "full-1", "full-2", "frozen-2", "tied-2")]
+MADE += sorted(RANKS.iterdir())
 
 
-@pytest.mark.parametrize("name", ["adapter-2", "full-1", "full-2", "frozen-2", "tied-2"])
-def test_it_is_bit_equal_to_zero_to_fp32(name: str) -> None:
-    expected = load(ZERO3 / name / "expected.safetensors")
-    assert artefact.identify(ZERO3 / name / "checkpoint").zero == 3
-    with Checkpoint(ZERO3 / name / "checkpoint") as opened:
+def test_all_stages_methods_and_numbers_of_ranks_are_there() -> None:
+    assert {one.name for one in RANKS.iterdir()} == set(make_zero.CASES)
+
+
+@pytest.mark.parametrize("folder", MADE, ids=lambda folder: folder.name)
+def test_it_is_bit_equal_to_zero_to_fp32(folder: Path) -> None:
+    expected = {
+        name: value
+        for name, value in load(folder / "expected.safetensors").items()
+        # XTuner leaves an adapter's base out; zero_to_fp32 finds what of it was saved.
+        if folder.name.startswith(("full", "frozen", "tied")) or "full" in folder.name
+        or ".lora_" in name or "modules_to_save" in name
+    }  # fmt: skip
+    split = "zero3" in str(folder)
+    assert artefact.identify(folder / "checkpoint").zero == (3 if split else 2)
+    with Checkpoint(folder / "checkpoint") as opened:
         weights = {weight.entry.name: weight for weight in opened.weights}
         assert set(weights) == set(expected)
         for key, value in expected.items():
@@ -66,6 +81,71 @@ def test_what_a_gpu_trained_is_converted_without_one(tmp_path: Path, name: str, 
     for key, value in expected.items():
         if ".lora_" in key:
             assert same(weights[peft_name(key)], value)
+
+
+ADAPTERS = [name for name, case in make_zero.CASES.items() if case.method != "full"]
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_adapters_of_all_kinds_come_out_whole(tmp_path: Path, name: str) -> None:
+    made = convert(RANKS / name / "checkpoint", tmp_path / "adapter")
+    weights = load(made.adapter / "adapter_model.safetensors")
+    expected = {
+        peft_name(key): value
+        for key, value in load(RANKS / name / "expected.safetensors").items()
+        if ".lora_" in key or "modules_to_save" in key
+    }
+    assert set(weights) == set(expected)
+    assert all(same(weights[key], value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("mixed", ["later", "other"])
+@pytest.mark.parametrize("name", ["zero2-lora-2", "zero3-lora-2"])
+def test_files_that_were_not_saved_together_are_told(tmp_path: Path, name: str, mixed: str) -> None:
+    folder = tmp_path / "iter_3.pth"
+    shutil.copytree(RANKS / name / "checkpoint", folder)
+    swapped = sorted((RANKS / name / mixed).iterdir())
+    assert swapped and all("_rank_1_" in one.name for one in swapped)
+    for file in swapped:
+        assert (folder / file.name).is_file()
+        shutil.copy(file, folder)
+    words = "saved together" if mixed == "later" or "zero3" in name else "another training"
+    with pytest.raises(Problem, match=words) as told:
+        convert(folder, tmp_path / "adapter")
+    assert "rank_1" in str(told.value.why) and "Copy the whole folder" in told.value.todo
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_file_of_more_ranks_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "iter_3.pth"
+    shutil.copytree(RANKS / "zero2-lora-2" / "checkpoint", folder)
+    [file] = (RANKS / "zero2-lora-3" / "checkpoint").glob("*_rank_1_*_optim_states.pt")
+    shutil.copy(file, folder)
+    with pytest.raises(Problem, match="training with 3 processes, not 2"):
+        Checkpoint(folder)
+
+
+def test_what_an_earlier_save_left_is_no_part_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / "iter_3.pth"
+    shutil.copytree(RANKS / "zero2-lora-2" / "checkpoint", folder)
+    [file] = (RANKS / "zero2-lora-3" / "checkpoint").glob("*_rank_2_*_optim_states.pt")
+    shutil.copy(file, folder)
+    with Checkpoint(folder) as opened:
+        assert {weight.entry.dtype for weight in opened.weights} == {"F32"}
+
+
+def test_a_lost_share_of_zero2_is_told_and_none_at_all_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "iter_3.pth"
+    shutil.copytree(RANKS / "zero2-lora-3" / "checkpoint", folder)
+    shares = sorted(folder.glob("*_optim_states.pt"))
+    shares[1].unlink()
+    with pytest.raises(Problem, match="2 of 3 processes are there, not that of rank 1") as told:
+        Checkpoint(folder)
+    assert "rounded" in told.value.todo
+    shares[0].unlink()
+    shares[2].unlink()
+    with Checkpoint(folder) as opened:
+        assert {weight.entry.dtype for weight in opened.weights} == {"BF16"}
 
 
 @pytest.mark.parametrize("lost", ["*rank_1*_optim_states.pt", "*rank_1*_model_states.pt"])

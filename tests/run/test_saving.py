@@ -64,12 +64,17 @@ def test_a_save_cut_short_leaves_the_one_before(
     assert [one.step for one in checkpoints.find(plain)] == [2], "torn, and seen as that"
 
 
-@pytest.mark.parametrize("name", ["zero2", "zero3/full-1", "zero3/full-2", "zero3/adapter-2"])
+SHARED = ["zero2", "zero3/full-1", "zero3/full-2", "zero3/adapter-2"]
+SHARED += [f"zero-ranks/{name}" for name in ("zero1-full-3", "zero2-fp16-2", "zero3-lora-3")]
+
+
+@pytest.mark.parametrize("name", SHARED)
 def test_a_deepspeed_folder_lacks_a_share(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "iter_8.pth"
     shutil.copytree(FIXTURES / name / "checkpoint", folder)
     [one] = checkpoints.find(tmp_path)
     assert one.kind == "deepspeed" and one.complete
+    assert one.bytes == sum(share.stat().st_size for share in folder.iterdir())
     for share in sorted(folder.iterdir()):
         data = share.read_bytes()
         for cut in (len(data) - 30, len(data) // 2, 0):
