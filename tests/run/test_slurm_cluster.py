@@ -6,6 +6,8 @@ the folder, for they try our side. The real trainer is in test_slurm_training.py
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import textwrap
 import time
@@ -215,6 +217,26 @@ def test_a_preempted_run_comes_back(submit: Starter, cluster: Cluster) -> None:
     becomes(low, "queued")
     until(lambda: cluster.ask("squeue", "-h", "-j", low.job, "-o", "%T") == "PENDING")
     assert low.state.state == "queued" and "back in Slurm's queue" in low.summary().reason
+
+
+def test_a_run_that_is_moved_while_it_waits_says_what_to_do(
+    submit: Starter, cluster: Cluster
+) -> None:
+    run = submit(SAVES, extra=("--begin=now+1hour",))
+    before = run.path
+    run = RunFolder(before.rename(submit.workspace.runs / "moved-01"))
+    submit.runs[:] = [run]
+    waits = run.summary()
+    assert waits.state == "queued" and f"will look for it in '{before}'" in waits.reason
+    subprocess.run(waits.todo.partition(": ")[2], shell=True, check=True)
+    view._queue().forget()
+    until(lambda: "time to begin" in run.summary().reason)
+    cluster.ask("scontrol", "update", f"JobId={run.job}", "StartTime=now")
+    becomes(run, "training")
+    control.stop(run)
+    assert control.wait(run, 20).state == "stopped" and (run.path / "iter_7.pth").is_file()
+    assert [event.event for event in run.events()].count("moved") == 0, "not while it ran"
+    until(lambda: not os.path.lexists(before))
 
 
 def test_a_lost_job_id_is_found_by_name(submit: Starter) -> None:

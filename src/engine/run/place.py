@@ -23,7 +23,7 @@ class Place:
 
     Args:
         folder: where it lies now.
-        origin: the path under which its trainer knows it.
+        origin: the path under which its trainer knows it; a link, where it was moved before.
     """
 
     def __init__(self, folder: Path, origin: Path) -> None:
@@ -31,7 +31,7 @@ class Place:
         self.path = Path(f"/proc/self/fd/{self._descriptor}")
         """Leads into the folder wherever it is; in this process only."""
         self.origin = origin
-        self._followed = origin
+        self._followed = origin.resolve()
         self._links = [origin] if origin.is_symlink() else []
 
     def now(self) -> Path | None:

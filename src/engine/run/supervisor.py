@@ -55,7 +55,7 @@ class Supervisor:
 
     def __init__(self, folder: Path) -> None:
         started_in = msgspec.json.decode((folder / state.STATE).read_bytes(), type=RunState).place
-        self._place = Place(folder, Path(started_in or folder.resolve()))
+        self._place = Place(folder, Path(started_in or folder.absolute()))
         self.folder = folder = self._place.path
         self.order = msgspec.json.decode((folder / state.ORDER).read_bytes(), type=Order)
         self.state = msgspec.json.decode((folder / state.STATE).read_bytes(), type=RunState)

@@ -32,6 +32,8 @@ class Submission(msgspec.Struct, frozen=True):
     """Slurm's id; "" while it is not known."""
     end: Job | None = None
     """What Slurm last said of it, when it had ended."""
+    folder: str = ""
+    """Where the run lay then, which the job's script knows; "" in files of an older version."""
 
     def means(self, job: Job) -> bool:
         """Whether `job` is this one: ids are used again after a reset, and names by resumes."""
@@ -57,7 +59,7 @@ def submit(folder: Path, text: str) -> str:
     """Submit the batch script `text` for the run in `folder`; return the job's id."""
     with files.replacing(folder / script.SCRIPT, force=True) as file:
         file.write(text.encode())
-    made = Submission(script.job_name(folder), time.time())
+    made = Submission(script.job_name(folder), time.time(), folder=str(folder))
     write(folder, made)
     job = client.submit(folder / script.SCRIPT)
     write(folder, msgspec.structs.replace(made, job=job))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import Problem
+from engine.run.processes import leads
 from engine.run.slurm import client, states, submission
 from engine.run.slurm.client import Job
 from engine.run.slurm.submission import Submission
@@ -35,17 +37,32 @@ def look(folder: Path, written: RunState) -> RunState:
     if known is None:
         return _lost(written, Cause("never-started"))
     if known.end is not None:
-        return states.judge(written, known.end)
+        return _judge(folder, written, known, known.end)
     try:
         job = _find(folder, known)
     except Problem as problem:  # no answer, or no Slurm on this machine
         values = {"job": known.job or known.name, "error": problem.why}
         return msgspec.structs.replace(written, cause=Cause("slurm-silent", values))
     if job is not None:
-        return states.judge(written, job)
+        return _judge(folder, written, known, job)
     if not known.job and time.time() - known.asked < _SUBMITTING:
         return written
     return _lost(written, Cause("slurm-lost", {"job": known.job or known.name}))
+
+
+def _judge(folder: Path, written: RunState, known: Submission, job: Job) -> RunState:
+    """How the run stands by what Slurm says of its job, which knows one place of the folder.
+
+    A job that runs leaves a link there (`engine.run.place`). One that waits has no process
+    to do so, and Slurm changes no script that it has taken.
+    """
+    found = states.judge(written, job)
+    moved = bool(known.folder) and not leads(known.folder, folder)
+    if not moved or found.state not in ("queued", "failed"):
+        return found
+    code = "slurm-moved" if found.state == "queued" else "slurm-was-moved"
+    values = {"job": job.id, "place": shlex.quote(known.folder), "folder": shlex.quote(str(folder))}
+    return msgspec.structs.replace(found, cause=Cause(code, values))
 
 
 def job(folder: Path) -> str:

@@ -49,6 +49,14 @@ SPOKEN = {
     "slurm-again": _rule(
         N_("It is back in Slurm's queue, and will go on from its last checkpoint (job {job}).")
     ),
+    "slurm-moved": _rule(
+        N_("Its folder was moved, and its job will look for it in {place} (job {job})."),
+        N_("Move it back before the job starts, or leave a link there: ln -s {folder} {place}"),
+    ),
+    "slurm-was-moved": _rule(
+        N_("Its folder was moved while it waited, and its job did not find it in {place}."),
+        N_("Resume it where it lies now."),
+    ),
     "slurm-awaited": _rule(
         N_("It never started: the run that it waited for did not succeed (job {job})."),
         N_("`tunedeck resume RUN --now` starts it all the same."),
