@@ -47,7 +47,7 @@ class TrainPane(Pane):
         & > #empty { display: none; padding: 1 2; height: 1fr; }
         &.-wide { layout: horizontal; }
         &.-chart > RunList { display: none; }
-        &.-wide > RunList { width: 42; height: 1fr; margin: 0 1 0 0; }
+        &.-wide > RunList { width: 47; height: 1fr; margin: 0 1 0 0; }
         &.-empty > #empty { display: block; }
         &.-empty > RunList, &.-empty > #run { display: none; }
     }
@@ -61,6 +61,7 @@ class TrainPane(Pane):
         Binding("h", "more", N_("history"), id="train.more"),
         Binding("L", "again", N_("again, with a change"), show=False, id="train.again"),
         Binding("s", "search", N_("search the runs"), show=False, id="train.search"),
+        Binding("escape", "end_search", N_("end the search"), show=False, id="train.end-search"),
         Binding("ctrl+up", "move(-1)", N_("earlier in the queue"), show=False, id="train.earlier"),
         Binding("ctrl+down", "move(1)", N_("later in the queue"), show=False, id="train.later"),
         Binding("enter", "next", N_("next step"), show=False, id="train.next"),
@@ -227,6 +228,8 @@ class TrainPane(Pane):
         run = self._list.current
         self._step = next_step(run, shown, untrained, self._list.moved)
         self.hint = self._step.hint
+        if run is None and self._list.sought:
+            self.hint = _("Esc  all runs again      s  search for something else")
         if self._list.marks:
             verb = _("hide") if self._list.comparing else _("show")
             marked = _("{count} marked:  c {verb}  d what differs")
@@ -289,6 +292,18 @@ class TrainPane(Pane):
     def action_search(self) -> None:
         """Search the list of runs."""
         self._history.search()
+
+    def action_end_search(self) -> None:
+        """One step back: forget what was looked for in the log, then list all runs again."""
+        if self._detail.log_part.searching:
+            self._detail.log_part.end_search()
+        else:
+            self._list.narrow(sought="")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Escape ends a search, or it is the shell's."""
+        searching = self.is_mounted and (self._detail.log_part.searching or self._list.sought)
+        return action != "end_search" or bool(searching)
 
     def action_why(self) -> None:
         """Why the run ended as it did, with the end of its log."""

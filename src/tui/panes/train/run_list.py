@@ -159,7 +159,8 @@ class RunList(Vertical):
         said += [_("with archived")] if self.archived else []
         self.set_class(bool(said), "-narrowed")
         count = f"{len(found)}/{len(self._every)}"
-        self.query_one("#narrowed", Line).say(" " + "  ·  ".join([count, *said]))
+        back = "Esc  " + _("all runs") + " " if self.sought else ""
+        self.query_one("#narrowed", Line).say(" " + "  ·  ".join([count, *said]), back)
         return [by_folder[one.dir] for one in found]
 
     def _choose(self, folder: str) -> None:

@@ -104,6 +104,17 @@ class RunLog(Vertical):
         self.add_class("-finding")
         self.query_one(FindLine).focus()
 
+    @property
+    def searching(self) -> bool:
+        """Whether a text is looked for in it."""
+        return bool(self._wanted)
+
+    def end_search(self) -> None:
+        """Forget what was looked for."""
+        self._wanted = ""
+        self._view.search("")
+        self.say()
+
     def next_filter(self) -> None:
         """All lines, then warnings and errors, then errors, then the evaluation."""
         kinds = list(_ONLY)
@@ -147,7 +158,10 @@ class RunLog(Vertical):
         follow = _("follows its end") if view.follow else _("held still, f follows")
         parts.append(self._matches() if self._wanted else follow)
         said = _("log: {what}").format(what=" · ".join(parts))
-        self.query_one("#log-line", Line).say(f" {said}", _("/ find  w filter "))
+        self.query_one("#log-line", Line).say(
+            f" {said}",
+            _("n next  N previous  Esc end") + " " if self._wanted else _("/ find  w filter "),
+        )
 
     def _matches(self) -> str:
         at, count, whole = self._view.found
@@ -156,9 +170,7 @@ class RunLog(Vertical):
         said = words.format(count=count, text=shown)
         if not whole:
             return said + " …"
-        if count:
-            said += " " + (_("({at}: n next, N before)").format(at=at) if at else _("(n next)"))
-        return said
+        return f"{said} ({at})" if at else said
 
     @on(Input.Submitted)
     def _find(self, event: Input.Submitted) -> None:

@@ -61,7 +61,7 @@ def _of_run(run: Run) -> Step:
     if state in ("failed", "lost"):
         return Step("why", _join(_("Enter  why it failed, and what to do"), resume))
     if run.living:
-        stop = _stop_key(run)
+        stop = _stop_key(run) if state != "stopping" else _("it saves a checkpoint, then it ends")
         if saved is None:
             return Step("wait", _join(stop, _("q  leave: it goes on without this window")))
         return Step("export", _join(_export(name), stop))
