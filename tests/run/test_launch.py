@@ -67,6 +67,8 @@ def test_several_gpus_run_under_torchrun(workspace: Workspace, two_gpus: None) -
     at = made.command.index("--nproc-per-node")
     assert made.command[at + 1] == "2" and made.command[-2:] == ["--launcher", "pytorch"]
     assert "RANK" not in made.env
+    # Under the machine's name nobody might find it.
+    assert {"--standalone", "--local-addr", "127.0.0.1"} <= {*made.command}
     assert made.shown.startswith("CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0,1 ")
 
 

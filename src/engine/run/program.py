@@ -80,7 +80,10 @@ def trainer(python: str, arguments: list[str], count: int) -> list[str]:
     if count == 1:
         # Without torchrun: it starts six seconds sooner, and takes signals as usual.
         return command(python, "engine.train.entry", *arguments)
-    return torchrun(python, ["--standalone"], count, arguments)
+    # A port of its own, free now. Without the address the ranks look for this machine by its
+    # name, and where nobody knows that (a container, often) wait until the time-out.
+    here = ["--standalone", "--local-addr", "127.0.0.1"]
+    return torchrun(python, here, count, arguments)
 
 
 def torchrun(python: str, options: list[str], count: int, arguments: list[str]) -> list[str]:
