@@ -13,13 +13,7 @@ import pytest
 
 from engine.machine import gpu
 from engine.machine.gpu import Gpus
-from tests.support.nvml import GB, Card, Instance, Nvml, Process, card_uuid, instance_uuid
-
-LOST = {
-    "nvmlDeviceGetMemoryInfo": "GPU_IS_LOST",
-    "nvmlDeviceGetMemoryInfo_v2": "GPU_IS_LOST",
-    "nvmlDeviceGetPowerState": "GPU_IS_LOST",
-}
+from tests.support.nvml import GB, LOST, Card, Instance, Nvml, Process, card_uuid, instance_uuid
 
 
 def seen(value: str | None = None) -> list[gpu.GpuId]:

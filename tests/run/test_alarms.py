@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine import files
@@ -23,6 +24,7 @@ from engine.run.folder import RunFolder
 from engine.run.progress import Follower
 from engine.run.state import Alarm, Event
 from engine.workspace import Workspace
+from tests.support.nvml import LOST, Card, Instance, Nvml
 from tests.support.run_files import write_run
 from tests.support.starter import Starter, until
 
@@ -196,6 +198,18 @@ def test_the_next_checkpoint_must_fit(tmp_path: Path, monkeypatch: pytest.Monkey
     assert disk.look()["disk"] is not None, "a little more is not yet well"
     free["bytes"] = 20e9
     assert disk.look()["disk"] is None
+
+
+def test_a_lost_gpu_is_told_and_a_driver_that_is_away_is_not(nvml: Nvml) -> None:
+    divided = Card(mig=True, instances=[Instance()])
+    nvml.set(Card(), divided)
+    health = machine.GpuHealth([0, "1:0"])
+    assert not any(health.look().values())
+    nvml.set(Card(), divided, nvmlDeviceGetHandleByIndex_v2="UNINITIALIZED")
+    assert not any(health.look().values())
+    nvml.set(Card(), msgspec.structs.replace(divided, errors=LOST))
+    found = health.look()["gpu-lost"]
+    assert found is not None and found.values["gpus"] == "1:0"
 
 
 def test_memory_that_is_nearly_used_up() -> None:

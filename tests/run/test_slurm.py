@@ -101,6 +101,7 @@ def test_the_rank_of_a_node_is_read_on_the_node(tmp_path: Path) -> None:
     task = made.command[4]
     assert '--node-rank="$SLURM_NODEID"' in task and task.endswith('"$@"')
     assert "--standalone" not in made.command and "CUDA_VISIBLE_DEVICES" not in made.env
+    assert made.env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert made.shown == f"sbatch {made.dir}/job.sh"
 
 

@@ -27,7 +27,7 @@ from engine.run.folder import RunFolder
 from engine.run.state import RunState
 from engine.run.supervisor import Supervisor
 from engine.settings import Settings
-from tests.support.nvml import Card, Nvml
+from tests.support.nvml import GB, Card, Instance, Nvml
 from tests.support.run_files import START, add_steps
 from tests.support.starter import WITH_WORKER, Starter, gone, training, until, worker
 
@@ -311,6 +311,23 @@ def test_gpus_are_sampled(start: Starter, nvml: Nvml) -> None:
     supervisor._sample_gpus()
     last = (run.path / "metrics" / "gpu.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["step"] == 3
+
+
+def test_a_driver_that_goes_and_comes_back_leaves_a_gap_in_the_samples(
+    start: Starter, nvml: Nvml
+) -> None:
+    run = start("note()")
+    control.wait(run, 10)
+    order = msgspec.json.decode((run.path / "order.json").read_bytes())
+    (run.path / "order.json").write_bytes(msgspec.json.encode(order | {"gpus": ["0:1"]}))
+    supervisor = Supervisor(run.path)
+    divided = Card(mig=True, instances=[Instance(), Instance(used=9 * GB)])
+    for errors in ({}, {"nvmlDeviceGetCount_v2": "DRIVER_NOT_LOADED"}, {}):
+        nvml.set(divided, **errors)
+        supervisor._sampled = 0.0
+        supervisor._sample_gpus()
+    lines = (run.path / "metrics" / "gpu.jsonl").read_text().splitlines()
+    assert [json.loads(line)["gpus"][0]["used"] for line in lines] == [9 * GB] * 2
 
 
 def test_states_are_plain_json(start: Starter) -> None:

@@ -25,6 +25,11 @@ from typing import Any
 import msgspec
 
 GB = 1_000_000_000
+LOST = dict.fromkeys(
+    ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetPowerState"),
+    "GPU_IS_LOST",
+)
+"""What a card answers that fell off the bus, as `Card.errors`."""
 ANSWERS = "TUNEDECK_TESTS_NVML"
 """The variable that names the file of answers, for the processes that a test starts."""
 _SHADOW = Path(__file__).parent / "nvml_path"

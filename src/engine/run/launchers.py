@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from engine.errors import Problem
 from engine.i18n import _
+from engine.machine import gpu
 from engine.machine.gpu import Gpu
 from engine.run import nodes, program
 from engine.run.slurm import awaited, script
@@ -84,6 +85,7 @@ def slurm(wish: Wish) -> Made:
     meet = wish.settings.nodes
     command, env = script.trainer(wish.settings.python, wish.arguments, shape, meet.patience)
     env = (env if wish.stage else {}) | program.accelerator(wish.stage, on_cpu=not wish.slurm.gpus)
+    env |= gpu.shown([]) if wish.slurm.gpus else {}  # which ones, the job says
     after = "" if wish.wait is None else awaited.dependency(wish.wait)
     text = script.text(wish.folder, shape, wish.slurm, meet, after)
     return Made(command, env, script=text)
