@@ -107,16 +107,13 @@ def shared() -> list[Any]:
 
 
 def counted() -> list[Any]:
-    """A small model by all methods and stages."""
+    """A small model by all stages."""
     from training_memory import Plan, Shape
 
     few = (Shape(1, 16),)
-    return [
-        Plan("8M", method, few, zero=zero, accumulation=accumulation)
-        for method in ("full", "lora")
-        for accumulation in (1, 2)
-        for zero in (0, 1, 2, 3)
-    ]
+    found = [Plan("8M", "full", few, zero=zero) for zero in (0, 1, 2, 3)]
+    found += [Plan("8M", "full", few, zero=zero, accumulation=2) for zero in (0, 1, 2)]
+    return found + [Plan("8M", "lora", few, zero=zero) for zero in (1, 2, 3)]
 
 
 PLANS = {"one": plans, "shared": shared, "counted": counted}
@@ -158,6 +155,10 @@ def measure(options: argparse.Namespace) -> None:
         begun = _begun(results)
         training_memory.begin("cuda" if cuda else "cpu")
         tell(machine(torch, cuda))
+        if counting:  # what is there from the first DeepSpeed on is no tensor
+            first = training_memory.Plan("8M", "lora", (training_memory.Shape(1, 16),), zero=1)
+            for _found in training_memory.measure(first, False, Path(scratch), left):
+                pass
         for plan in PLANS[options.plans]():
             enough = training_memory.agreed(left() > options.reserve)
             if options.only not in plan.name or plan.name in begun or not enough:
