@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from engine.machine import mapped_rows
 from engine.train import late
 from tests.conftest import ROOT
 
@@ -141,3 +142,4 @@ def test_few_rows_are_mapped_here_and_an_edited_map_module_is_noticed(tmp_path: 
     first, first_file, again, again_file, *edited = found["words"]
     assert (first, again) == ("one", "one") and first_file == again_file  # from the cache
     assert edited[::2] == ["two", "two"] and first_file not in edited
+    assert str(mapped_rows.folder()) in first_file and Path(first_file).match("cache-*.arrow")

@@ -84,7 +84,7 @@ def words(folder: Path) -> list[str]:
             data = load_dataset("json", data_files=str(folder / "rows.json"), split="train")
             data = data.map(function)
             found.append(data[0]["word"])
-            found.append(Path(data.cache_files[0]["filename"]).name)
+            found.append(data.cache_files[0]["filename"])
     return found
 
 

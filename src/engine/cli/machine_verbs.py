@@ -31,6 +31,11 @@ def add(
         action="store_true",
         help=_("call the command for alarms (setting alarms.hook) once, and show what it says"),
     )
+    doctor.add_argument(
+        "--forget-rows",
+        action="store_true",
+        help=_("delete the mapped rows of earlier trainings, which only grow; others are made"),
+    )
     doctor.set_defaults(run=_doctor)
 
 
@@ -66,6 +71,8 @@ def _doctor(args: argparse.Namespace, out: Output) -> int:
 
     if args.try_hook:
         return _try_hook(out)
+    if args.forget_rows:
+        return _forget_rows(out)
     if args.install is not None:
         return _install(args.install, out)
     checks = [*doctor.run(out.settings, Path.cwd()), *trial.checks(out.settings.alarms)]
@@ -101,6 +108,18 @@ def _install(folder: Path, out: Output) -> int:
             'interpreter = "{python}"'
         ).format(chosen=chosen, python=python)
     out.say(done)
+    return 0
+
+
+def _forget_rows(out: Output) -> int:
+    """Make room: what was mapped can be mapped again."""
+    from engine import text
+    from engine.machine import mapped_rows
+
+    gone = mapped_rows.forget()
+    said = _("{size} deleted in {folder} ({count} files); the next start maps its rows anew.")
+    words = said.format(size=text.size(gone.bytes), folder=gone.folder, count=gone.files)
+    out.result(gone, lambda: [words])
     return 0
 
 

@@ -16,7 +16,7 @@ import msgspec
 from engine import resources, text
 from engine.errors import Failed
 from engine.i18n import _
-from engine.machine import gpu, host
+from engine.machine import gpu, host, mapped_rows
 from engine.settings import Settings
 
 # Asked of the training interpreter: versions by metadata, nothing imported.
@@ -31,6 +31,9 @@ print(json.dumps({"python": sys.version.split()[0], "packages": found}))
 _NEEDED = ("xtuner", "torch", "transformers", "peft", "datasets", "mmengine", "accelerate")
 _WANTED = ("bitsandbytes", "deepspeed")
 
+_MUCH = 10e9
+"""Bytes of mapped rows from which on it is said how to be rid of them."""
+
 
 class Check(msgspec.Struct, frozen=True):
     """One thing looked at. ``ok`` is None for what is only worth knowing."""
@@ -43,7 +46,7 @@ class Check(msgspec.Struct, frozen=True):
 
 def run(settings: Settings, folder: Path) -> list[Check]:
     """Look at everything a run on this machine needs; takes about a second."""
-    return [*_training(settings), *_gpus(), _disk(folder), *_tools()]
+    return [*_training(settings), *_gpus(), _disk(folder), *_mapped(), *_tools()]
 
 
 def packages(settings: Settings) -> tuple[str, dict[str, str | None]]:
@@ -105,6 +108,19 @@ def _disk(folder: Path) -> Check:
         _("{free} free in {folder}").format(free=text.size(free), folder=folder),
         "" if enough else _("A 7B model, its checkpoints and the merged model need about 40 GB."),
     )
+
+
+def _mapped() -> Iterator[Check]:
+    kept = mapped_rows.kept()
+    if kept.files:
+        yield Check(
+            _("mapped rows"),
+            True if kept.bytes < _MUCH else None,
+            _("{size} of earlier trainings in {folder}").format(
+                size=text.size(kept.bytes), folder=kept.folder
+            ),
+            _("`tunedeck doctor --forget-rows` deletes them; the next start maps them anew."),
+        )
 
 
 def _tools() -> Iterator[Check]:
