@@ -296,6 +296,12 @@ def test_a_gpu_is_told_by_the_drivers_number(tmp_path: Path, gpus: list[int], to
         ),
         ("torch.OutOfMemoryError: CUDA out of memory.", 1, "oom-gpu-unsized"),
         ("torch.AcceleratorError: CUDA error: invalid device ordinal", 1, "gpu-number"),
+        (
+            "RuntimeError: [enforce fail at /pytorch/third_party/gloo/gloo/transport/tcp/device.cc"
+            ":84] ifa != nullptr. Unable to find address for: nowhere0",
+            1,
+            "gloo-interface",
+        ),
         ("SomeLibraryError: it did not work", 1, "exception"),
     ],
 )

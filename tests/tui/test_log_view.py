@@ -143,6 +143,12 @@ def lines(start: int, stop: int) -> list[str]:
         ("/opt/lib/python3.10/site-packages/a.py:12: FutureWarning: old", "warning"),
         ("W1124 21:25:11.123 4711 torch/distributed/run.py:766] threads", "warning"),
         ("[rank1]: Traceback (most recent call last):", "error"),
+        (
+            "[rank0]:[E626 06:24:44.903881913 ProcessGroupNCCL.cpp:683] [Rank 0] Watchdog caught "
+            "collective operation timeout: WorkNCCL(SeqNum=808, OpType=ALLREDUCE)",
+            "error",
+        ),
+        ("[W1129 03:45:41.944115856 socket.cpp:764] [c10d] The IPv6 addresses", "warning"),
         ("torch.OutOfMemoryError: CUDA out of memory.", "error"),
         ("KeyboardInterrupt", "error"),
         ("11/24 21:25:11 - mmengine - INFO - 0 ERROR lines so far", "info"),
@@ -158,6 +164,24 @@ def test_a_traceback_is_an_error_as_a_whole() -> None:
     found = [level_at(i, TRACEBACK.__getitem__) for i in range(5)]
     assert found == ["error", "error", "error", "error", ""]
     assert level_at(1, ["config:", "  indented"].__getitem__) == ""
+
+
+def test_tracebacks_of_two_ranks_that_write_at_once_are_errors_as_a_whole() -> None:
+    said = [
+        "[rank0]: Traceback (most recent call last):",
+        "[rank1]: Traceback (most recent call last):",
+        '[rank1]:   File "a.py", line 1, in f',
+        "[rank1]: ValueError: a row without an answer",
+        '[rank0]:   File "a.py", line 2, in g',
+        "[rank0]: torch.distributed.DistBackendError: NCCL error in: NCCLUtils.cpp:94",
+        "[rank0]: ncclInternalError: Internal check failed.",
+        "[rank0]: Last error:",
+        "a word of torchrun",
+        "[rank0]: Bootstrap : no socket interface found",
+        "[rank0]: the training goes on",
+    ]
+    found = [level_at(i, said.__getitem__) for i in range(len(said))]
+    assert found == ["error"] * 8 + ["", "error", ""]
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -17,10 +17,11 @@ HEAD = re.compile(
 )
 """Date, logger and level before the message, as mmengine and DeepSpeed write them."""
 _BARE = re.compile(
-    rf"{_RANK}(?:(?P<error>Traceback \(most recent|E\d{{4}} |(?:ERROR|CRITICAL|FATAL)\b"
+    rf"{_RANK}(?:(?P<error>Traceback \(most recent|E\d{{4}} |\[[EF]\d{{3,4}} "
+    r"|(?:ERROR|CRITICAL|FATAL)\b"
     r"|[\w.]*(?:Error|Exception|Interrupt)(?::|$)|Killed\b|Segmentation fault\b)"
-    r"|(?P<warning>W\d{4} |WARNING\b|[\w.]*Warning: |[^\s:]+:\d+: [\w.]*Warning: )"
-    r"|(?P<info>I\d{4} |(?:INFO|DEBUG)\b))"
+    r"|(?P<warning>W\d{4} |\[W\d{3,4} |WARNING\b|[\w.]*Warning: |[^\s:]+:\d+: [\w.]*Warning: )"
+    r"|(?P<info>I\d{4} |\[I\d{3,4} |(?:INFO|DEBUG)\b))"
 )
 _NAMES: dict[str, Level] = {
     "DEBUG": "info",
@@ -36,6 +37,10 @@ _NAMES: dict[str, Level] = {
 TRACEBACK = re.compile(rf"{_RANK}Traceback \(most recent")
 INNER = re.compile(rf"{_RANK}(?:\s|$)")
 _LONGEST_BLOCK = 200
+_LAST = re.compile(rf"{_RANK}Last error:$")
+"""Above the line in which NCCL says what went wrong, which bears no mark of its own."""
+_BETWEEN = 8
+"""Lines of other ranks that may come between these two."""
 
 
 def level(line: str) -> Level:
@@ -56,9 +61,25 @@ def level_at(index: int, line: Callable[[int], str], first: int = 0) -> Level:
         line: gives the text of a line.
         first: the earliest line there is.
     """
-    if not INNER.match(line(index)):
-        return level(line(index))
+    text = line(index)
+    mark = _mark(text)
+    inner = INNER.match(text) is not None
+    found = "" if inner else level(text)
+    if found or _LAST.match(text):
+        return found or "error"
     for before in range(index - 1, max(first, index - _LONGEST_BLOCK) - 1, -1):
-        if not INNER.match(line(before)):
-            return "error" if TRACEBACK.match(line(before)) else ""
+        above = line(before)
+        if _mark(above) != mark:  # another rank's line between ours
+            if not inner and index - before > _BETWEEN:
+                break
+        elif not inner:
+            return "error" if _LAST.match(above) else ""
+        elif not INNER.match(above):
+            return "error" if TRACEBACK.match(above) else ""
     return ""
+
+
+def _mark(line: str) -> str:
+    """What names the rank before `line`; "" where nothing does."""
+    found = RANK.match(line)
+    return found[0].rstrip() if found else ""

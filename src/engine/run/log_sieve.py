@@ -35,8 +35,8 @@ class OfLevel:
     """Lines of one of these levels; a traceback is an error as a whole."""
 
     _WORDS = b"WARN Warn ERROR Error CRITICAL FATAL Exception Interrupt Traceback".split()
-    _WORDS += (b"Killed", b"Segmentation")
-    _GLOG = re.compile(rb"[WE]\d{4} ")
+    _WORDS += (b"Killed", b"Segmentation", b"Last error:")
+    _GLOG = re.compile(rb"[WEF]\d{3,4} ")
 
     def __init__(self, levels: Sequence[Level]) -> None:
         self._levels = levels

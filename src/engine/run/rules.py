@@ -58,6 +58,15 @@ RULES = (
         ),
     ),
     Rule(
+        "gloo-interface",
+        r"gloo.*Unable to find address for: (?P<name>\S+)",
+        N_("The ranks meet over a network interface as well, and there is none called {name}."),
+        N_(
+            "GLOO_SOCKET_IFNAME in the environment names it: "
+            "unset that, or name one that `ip link` shows."
+        ),
+    ),
+    Rule(
         "nccl-shared-memory",
         r"shared memory segment (?:/dev/shm/)?nccl-|failed to extend /dev/shm/nccl-",
         N_("NCCL found no room in shared memory (/dev/shm)."),
