@@ -163,7 +163,7 @@ def resume(
         work_dir=run.path,
         gpus=record.gpus if gpus is None else gpus,
         deepspeed=record.deepspeed,
-        processes=record.processes if gpus is None else None,
+        processes=record.processes if gpus in (None, record.gpus) else None,
         launcher=record.launcher,
         nodes=record.nodes,
         slurm=record.slurm,
