@@ -147,13 +147,17 @@ def _with_zero(training: Training, model: Shape) -> list[Held]:
     told, share = training.zero, training.processes
     found, resident = tensors(training, model), _resident(training, model)
     waiting = zero.accumulated(told, share, found.trained) if training.accumulates else 0
-    here = zero.gathered(told, share, found)
-    joining = zero.joining(told, share, found)
-    reducing = zero.reducing(told, share, found)
-    loss = {**resident, "weights": resident["weights"] + here}
-    loss["gradients"] += waiting
-    full = found.trained > told.bucket  # so that some are reduced while layers still run
-    early = zero.reduced(told, share, max(0, found.trained - told.bucket))
+    gathered, reducing = zero.gathered(told, share, found), zero.reducing(told, share, found)
+    loss = {
+        **resident,
+        "weights": resident["weights"] + gathered,
+        "gradients": resident["gradients"] + waiting,
+    }
+    # While layers still run only full buckets are reduced. The last one is when all is done.
+    full = found.trained > told.bucket
+    # (What stage 1 reduces has been there, whole, where gradients waited.)
+    after = 0 if told.stage == 1 and waiting else zero.reduced(told, share, found.trained)
+    early = after * max(0, found.trained - told.bucket) / found.trained
     backward = {
         **loss,
         "gradients": loss["gradients"] + early,
@@ -161,24 +165,21 @@ def _with_zero(training: Training, model: Shape) -> list[Held]:
         "attention": _scores_inside(training, model),
         "buffers": resident["buffers"]
         + zero.buckets(told)
-        + (max(reducing, joining) if full else joining),
+        + max(zero.joining(told, share, found), reducing if full else 0),
     }
-    late = 0 if told.stage == 1 and waiting else zero.reduced(told, share, found.trained)
     end = {
         **loss,
-        "weights": resident["weights"] + here / 2,  # the trace ends: most layers are given back
-        "gradients": loss["gradients"] + late,
+        "weights": resident["weights"] + min(gathered, zero.HALF * found.largest),
+        "gradients": loss["gradients"] + (0 if whole else zero.reduced(told, share, found.trained)),
         "buffers": resident["buffers"] + zero.buckets(told) + reducing,
     }
-    at_once = zero.step(told, share, found.trained)
-    step = {**resident, "optimizer": resident["optimizer"] + _step(training, at_once)}
-    bucket = zero.HALF * min(found.trained, told.bucket) if told.stage == 3 else 0
-    bucket = zero.HALF * told.bucket if told.stage < 3 else bucket
-    inside = max(_block_inside(training, model), bucket)
-    single = 0 if told.optimizer_on_host else zero.SINGLE * at_once
+    changed = zero.step(told, share, found.trained)
+    step = {**resident, "optimizer": resident["optimizer"] + _step(training, changed)}
+    bucket = zero.HALF * (min(found.trained, told.bucket) if told.stage == 3 else told.bucket)
+    single = 0 if told.optimizer_on_host else zero.SINGLE * changed
     return [
         _loss(training, model, loss),
-        _held("backward", backward, inside),
+        _held("backward", backward, max(_block_inside(training, model), bucket)),
         _held("backward", end, bucket),
         _held("optimizer", step, single),  # DeepSpeed joins all gradients into one
     ]
