@@ -49,7 +49,8 @@ def check_words(found: Check, gpus: Sequence[Gpu] = ()) -> Text:
     """One line of verdict, what it needs of `gpus`, then the worst findings."""
     if found.report is None:
         why = "" if found.trouble is None else " ".join(found.trouble.lines())
-        return Text("! " + _("preflight could not look: {why}").format(why=one_line(why)), "yellow")
+        words = _("preflight could not look: {why}").format(why=one_line(why))
+        return Text.assemble(("! " + words, "yellow"))
     report = found.report
     text = Text()
     warnings = sum(finding.level == "warning" for finding in report.findings)

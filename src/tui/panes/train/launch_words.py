@@ -42,7 +42,7 @@ def batch_line(batch: Batch, before: Batch, on_gpus: bool) -> Text:
         said += "  " + nearest.format(count=kept.accumulation, effective=kept.effective)
     else:
         said += "  " + _("Only a smaller batch_size keeps it.")
-    return Text(said, "yellow")
+    return Text.assemble((said, "yellow"))  # as a style of the whole it would be no colour of ours
 
 
 def _formula(batch: Batch, on_gpus: bool) -> str:
