@@ -27,9 +27,9 @@ from engine.run.folder import RunFolder
 from engine.run.state import RunState
 from engine.run.supervisor import Supervisor
 from engine.settings import Settings
-from tests.support.nvml import GB, Card, Instance, Nvml
+from tests.support.nvml import GB, Card, Instance, Nvml, instance_uuid
 from tests.support.run_files import START, add_steps
-from tests.support.starter import WITH_WORKER, Starter, gone, training, until, worker
+from tests.support.starter import STOPS, WITH_WORKER, Starter, gone, training, until, worker
 
 pytestmark = pytest.mark.waits
 
@@ -311,6 +311,22 @@ def test_gpus_are_sampled(start: Starter, nvml: Nvml) -> None:
     supervisor._sample_gpus()
     last = (run.path / "metrics" / "gpu.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["step"] == 3
+
+
+def test_a_run_on_a_mig_instance_sees_it_alone_and_is_sampled_there(
+    start: Starter, nvml: Nvml
+) -> None:
+    nvml.set(Card(mig=True, instances=[Instance(used=GB), Instance(used=9 * GB)]))
+    visible = "(run / 'visible').write_text(os.environ['CUDA_VISIBLE_DEVICES'])"
+    run = start(f"{visible}\nnote()\n{STOPS}", gpus=["0:1"])
+    samples = run.path / "metrics" / "gpu.jsonl"
+    until(lambda: samples.exists() and samples.read_text().endswith("\n"))
+    [card] = json.loads(samples.read_text().splitlines()[0])["gpus"]
+    assert (card["used"], card["total"], card["util"]) == (9 * GB, 10 * GB, None)
+    assert run.record is not None and run.record.gpus == ["0:1"]
+    control.stop(run)
+    assert control.wait(run, 15).state == "stopped"
+    assert (run.path / "visible").read_text() == instance_uuid(Instance(), 0, 1)
 
 
 def test_a_driver_that_goes_and_comes_back_leaves_a_gap_in_the_samples(

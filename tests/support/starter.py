@@ -10,13 +10,14 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
+from engine.machine.devices import GpuId
 from engine.run import control, launch, planning, processes
 from engine.run.folder import RunFolder, is_run
 from engine.run.planning import LaunchPlan
@@ -74,19 +75,23 @@ class Starter:
         self._marks: set[str] = set()
         self._groups: set[int] = set()
 
-    def plan(self, program: str, wait: Wait | None = None) -> LaunchPlan:
+    def plan(
+        self, program: str, wait: Wait | None = None, gpus: Sequence[GpuId] = ()
+    ) -> LaunchPlan:
         """A start of `program`, which is Python: it finds `run` (its folder) and `note`."""
         plan = planning.plan(
-            self.config, workspace=self.workspace, settings=Settings(), gpus=[], wait=wait
+            self.config, workspace=self.workspace, settings=Settings(), gpus=[*gpus], wait=wait
         )
         code = NOTE + textwrap.dedent(program)
         return msgspec.structs.replace(
             plan, command=[sys.executable, "-c", code, "--work-dir", str(plan.dir)]
         )
 
-    def __call__(self, program: str, wait: Wait | None = None) -> RunFolder:
+    def __call__(
+        self, program: str, wait: Wait | None = None, gpus: Sequence[GpuId] = ()
+    ) -> RunFolder:
         """Start it, or put it into the queue."""
-        run = launch.start(self.plan(program, wait), Settings())
+        run = launch.start(self.plan(program, wait, gpus), Settings())
         self.runs.append(run)
         return run
 
