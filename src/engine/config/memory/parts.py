@@ -170,7 +170,7 @@ def _with_zero(training: Training, model: Shape) -> list[Held]:
     end = {
         **loss,
         "weights": resident["weights"] + min(gathered, zero.HALF * found.largest),
-        "gradients": loss["gradients"] + (0 if whole else zero.reduced(told, share, found.trained)),
+        "gradients": loss["gradients"] + after,
         "buffers": resident["buffers"] + zero.buckets(told) + reducing,
     }
     changed = zero.step(told, share, found.trained)
