@@ -203,7 +203,7 @@ def measure_log() -> None:
 
 def measure_points() -> None:
     """A chart of 100,000 points with one spike, at two sizes."""
-    from tui.widgets import plot
+    from engine.chart import plot
     from tui.widgets.braille import Canvas
 
     xs = list(range(STEPS))

@@ -6,9 +6,9 @@ import pytest
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
+from engine.chart.series import Level, Series
 from tests.support.screen import NASTY, screen_lines, segments_of
 from tui.widgets.chart import Chart
-from tui.widgets.series import Level, Series
 
 STEPS = list(range(10, 1010, 10))
 FALLING = [2.0 * math.exp(-step / 300) + 0.5 for step in STEPS]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from engine.chart.picture import as_svg
+from engine.chart.series import Level, Series, Shown
 from tui.panes.train.chart_files import as_csv, as_png, save
-from tui.panes.train.chart_picture import as_svg
-from tui.widgets.series import Level, Series, Shown
 
 LOSS = Series("loss <one>", [10, 20, 30], [2.0, math.nan, 1.0])
 OTHER = Series("loss two", [20, 40], [5.0, 4.0])
@@ -73,6 +74,18 @@ def test_a_hundred_thousand_points_make_a_small_picture() -> None:
     svg = as_svg(Shown([Series("loss", xs, [math.sin(x) for x in xs])]))
     assert len(svg) < 100_000
     assert as_png(svg).startswith(b"\x89PNG")
+
+
+def test_the_picture_keeps_spikes_and_gaps() -> None:
+    ys = [5.0 if x == 777 else x % 7 / 10 for x in range(100_000)]
+    ys[50_000:60_000] = [math.nan] * 10_000
+    drawn = as_svg(Shown([Series("loss", range(100_000), ys)]))
+    lines = [one for one in ElementTree.fromstring(drawn) if one.get("fill") == "none"]
+    assert len(lines) == 2, "two pieces"
+    pieces = [[float(y) for y in re.findall(r",([\d.]+)", one.get("d") or "")] for one in lines]
+    assert min(pieces[0]) < 50 < 400 < min(pieces[1]), "the spike reaches the top"
+    for few in ([], [1.5], [math.inf]):
+        ElementTree.fromstring(as_svg(Shown([Series("loss", range(len(few)), few)])))
 
 
 def test_the_picture_shows_what_the_screen_shows() -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from engine import __version__
-from engine.export import curve, trained_config, training
+from engine.chart.picture import as_svg
+from engine.chart.series import Series, Shown
+from engine.export import trained_config, training
 from engine.export.output import Output
 from engine.export.training import Training
 
@@ -70,7 +72,8 @@ def write(output: Output, base: str, made: str, config: str, trained: Training |
     if trained:
         lines += ["", "## Training", "", *_training(trained, losses)]
     if losses:
-        output.text(CURVE, curve.svg(losses))
+        steps, values = zip(*losses, strict=True)
+        output.text(CURVE, as_svg(Shown([Series("loss", steps, values)])))
         lines += ["", f"![The loss over the steps]({CURVE})"]
     lines += _table("Settings", "setting", trained_config.main_values(config))
     lines += _data(config, Path(trained.workspace) if trained else Path())

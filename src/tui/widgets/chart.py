@@ -12,12 +12,12 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
+from engine.chart.part import Part
+from engine.chart.series import Level, Series, Shown
 from engine.i18n import N_, _
 from tui.widgets import sparkline
 from tui.widgets.cells import fit
-from tui.widgets.chart_part import Part
 from tui.widgets.drawing import COLOURS, NARROW, Drawing
-from tui.widgets.series import Level, Series, Shown
 
 
 class Chart(Widget, can_focus=True):

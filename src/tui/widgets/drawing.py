@@ -12,12 +12,12 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
+from engine.chart import plot
+from engine.chart.series import Series, Shown, at, part, smoothed
 from engine.i18n import _
 from engine.text import one_line
-from tui.widgets import plot
 from tui.widgets.braille import DASHES, Canvas
 from tui.widgets.cells import fit, shares
-from tui.widgets.series import Series, Shown, at, part, smoothed
 
 COLOURS = 5
 StyleOf = Callable[[str], Style]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from rich.cells import cell_len
 from rich.segment import Segment
 
+from engine.chart import plot
+from engine.chart.series import Series, Shown
 from engine.text import one_line
-from tui.widgets import plot
 from tui.widgets.cells import fit
 from tui.widgets.drawing import StyleOf
-from tui.widgets.series import Series, Shown
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import files
+from engine.chart.picture import FONTS, as_svg, words
+from engine.chart.series import Series, Shown
 from engine.i18n import _
 from engine.text import one_line
-from tui.panes.train.chart_picture import FONTS, as_svg, words
-from tui.widgets.series import Series, Shown
 
 
 @dataclass(frozen=True)

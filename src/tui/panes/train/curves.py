@@ -7,11 +7,11 @@ from array import array
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+from engine.chart.series import Level, Series
 from engine.i18n import N_, _
 from engine.run.state import Expected
 from engine.text import one_line
 from tui.panes.train.observer import Curve
-from tui.widgets.series import Level, Series
 
 METRICS = {
     "loss": N_("loss"),

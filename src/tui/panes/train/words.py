@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from rich.cells import cell_len
 from rich.text import Text
 
+from engine.chart.plot import number
 from engine.i18n import N_, _
 from engine.machine.gpu import Gpu, Gpus
 from engine.run.folder import RunSummary
@@ -17,7 +18,6 @@ from engine.text import duration, one_line, size
 from tui.panes.train.observer import Curve, Run
 from tui.widgets.cells import middle
 from tui.widgets.gauge import bar
-from tui.widgets.plot import number
 from tui.widgets.strips import STYLES
 from tui.widgets.table import Column, Kind
 

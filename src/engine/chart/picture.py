@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import isfinite
 
+from engine.chart import plot
+from engine.chart.series import Series, Shown, part
 from engine.text import one_line
-from tui.widgets import plot
-from tui.widgets.series import Series, Shown, part
 
 WIDTH, HEIGHT = 960, 540
 FONTS = (

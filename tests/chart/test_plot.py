@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from engine.chart.plot import Bin, log_ticks, logs, number, reduce, smooth, ticks
+from engine.chart.series import Series, part
 from tui.widgets.cells import shares
-from tui.widgets.plot import Bin, log_ticks, logs, number, reduce, smooth, ticks
-from tui.widgets.series import Series, part
 
 
 def test_a_spike_survives_any_reduction() -> None:

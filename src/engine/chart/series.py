@@ -7,8 +7,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tui.widgets import plot
-from tui.widgets.chart_part import Part, Span
+from engine.chart import plot
+from engine.chart.part import Part, Span
 
 _LEAST_SMOOTHED = 5  # points that an average is taken over
 
