@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from engine.config.checks.loaded import Loaded
-from engine.config.memory import estimate
+from engine.config.memory import estimate, parts, zero
 from engine.config.memory import sizes as model_sizes
 from engine.text import size
 
@@ -234,3 +234,74 @@ def test_a_checkpoint_takes_what_the_real_one_took(tmp_path: Path) -> None:
 def test_a_model_of_an_unknown_form_has_no_estimate(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     assert estimate.shape(tmp_path) is None
+
+
+def shared(stage: int, processes: int, told: Any = None, **more: Any) -> estimate.Estimate:
+    """All of InternLM2.5-7B's weights trained among `processes` GPUs."""
+    given = Loaded({"values": {"model": {"llm": {"attn_implementation": "sdpa"}}, **more}})
+    model = model_sizes.of(BIG)
+    return estimate.memory(
+        given, model, tokens=2048, zero=stage, processes=processes, deepspeed=told
+    )
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_each_gpu_more_leaves_less_on_each(stage: int) -> None:
+    needs = [shared(stage, processes).gpu_bytes for processes in (1, 2, 4, 8)]
+    assert needs == sorted(needs, reverse=True) and len(set(needs)) == 4
+    # A master, two moments and what the stage shares besides: of 16 bytes a weight.
+    held = model_sizes.of(BIG).parameters
+    parts = shared(stage, 8).parts
+    assert parts["optimizer"] >= 12 * held / 8
+    assert parts["weights"] >= 2 * held / (8 if stage == 3 else 1)
+
+
+def test_a_deepspeed_file_says_how_large_its_buckets_are() -> None:
+    block = {"stage": 2, "reduce_bucket_size": 2e8, "overlap_comm": False}
+    small = zero.read(2, {"zero_optimization": block})
+    assert zero.buckets(small) == 2 * 2e8
+    assert zero.buckets(zero.read(2, None)) == 2 * 2 * 5e8
+    auto = zero.read(3, {"zero_optimization": {"stage": 3, "reduce_bucket_size": "auto"}})
+    assert auto.bucket == zero.Zero().bucket
+    lora = model_sizes.of(SMALL)
+    plain, less = (
+        estimate.memory(config(False), lora, tokens=2048, zero=2, deepspeed=told)
+        for told in (None, {"zero_optimization": block})
+    )
+    # Two buckets of a gigabyte; one of 0.4, and the loss is what takes most.
+    assert plain.moment == "backward" and plain.gpu_bytes - less.gpu_bytes > 1e9
+
+
+def test_offload_and_gradients_that_wait_are_counted() -> None:
+    host = {"device": "cpu"}
+    none, half, all_of_it = (
+        shared(3, 1, {"zero_optimization": {"stage": 3, **more}})
+        for more in (
+            {},
+            {"offload_optimizer": host},
+            {"offload_optimizer": host, "offload_param": host},
+        )
+    )
+    assert none.parts["optimizer"] > half.parts["optimizer"] == 0
+    assert half.parts["weights"] > 2 * all_of_it.parts["weights"]
+    waits = {"optim_wrapper": {"accumulative_counts": 2}}
+    trained = model_sizes.of(BIG).parameters
+    for stage, each in ((0, 4), (1, 2), (2, 2 / 8)):
+        one, two = (
+            next(
+                held
+                for held in parts.moments(
+                    estimate.training(
+                        Loaded({"values": more}),
+                        kind="internlm2",
+                        tokens=2048,
+                        zero=stage,
+                        processes=8,
+                    ),
+                    model_sizes.of(BIG),
+                )
+                if held.moment == "loss"
+            )
+            for more in ({}, waits)
+        )
+        assert two.total - one.total == pytest.approx(each * trained, rel=1e-3)
