@@ -25,6 +25,8 @@ class Last(msgspec.Struct, omit_defaults=True):
     adapter: str = ""
     merged: str = ""
     base: str = ""
+    question: str = ""
+    """What was being written in the chat."""
 
 
 class Workspace:

@@ -270,3 +270,13 @@ async def test_the_exact_prompt_and_chances_of_a_local_model(
         await screen.until(lambda text: text.count("tok/s") == 2, seconds=60)
         await screen.press("t")
         await screen.shows("How likely each token was")
+
+
+async def test_a_question_half_written_is_there_tomorrow(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        await screen.press("f6")
+        await screen.type("Who was")
+        await screen.until(lambda _: workspace.last().question == "Who was")
+    async with opened(Workspace(workspace.root)) as screen:
+        await screen.shows("Who was")
+        assert screen.app.current == "chat"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal
+from textual.timer import Timer
 from textual.widget import Widget
 
 from engine.chat.answer import Answer, Loaded, Sampling
@@ -28,6 +29,8 @@ from tui.panes.chat.loop import LoopActs
 from tui.widgets.question import Question
 
 SLOTS = ("A", "B", "C")
+KEEP_AFTER = 0.5
+"""Seconds without a key after which a question that is being written is kept."""
 IDLE_LOOK = 20.0
 """Seconds between looks at whether the models were idle long enough to leave."""
 
@@ -54,6 +57,7 @@ class ChatPane(Acts, LoopActs, Pane):
         self._loaded: dict[str, Loaded] = {}
         self._exchanges: dict[str, Exchange] = {}
         self._suggested: dict[str, Candidate] = {}
+        self._keeping: Timer | None = None
 
     # -- layout ---------------------------------------------------------------
 
@@ -65,11 +69,24 @@ class ChatPane(Acts, LoopActs, Pane):
         yield Question(_("ask something"), lambda: self.talk.questions(), id="question")
 
     def on_mount(self) -> None:
-        """No model is loaded before something is asked."""
+        """No model is loaded before something is asked; what was being written is there again."""
+        self.query_one(Question).put(self.workspace.last().question)
         for column in self.query(Column):
             column.set_class(column.slot != SLOTS[0], "-later")
         if self.settings.chat.idle:
             self.set_interval(IDLE_LOOK, self._unload_when_idle)
+
+    @on(Question.Changed)
+    def _written(self) -> None:
+        """Keep what is being written, soon after the last key."""
+        if self._keeping is not None:
+            self._keeping.stop()
+        self._keeping = self.set_timer(KEEP_AFTER, self._keep_question)
+
+    def _keep_question(self) -> None:
+        text = self.query_one(Question).text
+        if text != self.workspace.last().question:
+            self.post_message(self.Opened(question=text))
 
     def on_unmount(self) -> None:
         """The models' process ends with the pane."""
