@@ -10,7 +10,7 @@ from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 
 from engine.run.levels import level, level_at
-from engine.run.log_sieve import OfEvaluation, OfLevel, OfRank
+from engine.run.log_sieve import OfEvaluation, OfLevel, OfRank, traceback
 from tests.support.screen import NASTY, screen_lines, segments_of, wait_until
 from tui.widgets import log_reader
 from tui.widgets.log_view import LogView
@@ -178,10 +178,14 @@ def test_tracebacks_of_two_ranks_that_write_at_once_are_errors_as_a_whole() -> N
         "[rank0]: Last error:",
         "a word of torchrun",
         "[rank0]: Bootstrap : no socket interface found",
-        "[rank0]: the training goes on",
+        "[rank0]:[W1129 02:00:00.1 ProcessGroupNCCL.cpp:1524] not destroyed",
     ]
     found = [level_at(i, said.__getitem__) for i in range(len(said))]
-    assert found == ["error"] * 8 + ["", "error", ""]
+    assert found == ["error"] * 8 + ["", "error", "warning"]
+    copied = traceback(dict(enumerate(said)).get, len(said) - 1)
+    assert copied == [said[at] for at in (1, 2, 3)], "the one that began last"
+    copied = traceback(dict(enumerate(said[:1] + said[4:])).get, len(said) - 4)
+    assert copied == [said[at] for at in (0, 4, 5, 6, 7, 9)], "with all of its message"
 
 
 @pytest.mark.parametrize("size", SIZES)

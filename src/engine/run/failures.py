@@ -23,7 +23,12 @@ _ELASTIC = "torch/distributed/elastic"
 _MARKED = re.compile(r"^(?: {0,4}\d{1,4}: )?\[rank(\d+)\]:", re.MULTILINE)
 _WAITED = re.compile(r"\[Rank (\d+)\] Watchdog caught collective operation timeout")
 """NCCL's watchdog, about a rank that it looks after."""
-_MORE = 8
+_MORE = 6
+"""Lines after NCCL's error at most; torch may write the stack of C++ behind them."""
+_MARKED = re.compile(r"^(?: {0,4}\d{1,4}: )?\[rank(\d+)\]:", re.MULTILINE)
+_WAITED = re.compile(r"\[Rank (\d+)\] Watchdog caught collective operation timeout")
+"""NCCL's watchdog, about a rank that it looks after."""
+MORE = 8
 """Lines of an error's message after its first: NCCL says there what went wrong."""
 
 
@@ -35,7 +40,7 @@ class Raised(NamedTuple):
     error: str
     """The line that names the error."""
     more: list[str]
-    """The other lines of its message, where marks tell whose they are; without the marks."""
+    """The other lines of its message (see `goes_on`), without the marks."""
     lines: list[str]
     """All of it, as it stands in the log."""
 
@@ -92,15 +97,21 @@ def tracebacks(text: str) -> list[Raised]:
                     found.append(Raised(who[1], said, [], block))
                     named[who] = found[-1]
                 del open_blocks[who]
-        elif who in named and who[1] is not None:
-            one = named[who]
-            if not said.strip() or said[0] == "[" or len(one.more) == _MORE:
-                del named[who]  # its message is over: torch's own words follow
-            else:
-                one.more.append(said)
-                one.lines.append(line)
+        elif (one := named.get(who)) is not None and goes_on(one.error, one.more):
+            one.more.append(said)
+            one.lines.append(line)
         first = first and not said[:1].strip()
     return found
+
+
+def goes_on(error: str, more: list[str]) -> bool:
+    """Whether the message of `error` has another line after `more`.
+
+    Of NCCL's errors only the last line says what went wrong; others are as well told by
+    their first one, and nothing tells where they end.
+    """
+    over = len(more) > 1 and more[-2].strip() == "Last error:"
+    return "NCCL error in:" in error and len(more) < _MORE and not over
 
 
 def exits(text: str) -> list[Exit]:

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from engine.run.failures import goes_on, split
 from engine.run.levels import HEAD, INNER, RANK, TRACEBACK, Level, level_at
 from engine.run.log_file import Block, LogFile
 
@@ -194,6 +195,8 @@ def traceback(line: Callable[[int], str | None], number: int) -> list[str]:
         return []
     rank = rank_of(head)
     block = [head]
+    error: str | None = None
+    more: list[str] = []
     for at in range(start + 1, start + _LOOK_BACK):
         text = line(at)
         if text is None:
@@ -201,6 +204,10 @@ def traceback(line: Callable[[int], str | None], number: int) -> list[str]:
         if rank_of(text) != rank:  # another rank's line between ours
             continue
         block.append(text)
-        if not INNER.match(text):
+        if error is not None:
+            more.append(split(text)[1])
+        elif not INNER.match(text):
+            error = text
+        if error is not None and not goes_on(error, more):
             break
     return block

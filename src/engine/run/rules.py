@@ -208,7 +208,10 @@ RULES = (
         "nccl-timeout",
         r"Watchdog caught collective operation timeout|collective operation timeout",
         N_("The GPUs waited for each other until NCCL's time-out: a rank fell behind or hangs."),
-        N_("Look in the log for what each rank did last; a slow disk and slow data are usual."),
+        N_(
+            "Look in the log for what each rank did last. "
+            "Before the first step NCCL_P2P_DISABLE=1 in the environment often helps."
+        ),
     ),
     Rule(
         "nccl-peer",
