@@ -161,7 +161,7 @@ def _verified(found: Verified) -> Iterator[str]:
     )
     if found.why:
         yield found.why
-    if found.adapter_effect <= found.tolerance / 4:
+    if not found.learned:
         yield _("The adapter changes next to nothing ({effect:.4g}): did training work?").format(
             effect=found.adapter_effect
         )
