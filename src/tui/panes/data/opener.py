@@ -73,6 +73,8 @@ class Opener:
         """What it was opened as: a file, a folder, or several files."""
         self.shape: str | None = None
         """What its columns were said to mean; None where that was told from its rows."""
+        self.called = ""
+        """Its name on a hub; "" for what was opened by its path."""
         self.stale = False
         """Whether the file on disk is known to be another by now."""
 
@@ -107,19 +109,25 @@ class Opener:
             if time.monotonic() - told > TELL_EVERY and not worker.is_cancelled:
                 told = time.monotonic()
                 share = f"{100 * done // total} %" if total else size(done)
-                words = _("Fetching {name} … {share}").format(name=one_line(name), share=share)
+                words = _("Fetching {name} … {share}      o  open another instead")
+                words = words.format(name=one_line(name), share=share)
                 self._host.app.call_from_thread(self._say, words)
 
         found = named.files(
             [name], settings=self._settings, progress=say, cancelled=lambda: worker.is_cancelled
         )
-        self._open([found] if isinstance(found, Path) else found, shape, 0, "")
+        if isinstance(found, Path):
+            self._open([found], shape, 0, "")
+        else:
+            self._open(found, shape, 0, "", called=name)
 
-    def _open(self, paths: Sequence[Path], shape: str | None, row: int, words: str) -> None:
+    def _open(
+        self, paths: Sequence[Path], shape: str | None, row: int, words: str, called: str = ""
+    ) -> None:
         from engine.dataset.reader import Dataset
 
         dataset = Dataset.open(paths, shape, cache=self._cache)
-        opened = partial(self._opened, dataset, list(paths), shape)
+        opened = partial(self._opened, dataset, list(paths), shape, called or self._named(paths))
         first = dataset.page(max(0, row - PAGE // 2), PAGE)
         self._host.app.call_from_thread(opened, first, row, words)
         if dataset.rows is None:
@@ -130,13 +138,19 @@ class Opener:
         dataset: Dataset,
         paths: list[Path],
         shape: str | None,
+        called: str,
         first: list[Row],
         row: int,
         words: str,
     ) -> None:
         same = self.paths == paths
         self.dataset, self.paths, self.shape, self.stale = dataset, paths, shape, False
+        self.called = called
         self._host.post_message(self.Opened(dataset, first, row, same, words))
+
+    def _named(self, paths: Sequence[Path]) -> str:
+        """The name on a hub of what is read again."""
+        return self.called if list(paths) == self.paths else ""
 
     def _count(self, dataset: Dataset) -> None:
         worker, told = get_current_worker(), time.monotonic()

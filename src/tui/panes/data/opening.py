@@ -62,7 +62,9 @@ def _files_in(folder: Path) -> int:
     )
 
 
-def head(dataset: Dataset, workspace: Workspace, view: str, share: str, room: int) -> str:
+def head(
+    dataset: Dataset, workspace: Workspace, view: str, share: str, room: int, called: str = ""
+) -> str:
     """What is open, in one line: name, view, rows, format (unless the name says it), shape.
 
     Args:
@@ -70,6 +72,7 @@ def head(dataset: Dataset, workspace: Workspace, view: str, share: str, room: in
         workspace: names are told from its root.
         view: which rows are shown, if not all.
         share: how much of the file has been looked through while rows are counted.
+        called: the name that it has on a hub.
         room: cells that there are; the name's beginning is cut first.
     """
     rows = dataset.rows
@@ -87,5 +90,5 @@ def head(dataset: Dataset, workspace: Workspace, view: str, share: str, room: in
         Path(dataset.shape).name or _("shape unknown (m)"),
     ]
     rest = one_line("".join(f" · {part}" for part in parts if part))
-    name = one_line(workspace.relative(dataset.path))
+    name = one_line(called or workspace.relative(dataset.path))
     return tail(name, max(room - cell_len(rest), _LEAST_NAME)) + rest

@@ -186,7 +186,8 @@ class DataPane(Pane):
         line = self.query_one("#data-head", Line)
         room = line.size.width - cell_len(right) - 3
         title = self._browser.title
-        left = opening.head(self._opener.dataset, self.workspace, title, share, room)
+        dataset, called = self._opener.dataset, self._opener.called
+        left = opening.head(dataset, self.workspace, title, share, room, called)
         line.say(f" {left}", f"{right} ")
 
     def on_resize(self) -> None:
