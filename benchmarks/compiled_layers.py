@@ -1,18 +1,19 @@
 """Do compiled layers train as uncompiled ones do, dropout among what they do?
 
-    python benchmarks/compiled_layers.py [--steps 16] [--seconds 150] [--quantized] [--toy]
+    python benchmarks/compiled_layers.py [--what masks|precision|curves] [--layers 32]
+        [--steps 16] [--seconds 150] [--quantized] [--toy]
 
 InternLM2.5-7B's sizes and modelling code with random weights, our LoRA config (QLoRA with
 --quantized), all of it on one GPU: one model is built once, and each case trains the same
 adapter anew on the same samples, with XTuner's model, optimizer and loss.
 
-The last table is the curve. Samples, weights and learning rates are the same in all
+"curves" is how a training goes. Samples, weights and learning rates are the same in all
 cases; a case has its seed for dropout alone. So what cases without compiling are apart is
-what other masks do, and compiled ones may be no further. Without dropout, and with masks
-drawn as uncompiled layers draw them ("eager masks"), compiled layers have to give
-the same losses but for rounding.
+what other masks do. What compiled ones are further apart than that is what they round
+elsewhere ("eager masks" are drawn as uncompiled layers draw them); "precision" says which
+of the two is nearer to float32 (`compiled_precision.py`).
 
-Before it, one layer whose adapter is not zero is looked into. Of the inputs 0.9 are kept, and a
+"masks" looks into one layer whose adapter is not zero. Of the inputs 0.9 are kept, and a
 mask knows nothing of its neighbour's place, of another linear layer's or of another seed's
 mask. The backward meets the masks of the forward ("agreement" is 1), and so does a layer that
 is computed again, as activation checkpointing does. Gradients over many masks have the same
@@ -41,6 +42,7 @@ import torch  # noqa: E402
 from tests.support import tiny  # noqa: E402
 from torch import nn  # noqa: E402
 
+import compiled_precision  # noqa: E402
 import random_model  # noqa: E402
 import training_speed  # noqa: E402
 from engine.train import compiled as own  # noqa: E402
@@ -347,17 +349,23 @@ def one_layer(bench: Bench, draws: int = 48) -> None:
 
 
 def main() -> None:
-    """Build the model, then print both tables."""
+    """Build the model, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--what", choices=("masks", "precision", "curves"), help="default: all")
+    parser.add_argument("--layers", type=int, help="default: all of them")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=150, help="begin no case after these")
     parser.add_argument("--quantized", action="store_true", help="QLoRA: the base in 4 bits")
     parser.add_argument("--toy", action="store_true")
     args = parser.parse_args()
+    if args.quantized and args.what == "precision":
+        parser.error("there is no float32 to compare 4 bits with")
     until = time.monotonic() + args.seconds
     work = Path(tempfile.mkdtemp(prefix="compiled-layers-"))
     sizes = random_model.INTERNLM_77B
-    random_model.folder(random_model.toy(sizes) if args.toy else sizes, work / "model")
+    sizes = random_model.toy(sizes) if args.toy else sizes
+    sizes = {**sizes, "num_hidden_layers": args.layers or sizes["num_hidden_layers"]}
+    random_model.folder(sizes, work / "model")
     tiny.tokenizer().save_pretrained(work / "model")
     rows = [
         {"instruction": f"你是谁 {n}", "input": "", "output": training_speed.text(n)}
@@ -377,8 +385,12 @@ def main() -> None:
     with contextlib.redirect_stdout(sys.stderr):
         bench = Bench(work, args.quantized, args.toy, args.steps)
     print(bench.told, flush=True)
-    one_layer(bench)
-    curves(bench, until)
+    if args.what in (None, "masks"):
+        one_layer(bench)
+    if args.what in (None, "precision") and not args.quantized:
+        compiled_precision.tables(bench, until)
+    if args.what in (None, "curves"):
+        curves(bench, until)
 
 
 if __name__ == "__main__":
