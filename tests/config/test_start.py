@@ -19,9 +19,10 @@ from engine.config.checks.loaded import Loaded
 from engine.config.checks.start import Start
 from engine.config.checks.wiring import Wiring
 from engine.config.memory.estimate import Estimate
-from engine.machine import gpu, host
+from engine.machine import gpu, host, memory
 from engine.machine.gpu import Gpu, Gpus
 from engine.settings import Settings
+from tests.config.test_estimate import BIG
 from tests.support.nvml import Card, Instance, Nvml
 
 GB = 1_000_000_000
@@ -226,6 +227,34 @@ def test_a_full_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (over,) = check_place.disk(101 * GB, tmp_path / "not" / "there")
     assert (near.code, near.level) == ("disk", findings.WARNING)
     assert (over.code, over.level) == ("disk", findings.ERROR)
+
+
+@pytest.mark.parametrize(
+    ("free", "gpus", "offload", "expected"),
+    [
+        (200 * GB, [0], True, []),
+        (120 * GB, [0], True, ["host-memory"]),
+        (120 * GB, [0], False, []),
+        (120 * GB, [], True, []),  # a CPU has it all anyway
+    ],
+)
+def test_offload_that_the_hosts_memory_cannot_take_is_found(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free: int,
+    gpus: list[int],
+    offload: bool,
+    expected: list[str],
+) -> None:
+    """All of 7.7e9 weights: 18 bytes each, as DeepSpeed's offload of stage 2 has them."""
+    monkeypatch.setattr(memory, "left", lambda: memory.Left(free, 256 * GB))
+    (tmp_path / "config.json").write_text(json.dumps(BIG))
+    values = nested(model__llm__pretrained_model_name_or_path=str(tmp_path))
+    block = {"stage": 2} | ({"offload_optimizer": {"device": "cpu"}} if offload else {})
+    one = start(values, gpus, (H100,), deepspeed={"zero_optimization": block})
+    found = list(check_deepspeed.check(one))
+    assert codes(found) == expected
+    assert all("139" in finding.why for finding in found), found
 
 
 def test_a_new_folder_in_a_writable_place_is_fine(tmp_path: Path) -> None:

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine import text
 from engine.config.checks import sequence
 from engine.config.checks.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.checks.start import Start
+from engine.config.memory import estimate, parts, zero
 from engine.config.stock import catalogue
 from engine.errors import Problem
 from engine.i18n import _
+from engine.machine import memory
 from engine.settings import Settings
 
 
@@ -80,6 +83,7 @@ def check(start: Start) -> Iterator[Finding]:
         yield from _batch(start, start.deepspeed)
         yield from _dropped(start)
         yield from _saved(start)
+        yield from _host(start)
         yield from _pays(start)
 
 
@@ -150,6 +154,30 @@ def _saved(start: Start) -> Iterator[Finding]:
             _("Start with deepspeed_zero2, or set modules_to_save = None."),
             Fix(field, None),
             field,
+        )
+
+
+def _host(start: Start) -> Iterator[Finding]:
+    """Offload: the kernel ends what takes more memory than there is, without a word."""
+    place = estimate.place(start.config)
+    model = estimate.shape(place) if place is not None else None
+    if model is None or not start.gpus:
+        return
+    plan = estimate.training(
+        start.config, kind=model.kind, tokens=1, zero=start.zero, deepspeed=start.deepspeed
+    )
+    whole = zero.host(plan.zero, parts.tensors(plan, model), plan.state, plan.accumulates)
+    need = int(whole * min(1.0, len(start.gpus) / start.processes))  # of several nodes, this one
+    free = memory.left().free
+    if need > free:
+        yield Finding(
+            WARNING,
+            "host-memory",
+            _("Offload takes more memory than this machine has left"),
+            _("About {need} for the optimizer; {free} are free.").format(
+                need=text.size(need), free=text.size(free)
+            ),
+            _("Start without offload, on more GPUs, or train fewer weights."),
         )
 
 

@@ -176,3 +176,17 @@ def step(zero: Zero, processes: int, trained: int) -> int:
     """Elements that the optimizer changes in one go."""
     share = -(-trained // processes)
     return min(share, zero.group) if zero.stage == 3 else share
+
+
+def host(zero: Zero, found: Tensors, state: float, accumulates: bool) -> float:
+    """Bytes of the host's memory that all shares together take there.
+
+    A float32 weight and its gradient, `state`, and what is on its way in 16 bits. (torch
+    rounds pinned memory up to a power of two: it can be more.)
+    """
+    if not zero.optimizer_on_host:
+        return 0.0
+    waiting = HALF if zero.stage == 3 or accumulates else 0
+    way = HALF if zero.stage < 3 else 0
+    needed = (2 * SINGLE + state + way + waiting) * found.trained
+    return needed + (HALF * (found.trained + found.frozen) if zero.weights_on_host else 0)
