@@ -191,7 +191,9 @@ def test_what_cuda_would_show_is_what_is_seen(
     found = gpu.read()
     assert [one.id for one in found.gpus] == expected
     if len(expected) < 3:
-        assert f"CUDA_VISIBLE_DEVICES={value!r} shows no other GPU." in found.notes
+        does = "shows no other GPU" if expected else "hides every GPU"
+        told = found.notes if expected else [found.reason]
+        assert f"CUDA_VISIBLE_DEVICES={value!r} {does}." in told[-1]
     assert bool(found.reason) == (not expected)
     assert seen("all") == [0, 1, 2] and seen("1,0") == [1, 0]
 
@@ -242,12 +244,8 @@ def test_an_instance_that_is_not_ours_is_not_seen(nvml: Nvml) -> None:
     """In a container, or without the right to its device file."""
     refused = {"nvmlDeviceGetMigDeviceHandleByIndex": "NO_PERMISSION"}
     nvml.set(Card(mig=True, instances=[SMALL], errors=refused))
-    assert gpu.read() == Gpus(
-        [],
-        "GPU 0 is divided (MIG), and there is no instance to use.",
-        "570.86.15",
-        ["GPU 0 is divided (MIG), and there is no instance to use."],
-    )
+    none = "GPU 0 is divided (MIG), and there is no instance to use."
+    assert gpu.read() == Gpus([], none, "570.86.15")
     nvml.set(Card(mig=True), Card())
     found = gpu.read()
     assert [one.id for one in found.gpus] == [1] and len(found.notes) == 1

@@ -97,7 +97,7 @@ class Gpus(msgspec.Struct, frozen=True):
     """In words for a person, when `gpus` is empty."""
     driver: str = ""
     notes: list[str] = []
-    """In words: why cards that are there are not among `gpus`."""
+    """In words: why cards that are there are not among `gpus`, when that is not empty."""
 
     @property
     def available(self) -> bool:
@@ -171,10 +171,15 @@ def read(visible: str | None = None) -> Gpus:
         if not gpus and notes:
             _start_anew()
     if fence is not None and len({one.index for one in gpus}) < cards.count:
-        hidden = _("CUDA_VISIBLE_DEVICES={list} shows no other GPU.").format(list=repr(fence))
-        notes.append(hidden)
-    reason = "" if gpus else " ".join(notes) or _("The NVIDIA driver sees no GPU.")
-    return Gpus(gpus, reason, driver, notes)
+        words = (
+            _("CUDA_VISIBLE_DEVICES={list} shows no other GPU.")
+            if gpus
+            else _("CUDA_VISIBLE_DEVICES={list} hides every GPU.")
+        )
+        notes.append(words.format(list=repr(fence)))
+    if gpus:
+        return Gpus(gpus, "", driver, notes)
+    return Gpus([], " ".join(notes) or _("The NVIDIA driver sees no GPU."), driver)
 
 
 def health(ids: Sequence[GpuId]) -> list[Health]:
