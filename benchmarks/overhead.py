@@ -36,6 +36,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.support import run_files, tiny_config  # noqa: E402
 
+from engine.machine import gpu  # noqa: E402
 from engine.run import control, launch, planning  # noqa: E402
 from engine.settings import Settings  # noqa: E402
 from engine.workspace import Workspace  # noqa: E402
@@ -140,7 +141,7 @@ def _alone(config: Path, work: Path, toy: bool) -> float:
 
 
 def _under_us(config: Path, folder: Path, name: str, toy: bool) -> float:
-    gpus: list[int] = [] if toy else [0]
+    gpus = [] if toy else [gpu.read().gpus[0].id]
     plan = planning.plan(
         config, workspace=Workspace(folder), settings=Settings(), name=name, gpus=gpus
     )

@@ -8,10 +8,11 @@ XTuner's own trainer with our shims, one after another in one process: so all se
 GPU, libraries and rows. What is evened out: no talk in between, one seed, the same learning
 rate, which rises over the first steps. Full samples of 2048 tokens, of different made-up texts.
 
-The first table is about speed, each config with its own accumulation: seconds a micro-batch
+The first table says what a config becomes for a card of 24, 40 and 80 GB. The second is
+about speed, each config with its own accumulation: seconds a micro-batch
 (mean over whole rounds of accumulation after the first, least and most of the single ones),
 tokens/s, the ratio to XTuner's QLoRA, the memory that XTuner logged beside what preflight
-expects, the seconds to the first step. The second is about the curve: the same adapter, an
+expects, the seconds to the first step. The third is about the curve: the same adapter, an
 optimizer step each micro-batch, and how far the losses are from XTuner's.
 --toy tries the whole way on a CPU with a tiny model.
 """
@@ -54,6 +55,7 @@ QLORA = "internlm2_5_chat_7b_qlora_custom_sft_e3"
 LORA = "internlm2_5_chat_7b_lora_custom_sft_e3"
 CURVE = {"model.lora.target_modules": None, "accumulative_counts": 1}
 """XTuner's choice of layers, the output head among them; a step each micro-batch."""
+COMPILED = {"compile_layers": True}
 EVEN = {
     "randomness": {"seed": 42},
     "param_scheduler": [
@@ -84,7 +86,11 @@ SPEED = (
     Case("our QLoRA for 80 GB", QLORA, 80),
     Case("our LoRA for 24 GB", LORA, 24),
     Case("our LoRA for 80 GB", LORA, 80),
+    Case("our QLoRA for 80 GB, compiled", QLORA, 80, COMPILED),
+    Case("our LoRA for 80 GB, compiled", LORA, 80, COMPILED),
 )
+CARDS = (24, 40, 80)
+"""GB."""
 CURVES = (
     Case("XTuner's QLoRA", STOCK, 0, CURVE),
     Case("XTuner's QLoRA, bfloat16", STOCK, 0, CURVE | {"optim_wrapper.dtype": "bfloat16"}),
@@ -168,9 +174,25 @@ class Bench:
             traceback.print_exc()
             return None
         finally:
+            torch._dynamo.reset()
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+
+def choices(bench: Bench) -> None:
+    """Print what our configs become for a card, and whether they fit it."""
+    print(f"| config | card | activations | must be free, MiB |\n|{' --- |' * 4}")
+    for name in (QLORA, LORA):
+        for card in CARDS:
+            bench.number += 1
+            with contextlib.redirect_stdout(sys.stderr):
+                case = Case("", name, card)
+                config, expected = prepare(case, bench.number, bench.work, bench.toy)
+            again = ConfigSource.open(config).get("use_activation_checkpointing")
+            kept = "computed again" if again else "kept"
+            print(f"| {name} | {card} GB | {kept} | {expected.gpu_bytes >> 20} |", flush=True)
+    print()
 
 
 def speed(bench: Bench) -> None:
@@ -235,15 +257,17 @@ def main() -> None:
 
     with imports.lightly():
         from engine.train import base as own_base
-        from engine.train import hooks, shims
+        from engine.train import compiled, hooks, shims
 
         shims.apply()
     own_base.install()
     hooks.install()
+    compiled.install()
     name = "CPU" if args.toy else torch.cuda.get_device_name()
     print(f"{name}, torch {torch.__version__}, {count} micro-batches of {TOKENS} tokens")
     bench = Bench(work, args.toy, until)
     if args.what != "curves":
+        choices(bench)
         speed(bench)
     if args.what != "speed":
         curves(bench)
