@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-AFTER = 3
-"""The step after which it befalls the rank."""
+AFTER = {"waits": 7}
+"""The step after which it befalls the rank; 3, if it is not named here."""
 _HOOK = """\
 import time
+from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 from torch import distributed
@@ -21,11 +22,13 @@ from torch import distributed
 class Rank(Hook):
     priority = "VERY_HIGH"  # before the exchange of the ranks, which has the config's time-out
 
-    def __init__(self, rank, kind):
-        self.rank, self.kind = rank, kind
+    def __init__(self, rank, kind, after):
+        self.rank, self.kind, self.after, self.peak = rank, kind, after, 0
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter + 1 != {after} or distributed.get_rank() != self.rank:
+        if torch.cuda.is_available():  # each line that mmengine logs begins a new peak
+            self.peak = max(self.peak, torch.cuda.max_memory_allocated())
+        if runner.iter + 1 != self.after or distributed.get_rank() != self.rank:
             return
         if self.kind == "raises":
             raise ValueError("a row without an answer: 17")
@@ -38,13 +41,13 @@ class Rank(Hook):
             )
         if self.kind == "hangs":
             time.sleep(3600)
+        while self.kind == "waits" and not (Path(runner.work_dir) / "stop").exists():
+            time.sleep(0.05)
 
     def after_run(self, runner):
-        rank = distributed.get_rank() if distributed.is_initialized() else 0
         if torch.cuda.is_available():
             card = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
-            peak = torch.cuda.max_memory_allocated()
-            print(f"RANK {{rank}} card {{card}} peak {{peak}}", flush=True)
+            print(f"RANK {distributed.get_rank()} card {card} peak {self.peak}", flush=True)
 """
 
 
@@ -52,15 +55,14 @@ def hook(kind: str = "", rank: int = 1) -> Callable[[Path], None]:
     """Something that gives a config file the hook: `kind` befalls `rank` ("": nothing does).
 
     raises: an error of its own. memory: its GPU is full. hangs: it makes no further step.
+    waits: it goes on when the run is told to stop.
     """
 
     def give(config: Path) -> None:
-        (config.parent / "rank_hook.py").write_text(_HOOK.format(after=AFTER))
-        text = config.read_text().replace(
-            "import torch\n", "import torch\nfrom rank_hook import Rank\n", 1
-        )
-        config.write_text(
-            f"{text}\ncustom_hooks.append(dict(type=Rank, rank={rank}, kind={kind!r}))\n"
-        )
+        (config.parent / "rank_hook.py").write_text(_HOOK)
+        text = config.read_text()
+        assert text.startswith("import torch\n")
+        line = f"dict(type=Rank, rank={rank}, kind={kind!r}, after={AFTER.get(kind, 3)})"
+        config.write_text(f"from rank_hook import Rank\n{text}\ncustom_hooks.append({line})\n")
 
     return give
