@@ -230,6 +230,17 @@ def test_a_checkpoint_takes_what_the_real_one_took(tmp_path: Path) -> None:
     assert needed == pytest.approx(2 * 606e6 + 606e6 / 3 + 1000, rel=0.01)
 
 
+def test_a_checkpoint_of_deepspeed_has_the_weights_once_more(tmp_path: Path) -> None:
+    model, hooks = model_sizes.of(SMALL), {"checkpoint": {"interval": 10, "max_keep_ckpts": 1}}
+    plain, shared = (
+        estimate.disk(
+            config(False, default_hooks=hooks), model, steps=100, folder=tmp_path, zero=zero
+        )
+        for zero in (3, 2)
+    )
+    assert shared - plain == 2 * model.adapter(64)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"hidden_size": null}'])
 def test_a_model_of_an_unknown_form_has_no_estimate(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)

@@ -26,6 +26,8 @@ __all__ = ["Estimate", "Measured", "Shape", "disk", "memory", "of", "place", "sh
 
 CHECKPOINT = 12
 """Bytes per trainable parameter in a checkpoint: weight and AdamW's two moments."""
+ROUNDED = 2
+"""And once more in 16 bits, as the model ran, where DeepSpeed's stage 1 or 2 saves it."""
 CONTEXT = 815_000_000
 """CUDA's context with the kernels that a training loads, as an H100 has it."""
 COMMUNICATION = 600_000_000
@@ -188,8 +190,11 @@ def _correction(measured: Iterable[Measured]) -> float:
     return statistics.median(ratios) if ratios else 1.0
 
 
-def disk(config: Loaded, model: Shape, *, steps: int, folder: Path) -> int:
-    """Bytes of all checkpoints that are kept, the adapter and the merged model."""
+def disk(config: Loaded, model: Shape, *, steps: int, folder: Path, zero: int = 0) -> int:
+    """Bytes of all checkpoints that are kept, the adapter and the merged model.
+
+    `zero`: DeepSpeed's stage. However many processes share a checkpoint, it is one.
+    """
     trained = trainable(config, model)
     interval = int(config.number("default_hooks.checkpoint.interval", 0)) or max(steps, 1)
     saved = max(1, -(-steps // interval))
@@ -199,4 +204,5 @@ def disk(config: Loaded, model: Shape, *, steps: int, folder: Path) -> int:
         file.stat().st_size for file in folder.glob("*") if file.suffix in (".safetensors", ".bin")
     )
     adapted = isinstance(config.get("model.lora"), Mapping)
-    return count * CHECKPOINT * trained + (4 * trained if adapted else 0) + weights
+    each = CHECKPOINT + (ROUNDED if zero in (1, 2) else 0)
+    return count * each * trained + (4 * trained if adapted else 0) + weights

@@ -56,7 +56,7 @@ def of(
     needed = estimate.of(training, model, told.measured)
     if not steps:
         return Sizes(needed)
-    disk = estimate.disk(start.config, model, steps=steps, folder=place)
+    disk = estimate.disk(start.config, model, steps=steps, folder=place, zero=start.zero)
     pace = told.pace
     if pace is None:
         return Sizes(needed, disk)
