@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from engine.config.known.fields import Field
 
 NAME, VALUE = 1, 2
-NAME_WIDTH = 30
+NAME_WIDTH, LONG_NAME = 30, 46
+"""Cells of the settings' names, and where there is much room."""
+_MUCH = 100
+"""Cells of the list from which there is."""
 _LEAST_WAS = 12
 """Cells below which a former value would be cut to nothing."""
 LEVEL_MARKS = {"error": "✗", "warning": "!", "info": "i"}
@@ -43,6 +47,15 @@ class FieldTable(VirtualTable):
         self._rows: Sequence[Row] = ()
         self._was: Mapping[str, str] = {}
         self._levels: Mapping[str, str] = {}
+
+    def on_resize(self) -> None:
+        """Long names have their whole where the values do not need the room."""
+        width = LONG_NAME if self._width >= _MUCH else NAME_WIDTH
+        if self.columns[NAME].width != width:
+            first, name, value = self.columns
+            self.columns = (first, replace(name, width=width), value)
+            self.refresh()
+        super().on_resize()
 
     def show(self, rows: Sequence[Row], was: Mapping[str, str], levels: Mapping[str, str]) -> None:
         """Show other contents; the cursor stays on the setting that it was on.
@@ -139,7 +152,7 @@ class FieldTable(VirtualTable):
         room = width - value.cell_len
         if was is not None and room >= _LEAST_WAS:  # else the help alone tells it
             value.append("  " + _("was {value}").format(value=one_line(was) or "–"), "dim")
-        return [mark, tail(name, NAME_WIDTH), value]
+        return [mark, tail(name, self.columns[NAME].width or 0), value]
 
     def _kind_of(self, index: int) -> Kind:
         field = self._rows[index].field

@@ -101,11 +101,13 @@ class DataPane(Pane):
                 self._say_how_to_begin()
 
     def _say_how_to_begin(self) -> None:
+        self.add_class("-empty")
         self._browser.sample.say(
             _(
                 "No dataset is open.\n\n"
-                "o  opens a file or a folder: JSON, JSON Lines, CSV, Parquet, Arrow,\n"
-                "   compressed or not; XTuner's, Alpaca's, OpenAI's or ShareGPT's shape.\n\n"
+                "o  opens a file, a folder, or a dataset on a hub: JSON, JSON Lines, CSV,\n"
+                "   Parquet, Arrow, compressed or not; XTuner's, Alpaca's, OpenAI's or\n"
+                "   ShareGPT's shape, or any columns once you say what they mean.\n\n"
                 "Then s renames in it, c checks every row, and Enter takes it to a config."
             )
         )
@@ -150,6 +152,7 @@ class DataPane(Pane):
     def _opened(self, event: Opener.Opened) -> None:
         if event.dataset is not self._opener.dataset:
             return  # yet another one was opened meanwhile
+        self.remove_class("-empty")
         if not event.same:
             self._facts.marked.clear()
         self._facts.forget()

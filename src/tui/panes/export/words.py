@@ -114,7 +114,7 @@ def explained(seen: Look | None, step: int) -> Iterator[str]:
     """`step` in several lines: what it does, its paths, what came of it."""
     if seen is None:
         yield _("A checkpoint of a training run becomes an adapter, then a whole model.")
-        yield _("Train something first (tab 3), or press c and give a path.")
+        yield _("Train something first (F4), or press c and give a path.")
         return
     plan = seen.plan
     if step == CHECKPOINT:
