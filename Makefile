@@ -39,7 +39,7 @@ lint: $(READY)
 
 test: lint
 	@command -v tmux >/dev/null || { echo "tmux is missing (the tests look at real terminals): apt-get install tmux" >&2; exit 1; }
-	@# For two cores; the third worker has what mostly waits (tests/conftest.py).
+	@# For two cores: many tests wait, some for long, and the third worker begins with those.
 	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder -m "not gpu" --durations 25
 
 gpu-test: $(READY)

@@ -128,9 +128,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """All that trains runs on one worker: two trainings at once would fight for the cores.
 
-    The other worker takes the rest, a file at a time, so that what a file makes for
-    its tests is made once. A third, where there is one, has the files that mostly wait:
-    they would let a core rest.
+    The others take the rest, a file at a time, so that what a file makes for its tests is
+    made once. A third one, where there is one, begins with the files that mostly wait, and
+    the others leave those to it: they would let a core rest.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -144,14 +144,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "training" if file in trains else file
 
         def _assign_work_unit(self, node: Any) -> None:
-            nodes = list(self.nodes)
-            if len(nodes) > 2:
-                own = node is nodes[2]
-                scope = next((one for one in self.workqueue if (one in waits) == own), None)
-                if scope is None:
-                    node.shutdown()  # what is left is for others
-                    return
-                self.workqueue.move_to_end(scope, last=False)
+            begins = node in list(self.nodes)[2:]
+            scopes = sorted(self.workqueue, key=lambda one: (one in waits) != begins)
+            self.workqueue.move_to_end(scopes[0], last=False)
             super()._assign_work_unit(node)
 
     return ByFile(config, log)
