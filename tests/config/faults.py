@@ -478,6 +478,16 @@ FAULTS = (
         'runner_type = "FlexibleRunner"',
         also=frozenset({"deepspeed-launcher"}),
     ),
+    _line("compiled layers, samples not packed", "compile-unfit", "compile_layers = True"),
+    Fault(
+        "compiled layers with ZeRO-3",
+        "compile-unfit",
+        lambda bench: (
+            _setting(zero_optimization={"stage": 3})(bench),
+            bench.add("compile_layers = True"),
+            bench.swap(_PACK, "pack_to_max_length = True"),
+        ),
+    ),
     Fault("the folder of another run", "work-dir-used", _used),
     Fault("a folder that cannot be written to", "work-dir-write", _not_a_folder),
     # What takes the tokenizer

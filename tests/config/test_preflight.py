@@ -133,6 +133,7 @@ FIXED = {
     "flash-missing": ("model.llm.attn_implementation", "sdpa"),
     "amp-cpu": ("on_gpu", False),
     "checkpoint-missing": ("load_from", None),
+    "compile-unfit": ("compile_layers", False),
     "map-fn": ("train_dataloader.dataset.dataset_map_fn", None),
 }
 

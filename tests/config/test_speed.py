@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.cli.main import main
-from engine.config.checks import gpu, lora, speed
+from engine.config.checks import compiling, gpu, lora, speed
 from engine.config.checks.findings import Finding, apply
 from engine.config.checks.loaded import Loaded
 from engine.config.checks.start import Start
@@ -31,6 +31,11 @@ def start(
     checkpointing: bool = True,
     kept: bool = False,
     used: int = 0,
+    compiled: bool | None = True,
+    packed: bool = True,
+    torch: str = "2.11.0+cu130",
+    triton: str | None = "3.6.0",
+    stage: int = 0,
 ) -> Start:
     """A training of a 7B model with 2048 tokens, on a GPU with `card` GB."""
     model = folder / "model"
@@ -39,13 +44,19 @@ def start(
     llm = {"pretrained_model_name_or_path": str(model), "attn_implementation": "sdpa"}
     values = {
         "model": {
+            "type": {"$ref": "xtuner.model:SupervisedFinetune"},
             "llm": llm | {"torch_dtype": {"$ref": "torch:bfloat16"}},
             "lora": {"r": 64, "lora_dropout": 0.1},
             "use_activation_checkpointing": checkpointing,
         },
         "optim_wrapper": {"type": {"$ref": "mmengine.optim:AmpOptimWrapper"}},
-        "train_dataloader": {"batch_size": 1, "dataset": {"max_length": 2048}},
+        "train_dataloader": {
+            "batch_size": 1,
+            "dataset": {"max_length": 2048, "pack_to_max_length": packed},
+        },
     }
+    if compiled is not None:
+        values["compile_layers"] = compiled
     if quantised:
         values["model"]["llm"]["quantization_config"] = {  # type: ignore[index]
             "load_in_4bit": True,
@@ -54,7 +65,9 @@ def start(
     if kept:
         values["keep_base_dtype"] = True
     gpu = Gpu(0, "H100", used * GB, card * GB, 0, 30, 70.0, [])
-    return Start(folder / "c.py", Loaded({"values": values}), Settings(), [0], machine=Gpus([gpu]))
+    loaded = Loaded({"values": values, "versions": {"torch": torch, "triton": triton}})
+    deepspeed = {"zero_optimization": {"stage": stage}} if stage else None
+    return Start(folder / "c.py", loaded, Settings(), [0], deepspeed=deepspeed, machine=Gpus([gpu]))
 
 
 def codes(begin: Start) -> list[str]:
@@ -78,6 +91,51 @@ def test_a_card_that_is_too_small_is_told_what_would_fit(tmp_path: Path) -> None
     for checkpointing in (True, False):  # computing twice would not be enough
         [small] = told(start(tmp_path, 12, kept=True, checkpointing=checkpointing))
         assert small.code == "gpu-small" and small.fix is None
+
+
+@pytest.fixture
+def gcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine on which all that there is is a C compiler; empty it to have none."""
+    found = tmp_path / "bin" / "gcc"
+    found.parent.mkdir()
+    found.write_text("#!/bin/sh\n")
+    found.chmod(0o755)
+    monkeypatch.setenv("PATH", str(found.parent))
+    monkeypatch.delenv("CC", raising=False)
+    return found
+
+
+def test_layers_that_torch_could_compile_are_told(tmp_path: Path, gcc: Path) -> None:
+    def told(**more: Any) -> bool:
+        return "compile-spare" in codes(start(tmp_path, 24, **{"compiled": None, **more}))
+
+    assert told()
+    assert told(compiled=False)
+    assert told(stage=2)
+    assert not told(compiled=True), "it is set"
+    assert not told(packed=False)
+    assert not told(stage=3)
+    assert not told(quantised=True), "not measured"
+    assert not told(triton=None)
+    assert not told(torch="2.13.0+cu130")
+    gcc.unlink()
+    assert not told()
+
+
+def test_what_torch_could_not_compile_is_told_before_the_start(tmp_path: Path, gcc: Path) -> None:
+    def told(**more: Any) -> list[str]:
+        return [one.code for one in compiling.check(start(tmp_path, 24, **more))]
+
+    assert told() == []
+    assert told(torch="2.12.1") == []
+    assert told(compiled=False, packed=False) == []
+    assert told(packed=False) == ["compile-unfit"]
+    assert told(stage=3) == ["compile-unfit"]
+    assert told(triton=None) == ["compile-missing"]
+    assert told(torch="2.13.0") == told(torch="3.0.0a0") == ["compile-missing"]
+    gcc.unlink()
+    [found] = compiling.check(start(tmp_path, 24))
+    assert "gcc" in found.why and found.fix is not None
 
 
 def test_a_card_without_room_is_not(tmp_path: Path) -> None:

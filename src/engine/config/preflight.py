@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from engine.config.checks import compiling as check_compiling
 from engine.config.checks import count, loaded
 from engine.config.checks import data as check_data
 from engine.config.checks import deepspeed as check_deepspeed
@@ -43,7 +44,7 @@ Found = Callable[[Finding], None]
 """Told of each finding at the moment it is made: the cheap ones come within a second or two."""
 _CONTENT = (check_rules, check_values, check_model, check_tokenizer, check_lora, check_data)
 """Checks of what the config says; with an error in one there is no use in counting tokens."""
-_AROUND = (check_versions, check_gpu, check_deepspeed, check_place)
+_AROUND = (check_versions, check_gpu, check_deepspeed, check_compiling, check_place)
 """Checks of where and how it is to run."""
 
 

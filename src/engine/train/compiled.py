@@ -10,14 +10,13 @@ launch. XTuner by itself does not know the setting.
 
 What is compiled is good for one shape of the input. So it is used for packed samples, which
 all have one, and for nothing else that the model is asked: the chats in between go through
-the layers as they were.
+the layers as they were. Where torch cannot compile them, training goes on with those too.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,6 +24,9 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
+from torch._dynamo.exc import TorchDynamoException
+
+from engine.machine import compiler
 
 SETTING = "compile_layers"
 
@@ -58,12 +60,18 @@ class Compiled:
 
     It is to be turned between steps only: a backward that computes a layer again must meet
     the layer that the forward met. Every shape that layers meet while `on` is compiled anew,
-    which takes as long as the first.
+    which takes as long as the first. When one cannot be compiled all stay as they were from
+    there on, and `failed` is told why.
     """
 
-    def __init__(self, llm: nn.Module) -> None:
+    def __init__(self, llm: nn.Module, failed: Callable[[str], object] | None = None) -> None:
         self.on = False
         self.layers = layers_of(llm)
+        self._failed = failed
+        self._usable = True
+        # By itself torch compiles a backward when it comes to run, in the midst of a step.
+        if hasattr(torch._functorch.config, "force_non_lazy_backward_lowering"):
+            torch._functorch.config.force_non_lazy_backward_lowering = True
         for layer in self.layers:
             self._take(layer)
 
@@ -73,7 +81,15 @@ class Compiled:
         compiled = torch.compile(plain, dynamic=False)
 
         def forward(*args: Any, **options: Any) -> Any:
-            return (compiled if self.on else plain)(*args, **options)
+            if self.on and self._usable:
+                try:
+                    return compiled(*args, **options)
+                except TorchDynamoException as error:  # of compiling; running raises others
+                    if self._failed is None:
+                        raise
+                    self._usable = False
+                    self._failed(f"{type(error).__name__}: {error}")
+            return plain(*args, **options)
 
         layer.forward = forward
 
@@ -88,12 +104,18 @@ class CompileHook(Hook):  # type: ignore[misc]  # mmengine has no types
     def before_train(self, runner: Any) -> None:
         """Take the model's layers, or say why not."""
         model = _bare(runner.model)
-        why = missing_compiler(next(model.parameters()).device.type) or unfit(runner.cfg)
+        why = unfit(runner.cfg) or unable(next(model.parameters()).device.type)
         if why:
             runner.logger.warning(f"{SETTING}: the layers are not compiled: {why}")
             return
+
+        def failed(error: str) -> None:
+            runner.logger.warning(
+                f"{SETTING}: torch could not compile the layers; training goes on without: {error}"
+            )
+
         self._shape = packed_shape(runner.cfg)
-        self._layers = Compiled(model.llm)
+        self._layers = Compiled(model.llm, failed)
         runner.logger.info(
             f"{SETTING}: {len(self._layers.layers)} layers; "
             "the first step takes longer, while torch compiles them."
@@ -134,14 +156,12 @@ def unfit(config: Any) -> str | None:
     return None
 
 
-def missing_compiler(device: str) -> str | None:
-    """What torch would miss to compile for `device` ("cuda", "cpu"); None: nothing."""
-    if device == "cuda" and importlib.util.find_spec("triton") is None:
-        return "Triton is not installed."
-    names = (os.environ.get("CC"), "gcc", "clang") if device == "cuda" else ("g++", "clang++")
-    if not any(name and shutil.which(name) for name in names):
-        return "there is no C compiler (gcc)." if device == "cuda" else "there is no g++."
-    return None
+def unable(device: str) -> str | None:
+    """Why torch cannot compile, or not rightly, for `device` ("cuda", "cpu"); None: it can."""
+    cuda = device == "cuda"
+    if cuda and compiler.corrupts(torch.__version__):
+        return f"torch {torch.__version__} then drops out wrongly (pytorch issue 198333)."
+    return compiler.missing(cuda, importlib.util.find_spec("triton") is not None)
 
 
 def _class_name(kind: Any) -> str:

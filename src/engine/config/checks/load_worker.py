@@ -25,7 +25,7 @@ _MEMORY = 2 << 30
 """Bytes of address space that a config may take while it loads."""
 _PACKAGES = (
     "accelerate", "bitsandbytes", "datasets", "deepspeed", "flash_attn", "huggingface_hub",
-    "mmengine", "peft", "torch", "transformers", "xtuner",
+    "mmengine", "peft", "torch", "transformers", "triton", "xtuner",
 )  # fmt: skip
 
 # Keys that the builders take away before the class sees them.
