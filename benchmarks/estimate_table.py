@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from engine.config.checks.loaded import Loaded
-from engine.config.memory import estimate, parts
+from engine.config.memory import estimate, parts, zero
 from engine.config.memory import sizes as model_sizes
 
 CUBLAS = 64 << 20
@@ -33,19 +33,25 @@ def results(path: Path) -> list[dict[str, Any]]:
 
 def estimated(result: dict[str, Any]) -> estimate.Estimate:
     """What the engine says to a point's config."""
+    return estimate.of(*planned(result))
+
+
+def planned(result: dict[str, Any]) -> tuple[parts.Training, model_sizes.Shape]:
+    """What decides a point's memory."""
     rows = {
         "batch_size": result["batch"],
         "dataset": {"pack_to_max_length": result["packed"]},
     }
-    config = Loaded({"values": {**result["config"], "train_dataloader": rows}})
-    return estimate.memory(
-        config,
-        model_sizes.of(result["sizes"]),
+    model = model_sizes.of(result["sizes"])
+    training = estimate.training(
+        Loaded({"values": {**result["config"], "train_dataloader": rows}}),
+        kind=model.kind,
         tokens=result["batch"] * result["length"],
         zero=result["zero"],
         processes=result.get("ranks", 1),
         deepspeed=result.get("deepspeed"),
     )
+    return training, model
 
 
 def measured(result: dict[str, Any]) -> int:
@@ -62,9 +68,21 @@ def counted(result: dict[str, Any]) -> bool:
     return result["used"] == 0
 
 
-def allocated(result: dict[str, Any], told: estimate.Estimate) -> int:
-    """What the estimate says of tensors; a CPU has no workspace for cuBLAS."""
-    return told.allocated_bytes - (parts.WORKSPACE if counted(result) else 0)
+def allocated(result: dict[str, Any]) -> int:
+    """What the estimate says of tensors.
+
+    A CPU has no workspace for cuBLAS; and gloo, unlike NCCL, scatters a copy of what it
+    reduces (one more of the tensor, by a test of its own).
+    """
+    plan, model = planned(result)
+    if not counted(result):
+        return parts.peak(plan, model).total
+    copy = 0.0
+    if plan.zero.stage == 3:
+        copy = zero.reducing(plan.zero, plan.processes, parts.tensors(plan, model))
+    held = parts.moments(plan, model)
+    most = max(one.total + (copy if one.moment == "backward" else 0) for one in held)
+    return int(most) - parts.WORKSPACE
 
 
 def room(result: dict[str, Any], told: estimate.Estimate) -> int:
@@ -98,7 +116,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for result in results(Path(sys.argv[1])):
         told, real = estimated(result), measured(result)
-        tensors = allocated(result, told)
+        tensors = allocated(result)
         error = tensors / real - 1
         errors.append(abs(error))
         shape = f"{result['batch']} x {result['length']}{'' if result['packed'] else ', padded'}"
