@@ -89,7 +89,7 @@ class Correct(ModalScreen["Corrected | None"]):
             _("^S  as the last row of {data}").format(data=self._data) if self._data else self._why
         )
         beside = _("^N  into {beside}").format(beside=self._beside)
-        return [into, f"{beside}      " + _("Tab  next field      Esc  back")]
+        return [into, beside, _("Tab  next field      Esc  back")]
 
     def on_mount(self) -> None:
         """Typing goes to the end of the answer."""
