@@ -14,7 +14,20 @@ from engine.export import full_model
 from engine.export.convert import convert
 from tests.export.conftest import load, same, sums_hold
 
-ZERO3 = Path(__file__).parent.parent / "fixtures" / "zero3"
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+ZERO3 = FIXTURES / "zero3"
+RANKS = FIXTURES / "zero-ranks"
+MADE = [ZERO3 / name for name in ("full-2", "frozen-2", "tied-2")]
+MADE += [RANKS / name for name in ("zero1-full-3", "zero2-full-2", "zero3-full-3")]
+CONFIG = """
+model = dict(
+    type="xtuner.model.SupervisedFinetune",
+    llm=dict(
+        type="transformers.AutoModelForCausalLM.from_pretrained",
+        pretrained_model_name_or_path="{base}",
+    ),
+)
+"""
 
 
 def make_base(folder: Path, tied: bool) -> Path:
@@ -33,18 +46,21 @@ def make_base(folder: Path, tied: bool) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["full-2", "frozen-2", "tied-2"])
+@pytest.mark.parametrize("trained", MADE, ids=lambda folder: folder.name)
 def test_it_is_the_trained_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Path
 ) -> None:
     monkeypatch.setattr(full_model, "_SHARD", 6000)
-    base = make_base(tmp_path / "base", "tied" in name)
-    made = convert(ZERO3 / name / "checkpoint", tmp_path / "out", base=base)
+    tied = "tied" in trained.name
+    base = make_base(tmp_path / "base", tied)
+    config = tmp_path / "config.py"
+    config.write_text(CONFIG.format(base=base))
+    made = convert(trained / "checkpoint", tmp_path / "out", config=config, base=base)
     expected = {
         key.removeprefix("llm."): value
-        for key, value in load(ZERO3 / name / "expected.safetensors").items()
+        for key, value in load(trained / "expected.safetensors").items()
     }
-    if "tied" in name:
+    if tied:
         del expected["lm_head.weight"]
     assert (made.kind, made.keys) == ("model", len(expected))
     shards = sorted(made.adapter.glob("*.safetensors"))
