@@ -274,3 +274,12 @@ def test_accumulation_makes_up_for_processes() -> None:
     effective_batch.accumulate(shared, 8)
     assert "accumulative_counts = 4\n" in shared.text
     assert effective_batch.read(ConfigSource("x = 1\n"), 1) is None
+
+
+async def test_what_has_ended_is_not_asked_whether_to_kill_it(workspace: Workspace) -> None:
+    write_run(workspace, "assistant-01", "finished", step=5)
+    async with opened(workspace) as screen:
+        await screen.shows("✓ assistant-01  finished")
+        await screen.press("K")
+        text = await screen.shows("has ended already")
+        assert "Kill assistant-01 now?" not in text
