@@ -1,0 +1,86 @@
+"""The Config pane under test: what it is opened on, what it shows, where its keys lead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from engine.joined.copying import copy_config
+from engine.settings import Settings
+from engine.workspace import Workspace
+from tests.support.screen import screen_lines, wait_until
+from tui.app import Tunedeck
+from tui.panes.config.pane import ConfigPane
+
+SMALL, LARGE = (80, 24), (140, 45)
+STOCK = "internlm2_chat_1_8b_qlora_alpaca_e3"
+ROWS = [
+    {"conversation": [{"input": f"你是谁{number}?", "output": "我是尖米"}]} for number in range(8)
+]
+
+
+def workspace_in(tmp_path: Path) -> Workspace:
+    """A workspace with a dataset that is open, on the config tab."""
+    root = tmp_path / "工作"
+    root.mkdir()
+    found = Workspace(root)
+    found.data.mkdir()
+    data = found.data / "小助手.json"
+    data.write_text(json.dumps(ROWS, ensure_ascii=False), encoding="utf-8")
+    found.remember(tab="config", data=str(data))
+    return found
+
+
+def config_of(workspace: Workspace) -> Path:
+    """A config copied from the catalogue and open."""
+    data = Path(workspace.last().data)
+    dest = workspace.configs / "助手.py"
+    path = copy_config(STOCK, dest, settings=Settings(), data=data).path
+    workspace.remember(config=str(path))
+    return path
+
+
+def app_on(workspace: Workspace) -> Tunedeck:
+    return Tunedeck(workspace, Settings())
+
+
+def screen(app: Tunedeck) -> str:
+    return "\n".join(screen_lines(app))
+
+
+def shows(app: Tunedeck, *texts: str) -> bool:
+    """Whether one frame holds them all: what one look found, a later one may not."""
+    frame = screen(app)
+    return all(text in frame for text in texts)
+
+
+def pane(app: Tunedeck) -> ConfigPane:
+    return app.screen_stack[0].query_one(ConfigPane)
+
+
+async def until(pilot: Pilot[int], holds: Callable[[], bool]) -> None:
+    await wait_until(pilot, holds, turns=3000)
+
+
+async def opened(pilot: Pilot[int], app: Tunedeck) -> ConfigPane:
+    await until(pilot, lambda: pane(app).config is not None and bool(pane(app).form.field))
+    await pilot.pause()
+    return pane(app)
+
+
+async def go_to(pilot: Pilot[int], app: Tunedeck, name: str) -> None:
+    """Move with the arrow keys until the cursor is on the setting `name`."""
+    await pilot.press("g")
+    for _step in range(60):
+        field = pane(app).form.field
+        if field is not None and field.name == name:
+            return
+        await pilot.press("down")
+    raise AssertionError(f"no key leads to {name}")
+
+
+async def type_over(pilot: Pilot[int], text: str) -> None:
+    await pilot.press("ctrl+u", *text)
