@@ -81,3 +81,54 @@ def sums_hold(folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     named = [line.split("  ", 1)[1] for line in (folder / "SHA256SUMS").read_text().splitlines()]
     assert sorted([*named, "SHA256SUMS"]) == sorted(one.name for one in folder.iterdir())
+
+
+LAYER = "model.layers.0"
+
+
+def weights(seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+    """The base that the checkpoints of make_files.py were trained on."""
+    random = np.random.default_rng(seed)
+    shapes = {
+        "model.embed_tokens.weight": (10, 6),
+        f"{LAYER}.self_attn.q_proj.weight": (8, 6),
+        f"{LAYER}.mlp.down_proj.weight": (6, 5),
+        "model.norm.weight": (6,),
+        "lm_head.weight": (10, 6),
+    }
+    return {
+        name: random.standard_normal(shape).astype(ml_dtypes.bfloat16)
+        for name, shape in shapes.items()
+    }
+
+
+def make_base(folder: Path, shards: int = 1, **config: Any) -> Path:
+    folder.mkdir()
+    tensors = weights()
+    if shards == 1:
+        save(folder / "model.safetensors", tensors)
+    else:
+        names = list(tensors)
+        parts = {f"model-{n + 1:05}-of-{shards:05}.safetensors": names[n::shards]
+                 for n in range(shards)}  # fmt: skip
+        for file, some in parts.items():
+            save(folder / file, {name: tensors[name] for name in some})
+        where = {name: file for file, some in parts.items() for name in some}
+        index = {"metadata": {}, "weight_map": where}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    values = {"model_type": "llama", "torch_dtype": "bfloat16", "tie_word_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(values | config))
+    for name in ("tokenizer.json", "generation_config.json", "chat_template.jinja", "LICENSE",
+                 "modeling_own.py", "README.md", "pytorch_model.bin", ".hidden"):  # fmt: skip
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return make_base(tmp_path / "base")
+
+
+def change(folder: Path, **values: Any) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))

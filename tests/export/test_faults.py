@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.export.conftest import sums_hold
-from tests.export.test_merge import make_base
+from tests.export.conftest import make_base, sums_hold
 
 # A child that merges as often as it is told to, without importing again: it forks
 # one process a line, so that twenty kills cost one start.
