@@ -85,7 +85,7 @@ def test_it_draws_and_hears_keys(workspace: Path, size: tuple[int, int]) -> None
             terminal.keys(key)
             terminal.wait(words)
         terminal.keys("F1")
-        terminal.wait("Where the cursor is")
+        terminal.wait("In this pane")
         terminal.keys("Escape", "C-p")
         terminal.wait("type to narrow")
         terminal.keys("Escape", "s")

@@ -80,7 +80,9 @@ class Tunedeck(App[int]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-high")]
     BINDINGS = [
-        Binding("f1,question_mark", "keys", N_("keys"), id="app.keys"),
+        # Before all others, for it works in dialogs, too.
+        Binding("f1", "keys", N_("keys"), id="app.keys", priority=True),
+        Binding("question_mark", "keys", N_("keys"), id="app.keys-too"),
         *(
             Binding(f"f{index + 2},{index + 1}", f"tab('{name}')", title, id=f"app.{name}")
             for index, (name, title) in enumerate(TABS.items())
@@ -331,10 +333,14 @@ class Tunedeck(App[int]):
     # -- screens --------------------------------------------------------------
 
     def action_keys(self) -> None:
-        """Every key that works here and now, from the bindings themselves."""
+        """Every key that works here and now, from the bindings themselves; again to close."""
+        from tui.dialogs.reading import Reading
         from tui.keys import keys_screen
 
-        self.push_screen(keys_screen(self))
+        if isinstance(self.screen, Reading):
+            self.screen.dismiss(None)
+        else:
+            self.push_screen(keys_screen(self))
 
     def action_command_palette(self) -> None:
         """Choose one of the actions that work here and now, and do it."""

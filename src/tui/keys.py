@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from rich.text import Text
 from textual.app import App
+from textual.binding import Binding
 from textual.dom import DOMNode
+from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
 from engine.i18n import _
 from tui.dialogs.reading import Reading
 from tui.panes.base import rank, speaks_for_pane
+
+_TEXTUALS = {binding.action for binding in Screen.BINDINGS if isinstance(binding, Binding)}
+"""What every screen of Textual's can do, which is told in a line of its own."""
 
 
 def keys_screen(app: App[int]) -> Reading:
@@ -18,7 +23,8 @@ def keys_screen(app: App[int]) -> Reading:
     typing = isinstance(app.focused, Input | TextArea)
     for active in sorted(app.screen.active_bindings.values(), key=lambda one: rank(one.node)):
         binding = active.binding
-        if not binding.description or active.node is app.screen:
+        own = active.node is not app.screen or binding.action not in _TEXTUALS
+        if not binding.description or not own:
             continue
         if typing and active.node is app.focused and not binding.id:
             continue  # a text field's own, which are told in one line
@@ -42,4 +48,6 @@ def keys_screen(app: App[int]) -> Reading:
 def _place(node: DOMNode, app: App[int]) -> str:
     if node is app:
         return _("Everywhere")
+    if isinstance(node, Screen):
+        return _("In this dialog")
     return _("In this pane") if speaks_for_pane(node) else _("Where the cursor is")

@@ -330,3 +330,15 @@ async def test_good_news_do_not_look_like_trouble(workspace: Workspace) -> None:
         assert screen.app.query_one("#trouble").has_class("-good")
         screen.app.show_problem(Problem("It broke"))
         assert not screen.app.query_one("#trouble").has_class("-good")
+
+
+async def test_f1_tells_the_keys_of_a_dialog(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        await screen.press("o")
+        await screen.shows("Open a dataset")
+        await screen.press("f1")
+        text = await screen.shows("In this dialog", "Esc", "In a text:")
+        assert "Focus Next" not in text
+        await screen.press("f1")
+        await screen.hides("In this dialog")
+        await screen.shows("Open a dataset")
