@@ -36,7 +36,7 @@ from tui.noticing import Happened, Noticing
 from tui.panes.base import Pane, as_problem
 from tui.safety import NoColours, NoControls
 from tui.steady import Steady
-from tui.theme import choose_theme, register_themes
+from tui.theme import TUNEDECK, choose_theme, register_themes
 from tui.thrift import Shown
 from tui.watch import Sight, Watch, look_at_runs
 from tui.widgets.strips import ACTIVE, Line, machine_line, run_line, tabs_line
@@ -386,6 +386,21 @@ class Tunedeck(App[int]):
             settings.save(language=chosen)
             i18n.use(chosen)
             self.exit(return_code=RESTART)
+
+    def action_change_theme(self) -> None:
+        """Choose the colours."""
+        self._choose_theme()
+
+    @work(exit_on_error=False)
+    async def _choose_theme(self) -> None:
+        from tui.dialogs.choose import Choice, Choose
+
+        names = sorted(self.available_themes, key=lambda name: (name != TUNEDECK.name, name))
+        words = {True: _("dark"), False: _("light")}
+        choices = [Choice(one, one, words[self.available_themes[one].dark]) for one in names]
+        chosen = await self.push_screen_wait(Choose(_("Theme"), choices, note=self.theme))
+        if chosen:
+            self.theme = chosen
 
     def watch_theme(self, theme: str) -> None:
         """A theme that the user chose is remembered."""

@@ -165,7 +165,10 @@ async def test_settings_that_cannot_be_saved_are_said(workspace: Workspace) -> N
 async def test_a_theme_chosen_and_taken_back_is_kept(workspace: Workspace) -> None:
     async with opened(workspace) as screen:
         for theme in ("nord", "tunedeck"):
-            screen.app.theme = theme
+            await screen.press("ctrl+t")
+            await screen.shows("Theme", "type to narrow")
+            await screen.type(theme)
+            await screen.press("enter")
             await screen.pilot.pause()
             assert settings.load().theme == theme
 
