@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from engine.config.known import fields
-from engine.config.text.reader import Change, ConfigReader
+from engine.config.text.reader import Change
 from engine.config.text.source import ConfigSource
 from engine.errors import Problem
 from engine.i18n import _
@@ -81,7 +81,7 @@ def like(run: RunFolder, values: Sequence[str], folder: Path) -> tuple[Path, lis
     return beside.lay(path, source.text.encode(), folder), source.changes(before)
 
 
-def _config(run: RunFolder) -> ConfigReader:
+def _config(run: RunFolder) -> ConfigSource:
     path = run.config
     if path is None:
         raise Problem(
