@@ -316,3 +316,24 @@ def test_offload_and_gradients_that_wait_are_counted() -> None:
             for more in ({}, waits)
         )
         assert two.total - one.total == pytest.approx(each * trained, rel=1e-3)
+
+
+def test_ranks_without_a_gpu_hold_what_is_estimated() -> None:
+    """One, two and three processes under DeepSpeed or torch's DDP, each of which was counted.
+
+    By ``benchmarks/estimate.py --plans counted``; a process's peak of a model of 7.7e6 weights.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        import estimate_table
+
+    errors = {}
+    for one in estimate_table.results(ROOT / "tests/fixtures/gpu/memory_counted.jsonl"):
+        told, real = estimate_table.allocated(one), estimate_table.measured(one)
+        errors[one["ranks"], one["plan"]] = told / real - 1
+        # No rank has more to hold than another.
+        assert max(one.get("peaks") or [0]) <= 1.05 * min(one.get("peaks") or [0])
+    assert {ranks for ranks, _plan in errors} == {1, 2, 3} and len(errors) >= 25
+    worst = max(errors, key=lambda key: abs(errors[key]))
+    assert abs(errors[worst]) <= 0.07, (worst, errors[worst])
+    assert statistics.median(map(abs, errors.values())) <= 0.02
