@@ -3,8 +3,9 @@
 A plain ``.pth`` file has the weights as they were trained. A DeepSpeed folder
 of ZeRO-1/2 has them twice: rounded to 16 bits in the model file, and the
 float32 masters, which the optimizer really changed, cut into one piece a rank;
-the masters are taken when all pieces are there, as XTuner's own tool does. A
-folder of ZeRO-3 has nothing but the masters.
+the masters are taken, as XTuner's own tool does, and without any of them the
+model file. A folder of ZeRO-3 has nothing but the masters. A piece that is
+missing, or that was not saved with the others, is told.
 """
 
 from __future__ import annotations
