@@ -125,13 +125,18 @@ def test_a_file_of_more_ranks_is_told(tmp_path: Path) -> None:
         Checkpoint(folder)
 
 
-def test_what_an_earlier_save_left_is_no_part_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["zero2", "zero3"])
+def test_what_an_earlier_save_left_is_no_part_of_it(tmp_path: Path, stage: str) -> None:
     folder = tmp_path / "iter_3.pth"
-    shutil.copytree(RANKS / "zero2-lora-2" / "checkpoint", folder)
-    [file] = (RANKS / "zero2-lora-3" / "checkpoint").glob("*_rank_2_*_optim_states.pt")
-    shutil.copy(file, folder)
+    shutil.copytree(RANKS / f"{stage}-lora-2" / "checkpoint", folder)
+    left = sorted((RANKS / f"{stage}-lora-3" / "checkpoint").glob("*_rank_2_*"))
+    assert len(left) == (2 if stage == "zero3" else 1)
+    for file in left:
+        shutil.copy(file, folder)
+    expected = load(RANKS / f"{stage}-lora-2" / "expected.safetensors")
     with Checkpoint(folder) as opened:
-        assert {weight.entry.dtype for weight in opened.weights} == {"F32"}
+        for weight in opened.weights:
+            assert weight.read() == expected[weight.entry.name].tobytes()
 
 
 def test_a_lost_share_of_zero2_is_told_and_none_at_all_is_not(tmp_path: Path) -> None:

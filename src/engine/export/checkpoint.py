@@ -18,11 +18,16 @@ from pathlib import Path
 from engine.errors import Problem
 from engine.export.pickle_reader import Tensor, TorchFile
 from engine.export.weights import Weight
-from engine.i18n import _
+from engine.i18n import N_, _
 
 MODEL_STATES = "mp_rank_00_model_states.pt"
 SPLIT_MODEL_STATES = "zero_pp_rank_*_mp_rank_00_model_states.pt"
 OPTIMIZER_STATES = "*_optim_states.pt"
+_PIECES = N_("With ZeRO-3 each of them has a piece of the weights: copy all.")
+_ROUNDED = N_(
+    "Copy all *_optim_states.pt; without any of them the weights are taken as they were "
+    "rounded for training."
+)
 _MOST = 100_000
 """Ranks: what a damaged file says can be anything."""
 
@@ -77,12 +82,8 @@ class Checkpoint:
         files = [self._file(path) for path in split.values()]
         if not files:
             return [self._file(self.path / MODEL_STATES)]
-        self._complete(
-            split,
-            files[0].root.get("dp_world_size"),
-            _("With ZeRO-3 each of them has a piece of the weights: copy all."),
-        )
-        return files
+        self._complete(split, files[0], _PIECES)
+        return files[: len(split)]
 
     def _weight(self, file: TorchFile, name: object, value: object) -> Weight:
         if not isinstance(name, str) or not isinstance(value, Tensor):
@@ -98,16 +99,7 @@ class Checkpoint:
         split = models[0].path.name != MODEL_STATES
         if not paths and not split:
             return []
-        self._complete(
-            paths,
-            models[0].root.get("dp_world_size"),
-            _("With ZeRO-3 each of them has a piece of the weights: copy all.")
-            if split
-            else _(
-                "Copy all {pattern}; without any of them the weights are taken as they were "
-                "rounded for training."
-            ).format(pattern=OPTIMIZER_STATES),
-        )
+        self._complete(paths, models[0], _PIECES if split else _ROUNDED)
         from engine.export import zero  # most checkpoints are not in pieces
 
         try:
@@ -123,11 +115,13 @@ class Checkpoint:
                 _("Take another checkpoint of the run."),
             ) from error
 
-    def _complete(self, found: dict[int, Path], ranks: object, todo: str) -> None:
-        """Leave in `found` the files of `ranks` processes; a `Problem` names who is missing.
+    def _complete(self, found: dict[int, Path], model: TorchFile, todo: str) -> None:
+        """Leave in `found` the files of those ranks that `model` tells of.
 
-        More of them are an earlier save's: DeepSpeed writes over what it finds.
+        More of them are an earlier save's: DeepSpeed writes over what it finds. Raises a
+        `Problem` that names those which are missing, and says what `todo` about it.
         """
+        ranks = model.root.get("dp_world_size") if isinstance(model.root, dict) else None
         if not isinstance(ranks, int) or ranks < 1:
             raise self._problem(_("It does not say how many processes saved it."))
         missing = [rank for rank in range(min(ranks, _MOST)) if rank not in found]
@@ -140,7 +134,7 @@ class Checkpoint:
                     all=ranks,
                     missing=", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else ""),
                 ),
-                todo,
+                _(todo),
             )
         for rank in [one for one in found if one >= ranks]:
             del found[rank]
