@@ -6,7 +6,7 @@ from rich.text import Text
 from textual.app import App
 from textual.binding import Binding
 from textual.dom import DOMNode
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, TextArea
 
 from engine.i18n import _
@@ -40,6 +40,8 @@ def keys_screen(app: App[int]) -> Reading:
         lines += [f"  {' '.join(keys):16} {what}" for what, keys in actions.items()]
         lines.append("")
     if typing:
+        if not isinstance(app.screen, ModalScreen):
+            lines.append(_("Keys that are letters work after Esc; F1 then shows them as well."))
         lines.append(_("In a text: ← → Home End move, ^← ^→ by words, ^W ^U ^K take away."))
     lines.append(_("Tab moves between lists and fields. Esc goes one step back."))
     return Reading(_("Keys"), lines)

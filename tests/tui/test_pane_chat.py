@@ -277,6 +277,11 @@ async def test_a_question_half_written_is_there_tomorrow(workspace: Workspace) -
         await screen.press("f6")
         await screen.type("Who was")
         await screen.until(lambda _: workspace.last().question == "Who was")
+        await screen.press("f7")  # in a field of Textual's it would select all
+        await screen.shows("Notices")
+        await screen.press("f7")
+        await screen.type("?")
+        await screen.until(lambda _: workspace.last().question == "Who was?")
     async with opened(Workspace(workspace.root)) as screen:
-        await screen.shows("Who was")
+        await screen.shows("Who was?")
         assert screen.app.current == "chat"

@@ -11,10 +11,10 @@ from textual.widgets import TextArea
 
 from engine.i18n import N_
 
-_MOST_ROWS = 6
+_THE_SHELLS = ("f6", "f7")
 
 
-class Question(TextArea):
+class Question(TextArea, inherit_bindings=False):
     """Enter sends; ^J begins a new line, and a pasted text keeps its lines.
 
     The arrow up in the first line brings back what was asked before.
@@ -28,6 +28,12 @@ class Question(TextArea):
     }
     """
     BINDINGS = [
+        # Without those for which the shell has another meaning everywhere.
+        *(
+            binding
+            for binding in TextArea.BINDINGS
+            if isinstance(binding, Binding) and binding.key not in _THE_SHELLS
+        ),
         Binding("ctrl+j", "break", N_("new line"), show=False, id="question.break"),
         Binding("ctrl+u", "wipe", N_("empty the field"), show=False, id="question.wipe"),
     ]
