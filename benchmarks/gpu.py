@@ -26,6 +26,9 @@ PARTS = {
     "merge-8b": "export.py --sizes 8 --pairs 1 --with gpu,convert",
     "chat": "chat.py --gpu --size 1.2 --pairs 3 --firsts 7 --tokens 64 --no-memory",
     "estimate": "estimate.py --seconds 140",
+    "shared": "estimate.py --plans shared --seconds 85 --json shared.jsonl",
+    "ranks": "estimate.py --plans shared --seconds 85 --json ranks.jsonl --ranks 2",
+    "scaling": "scaling.py --ranks 1 2 --rounds 2",
 }
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "deepspeed", "mmengine", "xtuner")
 
