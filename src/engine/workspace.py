@@ -65,7 +65,12 @@ class Workspace:
             ) from error
 
     def relative(self, path: Path) -> str:
-        """`path` as a person writes it here: relative when it lies inside."""
+        """`path` as a person writes it here: relative when it lies inside.
+
+        Of one that says so itself no disk is asked: it may be slow.
+        """
+        if ".." not in path.parts and path.is_relative_to(self.root):
+            return str(path.relative_to(self.root))
         try:
             return str(path.resolve().relative_to(self.root))
         except ValueError:

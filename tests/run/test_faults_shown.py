@@ -96,8 +96,13 @@ async def test_a_disk_that_does_not_answer(workspace: Workspace, disk: Disk) -> 
     write_run(workspace, "two", "finished", step=100, created=2000)
     config(workspace)
     async with opened(workspace) as screen:
-        for key, pane in (("f2", "data"), ("f4", "train")):
+        for key, pane, shown in (
+            ("f3", "config", "configs/assistant.py"),
+            ("f2", "data", "No dataset is open"),
+            ("f4", "train", "two"),
+        ):
             await screen.press(key)
+            await screen.shows(shown)
             await screen.until(lambda _text, pane=pane: kept(workspace).tab == pane)
         await screen.shows("two", "loss 0.589", "── loss one")
         disk.hang()
@@ -109,7 +114,7 @@ async def test_a_disk_that_does_not_answer(workspace: Workspace, disk: Disk) -> 
             await screen.shows("learning rate")
             for _time in range(3):
                 await screen.press("j", "y", "space", "k", "f8", "escape", "c", "c", "w", "f")
-            await screen.press("f2", "f4", "f2")
+            await screen.press("f3", "f4", "f3", "f2")
             assert not disk.on_the_loop, disk.on_the_loop[0]
             assert disk.asked == len(disk.waiting), "each that looks waits with one question"
             add_steps(first, 42, 50)

@@ -89,10 +89,11 @@ class ConfigKeeper(Pane):
         self.set_interval(LOOK_EVERY, self.look)
 
     @work(thread=True, exclusive=True, group="read", exit_on_error=False)
-    def read(self, path: Path) -> None:
-        """Open the config at `path`."""
+    def read(self, name: str) -> None:
+        """Open the config that a person means by `name`."""
         from tui.panes.config.opened import OpenConfig
 
+        path = self.workspace.resolve(name)
         self.post_message(self.Read(OpenConfig.read(path, self.settings), None))
 
     def look(self) -> None:

@@ -60,6 +60,7 @@ class ConfigPane(ConfigKeeper):
     def __init__(self, workspace: Workspace, settings: Settings) -> None:
         super().__init__(workspace, settings)
         self._known_runs: list[Path] = []
+        self._named = ""  # what is open, as the workspace remembers it
         self._fixing = False  # the edit under way is preflight's own: it looks again afterwards
 
     def compose(self) -> ComposeResult:
@@ -95,9 +96,8 @@ class ConfigPane(ConfigKeeper):
     def activate(self) -> None:
         """Open the workspace's config if it is another one; see what others did to it."""
         last = self.workspace.last().config
-        wanted = self.workspace.resolve(last) if last else None
-        if wanted is not None and (self.config is None or self.config.path != wanted):
-            self.read(wanted)
+        if last and (self.config is None or last != self._named):
+            self.read(last)
         else:
             self.look()
         self.draw()
@@ -115,10 +115,17 @@ class ConfigPane(ConfigKeeper):
             self._known_runs = known
             self.app.call_from_thread(self.form.remember, used(runs))
 
+    def leaving(self) -> str:
+        """Values that were typed and not taken."""
+        typed = self.form.untaken.items() if self.config is not None else ()
+        said = ", ".join(f"{one_line(name)} = {one_line(text)}" for name, text in typed)
+        return _("Typed, not taken: {text}").format(text=said) if said else ""
+
     # What became of a file and of edits
 
     def opened(self) -> None:
         """Another config: what preflight found was about the last one."""
+        self._named = str(self.config.path) if self.config is not None else ""
         if self.display:
             self.form.fields.focus()
 
@@ -244,7 +251,7 @@ class ConfigPane(ConfigKeeper):
         made = await asyncio.to_thread(
             making.make, self.workspace, self.settings, stock, answers[0], answers[1].strip()
         )
-        self.read(made.path)
+        self.read(str(made.path))
         self._tell(made)
 
     def _tell(self, made: Copied) -> None:
@@ -263,7 +270,7 @@ class ConfigPane(ConfigKeeper):
         choices = await asyncio.to_thread(making.config_choices, self.workspace)
         chosen = await self.app.push_screen_wait(Choose(_("Open a config"), choices, free=True))
         if chosen is not None:
-            self.read(self.workspace.resolve(chosen))
+            self.read(chosen)
 
     @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_raw(self) -> None:
