@@ -414,7 +414,18 @@ class Tunedeck(App[int]):
 
     async def action_quit(self) -> None:
         """Leave. Runs in progress go on, and the terminal says so afterwards."""
-        self.exit(return_code=0)
+        lost = [words for pane in self._panes.values() if (words := pane.leaving())]
+        if lost:
+            self._ask_to_leave("\n".join(lost))
+        else:
+            self.exit(return_code=0)
+
+    @work(exit_on_error=False)
+    async def _ask_to_leave(self, lost: str) -> None:
+        from tui.dialogs.confirm import Confirm
+
+        if await self.push_screen_wait(Confirm(_("Leave Tunedeck?"), lost)):
+            self.exit(return_code=0)
 
     def parting_words(self) -> str:
         """What becomes of the runs, for the terminal after the app has closed."""

@@ -77,6 +77,9 @@ async def test_a_wrong_value_stays_and_says_why(workspace: Workspace, config: Pa
         await pilot.press("escape")
         assert not pane(app).form.editing
         assert "Typed, not taken: lang [/x]" in screen(app)
+        await pilot.press("q")
+        await until(pilot, lambda: shows(app, "Leave Tunedeck?", "max_length = lang [/x]"))
+        await pilot.press("escape")
         await pilot.press("enter")
         assert pane(app).form.editor.value == "lang [/x]"
         assert config.read_bytes() == before

@@ -82,6 +82,10 @@ class Pane(Reporting, Vertical):
         """The widget that has the focus when nothing else asks for it."""
         return None
 
+    def leaving(self) -> str:
+        """What would be lost if the app ended now, in a sentence; "" for nothing."""
+        return ""
+
     def watch_hint(self) -> None:
         """Tell the shell."""
         if self.is_mounted:

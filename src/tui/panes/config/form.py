@@ -83,6 +83,14 @@ class Form(Container):
         """The setting under the cursor."""
         return self.fields.field
 
+    @property
+    def untaken(self) -> dict[str, str]:
+        """What was typed for settings and is not in the file."""
+        typed = dict(self._drafts)
+        if self.editing and self.editor.value != self.editor.first_text:
+            typed[self.editor.field_name] = self.editor.value
+        return typed
+
     def home(self) -> Widget:
         """What should have the focus."""
         return self.editor if self.editing else self.fields

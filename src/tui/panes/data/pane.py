@@ -100,6 +100,10 @@ class DataPane(Pane):
             else:
                 self._say_how_to_begin()
 
+    def leaving(self) -> str:
+        """A file that is being written would not come to be."""
+        return _("The file is being written; what was there stays.") if self._acts.busy else ""
+
     def _say_how_to_begin(self) -> None:
         self.add_class("-empty")
         self._browser.sample.say(
