@@ -6,8 +6,11 @@ have to differ, and what tells which one is right is the same layers all in floa
 
 `compiled_layers.py --what precision` prints it. The cases have the same samples, weights and
 adapter, and no dropout. "Compiled, rounding as uncompiled" has torch round in its kernels
-where uncompiled layers round (`emulate_precision_casts`). Compiled layers in float32 say
-whether compiling itself changes anything.
+where uncompiled layers round (`emulate_precision_casts`; on a CPU only in part). Compiled
+layers in float32 say whether compiling itself changes anything.
+
+How far an early loss is from float32's has two parts: what the forward makes of one and the
+same adapter, float32's, and what the case's own first steps made of the adapter.
 
 All of it is done twice, with two kinds of random weights. Of those "0.02 everywhere" the
 outputs of a layer drown what came in, so that each layer makes the rounding of the one
@@ -56,12 +59,30 @@ CASES = (
     Case("compiled, rounding as uncompiled", compiled=True, rounding=True),
     Case("compiled, float32", compiled=True, float32=True),
 )
-Gradients = dict[str, torch.Tensor]
+EARLY = 2
+"""Steps after which a loss is looked into: one with a learning rate, the adapter is still small."""
+Tensors = dict[str, torch.Tensor]
+
+
+class Found(NamedTuple):
+    """What came of a case."""
+
+    gradients: list[Tensors]
+    """With the adapter as it begins, and with a B that is not zero."""
+    losses: list[float]
+    seconds: float
+    """Of a step."""
+    early: Tensors
+    """Its adapter after `EARLY` steps."""
+    with_true: float
+    """The loss of the next step with float32's adapter."""
+    without: float
+    """That with the adapter as it begins, which does nothing."""
 
 
 def tables(bench: Bench, until: float) -> None:
     """Print how far gradients and losses of each case are from those in float32."""
-    found: dict[tuple[str, str], tuple[list[Gradients], list[float], float]] = {}
+    found: dict[tuple[str, str], Found] = {}
     for case in CASES:  # the weights inside: what is compiled for a case is good for both
         with _settings(bench, case):
             for weights in WEIGHTS:
@@ -74,30 +95,36 @@ def tables(bench: Bench, until: float) -> None:
                         gradients = [_gradients(bench, case, grown) for grown in (False, True)]
                         # Float32 takes long, and gradients tell whether compiling changes it.
                         short = case.compiled and case.float32
-                        losses, seconds = ([], 0.0) if short else _curve(bench, case)
+                        losses, seconds, early = ([], 0.0, {}) if short else _curve(bench, case)
+                        truth = found.get((weights, TRUTH.name))
+                        _reset(bench, False)
+                        without = _loss(bench, case, bench.samples[EARLY]).item()
+                        with_true = _with(bench, case, truth.early if truth else early)
                 except Exception:  # the tables of the other cases are worth having
                     print(f"({case.name}, {weights}: failed)", flush=True)
                     traceback.print_exc()
                     continue
-                found[weights, case.name] = gradients, losses, seconds
+                found[weights, case.name] = Found(
+                    gradients, losses, seconds, early, with_true, without
+                )
                 print(f"({case.name}, {weights}: done)", file=sys.stderr, flush=True)
     for weights in WEIGHTS:
         if (weights, TRUTH.name) in found:
             _print(weights, {case: one for (kind, case), one in found.items() if kind == weights})
 
 
-def _print(weights: str, found: dict[str, tuple[list[Gradients], list[float], float]]) -> None:
+def _print(weights: str, found: dict[str, Found]) -> None:
     truth = found[TRUTH.name]
     print(f"\nweights {weights}: gradients against float32, one sample")
     columns = "adapter | case | relative error: median, most | cosine: median, least"
     print(f"| {columns} | signs that differ | of the largest half |\n|{' --- |' * 6}")
     for place, adapter in enumerate(("as it begins", "B not zero")):
-        for name, (gradients, _, _) in found.items():
+        for name, one in found.items():
             if name == TRUTH.name:
                 continue
             pairs = [
-                (value, gradients[place][key])
-                for key, value in truth[0][place].items()
+                (value, one.gradients[place][key])
+                for key, value in truth.gradients[place].items()
                 if value.any()  # as the adapter begins, A has no gradient
             ]
             errors = [float((own - true).norm() / true.norm()) for true, own in pairs]
@@ -112,14 +139,23 @@ def _print(weights: str, found: dict[str, tuple[list[Gradients], list[float], fl
                 f"| {large:.2%} |"
             )
     print(f"\nweights {weights}: losses")
-    print(f"| case | from float32: mean, most | s/step | losses |\n|{' --- |' * 4}")
-    for name, (_, losses, seconds) in found.items():
-        if not losses:
+    columns = "case | from float32: mean, most | float32's adapter moves the loss by"
+    columns += f" | at step {EARLY + 1}: by the forward, by the adapter"
+    print(f"| {columns} | s/step | losses |\n|{' --- |' * 6}")
+    for name, one in found.items():
+        forward = f"{one.with_true - truth.with_true:+.4f}"
+        moved = f"{one.with_true - one.without:+.4f}"
+        if not one.losses:
+            print(f"| {name} | | {moved} | {forward}, | | |", flush=True)
             continue
-        apart = [abs(one - other) for one, other in zip(losses, truth[1], strict=True)]
-        shown = " ".join(f"{one:.4f}" for one in losses)
-        mean, most = statistics.mean(apart), max(apart)
-        print(f"| {name} | {mean:.4f}, {most:.4f} | {seconds:.3f} | {shown} |", flush=True)
+        apart = [abs(a - b) for a, b in zip(one.losses, truth.losses, strict=True)]
+        shown = " ".join(f"{loss:.4f}" for loss in one.losses)
+        print(
+            f"| {name} | {statistics.mean(apart):.4f}, {max(apart):.4f} "
+            f"| {moved} | {forward}, {one.losses[EARLY] - one.with_true:+.4f} "
+            f"| {one.seconds:.3f} | {shown} |",
+            flush=True,
+        )
 
 
 def _signs(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[float, float]:
@@ -201,7 +237,7 @@ def _loss(bench: Bench, case: Case, sample: dict[str, Any]) -> torch.Tensor:
         return bench.model(data, mode="loss")["loss"]
 
 
-def _gradients(bench: Bench, case: Case, grown: bool) -> Gradients:
+def _gradients(bench: Bench, case: Case, grown: bool) -> Tensors:
     """Of the adapter for the first sample, on the CPU."""
     _reset(bench, grown)
     _loss(bench, case, bench.samples[0]).backward()
@@ -212,13 +248,30 @@ def _gradients(bench: Bench, case: Case, grown: bool) -> Gradients:
     }
 
 
-def _curve(bench: Bench, case: Case) -> tuple[list[float], float]:
-    """Losses of a training with AdamW, and the seconds of a step."""
+def _with(bench: Bench, case: Case, adapter: Tensors) -> float:
+    """The loss of the step after `EARLY` ones with an adapter that is given."""
+    with torch.no_grad():
+        for name, value in bench.model.named_parameters():
+            if value.requires_grad:
+                value.copy_(adapter[name])
+    loss: float = _loss(bench, case, bench.samples[EARLY]).item()
+    return loss
+
+
+def _curve(bench: Bench, case: Case) -> tuple[list[float], float, Tensors]:
+    """Losses of a training with AdamW, the seconds of a step, the adapter after `EARLY` steps."""
     _reset(bench, False)
     trained = [value for value in bench.model.parameters() if value.requires_grad]
     optimizer = torch.optim.AdamW(trained, weight_decay=0)
     losses, seconds = [], []
+    early: Tensors = {}
     for step, sample in enumerate(bench.samples):
+        if step == EARLY:
+            early = {
+                name: value.detach().clone()
+                for name, value in bench.model.named_parameters()
+                if value.requires_grad
+            }
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * min(1.0, step / WARM_UP)
         began = time.perf_counter()
@@ -229,4 +282,4 @@ def _curve(bench: Bench, case: Case) -> tuple[list[float], float]:
         optimizer.step()
         losses.append(loss.item())
         seconds.append(time.perf_counter() - began)
-    return losses, statistics.median(seconds)
+    return losses, statistics.median(seconds), early
