@@ -169,11 +169,14 @@ def leaves_nothing(table: None, one_card: None, workspace: Workspace) -> Iterato
     """After all of it each card is as it was."""
     before = used()
     yield
-    for run in list_runs(workspace):
+    runs = list_runs(workspace)
+    for run in runs:
         if run.state.living:
             control.kill(run)
+    assert not any(processes.of_run(run.path) for run in runs)
     card.until(lambda: all(freed(before)), 30)
-    TABLE.append(Row("after all", "no process, no GPU memory left", 0.0))
+    left = "no process left" if ON_CPU else "no process, no GPU memory left"
+    TABLE.append(Row(f"after all {len(runs)} runs", left, 0.0))
 
 
 def used() -> list[int]:
