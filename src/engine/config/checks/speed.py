@@ -67,7 +67,7 @@ def _uncompiled(start: Start) -> Iterator[Finding]:
             _("torch could compile the model's layers"),
             _(
                 "A step of a 7B model then took 0.6 of the time, the first one half a minute "
-                "more. Losses are not the same to the last digit: other roundings."
+                "more. Losses differ a little, because less is rounded."
             ),
             _("Set {field} = {value}.").format(field=compiling.SETTING, value="True"),
             Fix(compiling.SETTING, True),

@@ -89,6 +89,7 @@ TABLE = (
         N_("Let torch make kernels for the model's layers. For packed samples; needs gcc."),
         memory=N_("A little less."),
         speed=N_("Steps are shorter; the first takes half a minute longer."),
+        quality=N_("The same but for rounding, which is done less often."),
         choices=SWITCH,
         default=N_("False, which is XTuner's way"),
     ),
