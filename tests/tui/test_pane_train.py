@@ -16,7 +16,7 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from engine import files
-from engine.run import control, launch, planning, state
+from engine.run import control, launch, planning, reasons, state
 from engine.run.folder import RunFolder, list_runs
 from engine.run.points import History
 from engine.run.processes import Identity, boot_id
@@ -299,6 +299,19 @@ async def test_enter_says_why_a_run_failed(workspace: Workspace) -> None:
         await screen.shows("the end")
         await screen.press("escape")
         await screen.hides("Lower batch_size")
+
+
+async def test_the_error_of_the_rank_that_failed_is_seen_at_once(workspace: Workspace) -> None:
+    log = Path(__file__).parent.parent / "fixtures" / "logs" / "gloo-rank-raises.log"
+    text = log.read_text(encoding="utf-8")
+    cause = reasons.find(text, 1)
+    write_run(workspace, "assistant-01", "failed", step=12, cause=cause, log=text)
+    async with opened(workspace) as screen:
+        await screen.shows("Enter  why it failed")
+        await screen.press("enter")
+        shown = await screen.shows("failed: Rank 1: ValueError", "The error of rank 1")
+        assert "[rank1]: ValueError: the dataset has a row without" in shown
+        assert "ChildFailedError" not in shown and "[rank0]" not in shown
 
 
 async def test_enter_exports_what_is_saved(workspace: Workspace) -> None:

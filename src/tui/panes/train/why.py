@@ -45,10 +45,11 @@ def why_lines(folder: Path) -> Iterator[str | Text]:
             )
     if run.torn:
         yield clean(run.torn)
+    if said := [*_traceback(run)]:
+        yield from ("", *said, "")
     if record is not None:
         yield _("config: {path}").format(path=clean(record.source or str(run.config)))
         yield _("command: {command}").format(command=clean(" ".join(record.command)))
-    yield from _traceback(run)
     yield ""
     yield Text(_("The end of {path}").format(path=clean(str(run.log))), "bold")
     yield from _log_end(run)
@@ -61,7 +62,6 @@ def _traceback(run: RunFolder) -> Iterator[str | Text]:
     if now.cause is not None and "rank" in now.cause.values:
         lines = reasons.traceback(reasons.tail(run.log, now.log_start), now.cause)
     if now.cause is not None and lines:
-        yield ""
         rank = now.cause.values["rank"]
         yield Text(_("The error of rank {rank}").format(rank=clean(rank)), "bold")
         yield from (Text(line, "red") for line in lines)
