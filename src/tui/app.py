@@ -344,7 +344,11 @@ class Tunedeck(App[int]):
 
     def action_command_palette(self) -> None:
         """Choose one of the actions that work here and now, and do it."""
-        if not isinstance(self.screen, ModalScreen):  # a dialog has few keys, and says them
+        from tui.dialogs.choose import Choose
+
+        if isinstance(self.screen, Choose):
+            self.screen.action_move(-1)  # ^P there is what it is in a shell
+        elif not isinstance(self.screen, ModalScreen):  # a dialog has few keys, and says them
             self._choose_action()
 
     @work(exit_on_error=False)

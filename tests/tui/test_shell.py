@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from textual.widgets import OptionList
 
 from engine import i18n, settings, settings_file
 from engine.errors import Failed, Problem
@@ -87,6 +88,8 @@ async def test_the_palette_finds_and_does_an_action(workspace: Workspace) -> Non
     async with opened(workspace) as screen:
         await screen.press("ctrl+p")
         await screen.shows("find", "filter")
+        await screen.press("ctrl+n", "ctrl+n", "ctrl+p")  # moves in the list, as in a shell
+        assert screen.app.screen.query_one(OptionList).highlighted == 1
         await screen.type("Export")
         await screen.hides("filter")
         await screen.shows("Export", "F5 4")
