@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 from collections.abc import Sequence
@@ -51,6 +52,23 @@ def test_every_text_is_translated() -> None:
     assert not missing, (
         f"{len(missing)} texts are not translated: {TODO}\n{sorted(map(str, missing))}"
     )
+
+
+def test_no_text_hides_in_an_f_string() -> None:
+    """The extraction does not always look into them: such a text would stay English."""
+    hidden = [
+        (path.name, call.lineno, call.args[0].value)
+        for path in SOURCE.rglob("*.py")
+        for joined in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(joined, ast.JoinedStr)
+        for call in ast.walk(joined)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id == "_"
+        and isinstance(call.args[0], ast.Constant)
+    ]
+    known = in_code()
+    assert [one for one in hidden if one[2] not in known] == []
 
 
 def test_translations_keep_what_is_filled_in() -> None:

@@ -262,7 +262,7 @@ class Tunedeck(App[int]):
         runs = self.sight.runs if self.sight else []
         active = [run for run in runs if run.state in ACTIVE]
         shown = _foremost(runs)
-        left = run_line(shown) if shown else f" {_('no runs yet')}"
+        left = run_line(shown) if shown else " " + _("no runs yet")
         if len(active) > 1 and not isinstance(left, str):
             left.append(f"  +{len(active) - 1}")
         self.query_one("#status", Line).say(left, _("F1 keys  ^P commands "))
@@ -303,7 +303,7 @@ class Tunedeck(App[int]):
             return
         line = self.query_one("#trouble", Static)
         what, *rest = (clean(part) for part in problem.lines())
-        away = (f"   Esc  {_('put away')}", "dim")
+        away = ("   Esc  " + _("put away"), "dim")
         line.update(Text("\n").join([Text.assemble(what, away), *map(Text, rest)]))
         line.set_class(good, "-good")
         line.add_class("-shown")

@@ -214,7 +214,7 @@ def _sample(entry: Entry) -> str:
     if entry.max_length is None:
         return ""
     tokens = _("{n} tokens").format(n=entry.max_length)
-    return f"{tokens}, {_('rows packed together')}" if entry.packed else tokens
+    return tokens + ", " + _("rows packed together") if entry.packed else tokens
 
 
 def _steps(entry: Entry) -> str:

@@ -44,8 +44,8 @@ def _rows(report: CheckReport) -> Iterator[str]:
         yield ngettext("{count:,} warning", "{count:,} warnings", count).format(count=count)
     if report.broken:
         first, rows = report.broken[0], report.broken_rows
-        words = _("{count:,} broken").format(count=rows)
-        yield words + f": {_('row')} {first.row} {one_line(first.reason)}"
+        words = _("{count:,} broken: row {row} {reason}")
+        yield words.format(count=rows, row=first.row, reason=one_line(first.reason))
 
 
 def findings(report: CheckReport) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import set_cell_size
+
 from engine.i18n import N_, _, ngettext
 from engine.text import duration, one_line, size
 from engine.workspace import Workspace
@@ -20,6 +22,9 @@ STEPS = (N_("Checkpoint"), N_("Adapter"), N_("Merge"), N_("Verify"), N_("Hand ov
 CHECKPOINT, ADAPTER, MERGE, VERIFY, HAND_OVER = range(5)
 _JOB_STEPS = {"convert": ADAPTER, "merge": MERGE, "verify": VERIFY, "gguf": HAND_OVER}
 _DOING = {"gguf": N_("GGUF file"), "upload": N_("Upload")}
+
+_LABEL = 8
+"""Cells of a label in the small table of a merge."""
 
 
 def next_step(plan: Plan | None) -> int:
@@ -126,8 +131,8 @@ def explained(seen: Look | None, step: int) -> Iterator[str]:
             yield f"  {one_line(one.answer)[:400]}"
     elif step == ADAPTER and plan.whole:
         yield _("The trained weights as a model's folder, with the base model's tokenizer.")
-        yield f"{_('base')}    {plan.base or plan.base_name or '?'}"
-        yield f"{_('result')}  {plan.merged}"
+        yield _fact(_("base"), str(plan.base or plan.base_name or "?"))
+        yield _fact(_("result"), str(plan.merged))
     elif step == ADAPTER:
         yield _("The trained LoRA weights as a PEFT adapter in safetensors.")
         yield str(plan.adapter)
@@ -141,19 +146,24 @@ def explained(seen: Look | None, step: int) -> Iterator[str]:
         yield from _hand_over(seen)
 
 
+def _fact(label: str, text: str) -> str:
+    """A line of a small table."""
+    return set_cell_size(label, _LABEL) + text
+
+
 def _merging(seen: Look) -> Iterator[str]:
     plan, chosen = seen.plan, seen.choices
     yield _("The adapter computed into the base model's weights, one tensor at a time.")
-    yield f"{_('base')}    {plan.base or plan.base_name or '?'}"
-    yield f"{_('result')}  {plan.merged}"
+    yield _fact(_("base"), str(plan.base or plan.base_name or "?"))
+    yield _fact(_("result"), str(plan.merged))
     if plan.is_merged:
         return
     device = _("a GPU if one is free, else the CPU") if chosen.device == "auto" else chosen.device
-    yield f"{_('on')}      {device}"
+    yield _fact(_("on"), device)
     dtype = _("as the base has it") if chosen.dtype == "auto" else chosen.dtype
-    yield f"{_('type')}    {dtype}"
+    yield _fact(_("type"), dtype)
     if seen.costs is not None:
-        yield f"{_('memory')}  " + _("at most {size}").format(size=size(seen.costs.memory))
+        yield _fact(_("memory"), _("at most {size}").format(size=size(seen.costs.memory)))
     yield _("o changes type, device and folder; it goes on when you close the app.")
 
 
