@@ -463,6 +463,7 @@ FAULTS = (
         "deepspeed-saved",
         lambda bench: (
             _setting(zero_optimization={"stage": 3})(bench),
+            bench.options.update(processes=2),
             bench.swap(_LORA, _LORA + ' modules_to_save=["lm_head"],'),
         ),
     ),
