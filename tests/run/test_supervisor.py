@@ -225,12 +225,14 @@ def test_an_ended_run_cannot_be_stopped_or_killed(start: Starter) -> None:
         control.resume(run, Settings())
 
 
-@pytest.mark.parametrize("name", ["state.json", "run.json"])
-def test_a_broken_file_is_named(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text('{"state": "half')
-    run = RunFolder(tmp_path)
-    with pytest.raises(Problem, match=name):
-        run.summary()
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / state.STATE).write_text('{"state": "half')
+    with pytest.raises(Problem, match=state.STATE):
+        RunFolder(tmp_path).summary()
+    (tmp_path / state.STATE).unlink()
+    (tmp_path / state.RECORD).write_text('{"run": "half')
+    [said] = RunFolder(tmp_path).summary().alarms
+    assert state.RECORD in said, "all else that is known is told"
 
 
 def test_a_supervisor_that_cannot_start_says_so(start: Starter, tmp_path: Path) -> None:
