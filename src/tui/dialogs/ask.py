@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 from textual.widgets.input import Selection
 
 from engine.errors import Problem
-from engine.i18n import _
+from engine.i18n import N_, _
 from tui.dialogs.kept import Kept
 from tui.widgets.field import Field
 
@@ -37,7 +37,7 @@ class Ask(ModalScreen["list[str] | None"]):
     What was typed before Esc stands there again when the same is asked again.
     """
 
-    BINDINGS = [("escape", "back", "back")]
+    BINDINGS = [("escape", "back", N_("back"))]
 
     def __init__(
         self,

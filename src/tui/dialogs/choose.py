@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine.i18n import _
+from engine.i18n import N_, _
 from engine.text import one_line
 from tui.widgets.field import Field
 
@@ -48,11 +48,11 @@ class Choose(ModalScreen["str | None"]):
     """
 
     BINDINGS = [
-        Binding("escape", "dismiss(None)", "back"),
-        Binding("down,ctrl+n", "move(1)", "down", show=False),
-        Binding("up,ctrl+p", "move(-1)", "up", show=False),
-        Binding("pagedown", "move(8)", "page down", show=False),
-        Binding("pageup", "move(-8)", "page up", show=False),
+        Binding("escape", "dismiss(None)", N_("back")),
+        Binding("down,ctrl+n", "move(1)", N_("down"), show=False),
+        Binding("up,ctrl+p", "move(-1)", N_("up"), show=False),
+        Binding("pagedown", "move(8)", N_("page down"), show=False),
+        Binding("pageup", "move(-8)", N_("page up"), show=False),
     ]
 
     def __init__(

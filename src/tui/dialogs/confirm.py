@@ -7,13 +7,13 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.i18n import _
+from engine.i18n import N_, _
 
 
 class Confirm(ModalScreen[bool]):
     """Asks `question`, says what is lost; Enter and Escape mean no, y means yes."""
 
-    BINDINGS = [("y", "answer(True)", "yes"), ("n,escape,enter,q", "answer(False)", "no")]
+    BINDINGS = [("y", "answer(True)", N_("yes")), ("n,escape,enter,q", "answer(False)", N_("no"))]
 
     def __init__(self, question: str, consequence: str = "") -> None:
         super().__init__()

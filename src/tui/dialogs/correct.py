@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
-from engine.i18n import _
+from engine.i18n import N_, _
 from tui.dialogs.kept import Kept
 
 
@@ -35,9 +35,9 @@ class Correct(ModalScreen["Corrected | None"]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "back"),
-        Binding("ctrl+s", "accept(True)", "into the dataset", priority=True),
-        Binding("ctrl+n", "accept(False)", "into the file beside it", priority=True),
+        Binding("escape", "back", N_("back")),
+        Binding("ctrl+s", "accept(True)", N_("into the dataset"), priority=True),
+        Binding("ctrl+n", "accept(False)", N_("into the file beside it"), priority=True),
     ]
     DEFAULT_CSS = """
     Correct .dialog-label { margin: 0; }

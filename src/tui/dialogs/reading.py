@@ -10,16 +10,16 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.i18n import _
+from engine.i18n import N_, _
 
 
 class Reading(ModalScreen[None]):
     """Shows `lines` under `title`; scrolls; any of Esc, q, Enter closes it."""
 
     BINDINGS = [
-        ("escape,q,enter,f1,f7", "dismiss(None)", "close"),
-        ("j", "scroll(1)", "down"),
-        ("k", "scroll(-1)", "up"),
+        ("escape,q,enter,f1,f7", "dismiss(None)", N_("close")),
+        ("j", "scroll(1)", N_("down")),
+        ("k", "scroll(-1)", N_("up")),
     ]
 
     def __init__(self, title: str, lines: Iterable[str | Text]) -> None:

@@ -49,9 +49,9 @@ class SetScreen(ModalScreen[None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "leave", "stop, back"),
-        Binding("s", "save", "save"),
-        Binding("v", "vote", "vote"),
+        Binding("escape,q", "leave", N_("stop, back")),
+        Binding("s", "save", N_("save")),
+        Binding("v", "vote", N_("vote")),
     ]
     DEFAULT_CSS = """
     SetScreen #models { height: auto; max-height: 6; }

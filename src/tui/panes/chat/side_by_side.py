@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from engine.chat.set_files import mark
 from engine.chat.set_table import Cell, Table
-from engine.i18n import _
+from engine.i18n import N_, _
 from engine.text import clean, one_line
 
 BESIDE = 3
@@ -25,13 +25,13 @@ class SideBySide(ModalScreen["int | None"]):
     """Walks through the questions of `table`; returns the number of the last one shown."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,enter,q", "close", "back"),
-        Binding("right,n", "turn(1)", "next"),
-        Binding("left,p", "turn(-1)", "previous"),
-        Binding("down,j", "scroll(1)", "down"),
-        Binding("up,k", "scroll(-1)", "up"),
-        Binding("pagedown,space", "scroll(10)", "page down"),
-        Binding("pageup", "scroll(-10)", "page up"),
+        Binding("escape,enter,q", "close", N_("back")),
+        Binding("right,n", "turn(1)", N_("next")),
+        Binding("left,p", "turn(-1)", N_("previous")),
+        Binding("down,j", "scroll(1)", N_("down")),
+        Binding("up,k", "scroll(-1)", N_("up")),
+        Binding("pagedown,space", "scroll(10)", N_("page down")),
+        Binding("pageup", "scroll(-10)", N_("page up")),
     ]
     DEFAULT_CSS = """
     SideBySide #asked { height: auto; max-height: 5; color: $primary; text-style: bold; }

@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.chat.votes import Ballot, Choice, Record
-from engine.i18n import _, ngettext
+from engine.i18n import N_, _, ngettext
 from engine.text import clean, one_line
 
 
@@ -20,13 +20,13 @@ class VoteScreen(ModalScreen[None]):
     """Asks for a vote on each pair of `ballot`; closes at the end, or earlier by Esc."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1,left", "vote('first')", "the first"),
-        Binding("2,right", "vote('second')", "the second"),
-        Binding("0,t,equals_sign", "vote('tie')", "a tie"),
-        Binding("u,backspace", "back", "take the last vote back"),
-        Binding("escape,q", "dismiss(None)", "end"),
-        Binding("down,j", "scroll(1)", "down"),
-        Binding("up,k", "scroll(-1)", "up"),
+        Binding("1,left", "vote('first')", N_("the first")),
+        Binding("2,right", "vote('second')", N_("the second")),
+        Binding("0,t,equals_sign", "vote('tie')", N_("a tie")),
+        Binding("u,backspace", "back", N_("take the last vote back")),
+        Binding("escape,q", "dismiss(None)", N_("end")),
+        Binding("down,j", "scroll(1)", N_("down")),
+        Binding("up,k", "scroll(-1)", N_("up")),
     ]
     DEFAULT_CSS = """
     VoteScreen #asked { height: auto; max-height: 5; color: $primary; text-style: bold; }

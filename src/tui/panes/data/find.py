@@ -35,7 +35,7 @@ class Find(ModalScreen["Query | None"]):
     """Asks what to look for; returns a `Query`, or None when put away."""
 
     BINDINGS = [
-        Binding("escape", "dismiss(None)", "back"),
+        Binding("escape", "dismiss(None)", N_("back")),
         Binding("ctrl+r", "regex", N_("regular expression on/off"), show=False),
     ]
 

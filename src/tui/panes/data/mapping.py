@@ -51,7 +51,7 @@ class MapColumns(ModalScreen["Path | None"]):
     """
 
     BINDINGS = [
-        Binding("escape", "back", "back"),
+        Binding("escape", "back", N_("back")),
         Binding("ctrl+t", "turn", N_("columns or messages"), show=False),
     ]
 

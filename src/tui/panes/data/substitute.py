@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 from textual.worker import Worker, get_current_worker
 
 from engine.errors import Problem
-from engine.i18n import _
+from engine.i18n import N_, _
 from engine.text import clean, one_line
 from engine.workspace import Workspace
 from tui.dialogs.kept import Kept
@@ -34,8 +34,8 @@ class Substitute(ModalScreen["Path | None"]):
     """Asks what to replace by what, previews, writes; returns the new file or None."""
 
     BINDINGS = [
-        Binding("escape", "back", "back"),
-        Binding("ctrl+r", "regex", "regex", show=False),
+        Binding("escape", "back", N_("back")),
+        Binding("ctrl+r", "regex", N_("regex"), show=False),
     ]
 
     def __init__(self, source: Path, workspace: Workspace) -> None:
