@@ -81,28 +81,31 @@ def plans() -> list[Any]:
 
 
 def shared() -> list[Any]:
-    """What several GPUs share, and gradients that wait: the same points on one GPU and on more."""
+    """What several GPUs share, and gradients that wait: the same points on one GPU and on more.
+
+    Offload comes last: to pin its memory takes the better part of a minute.
+    """
     from training_memory import Plan, Shape
 
     one = Shape(1, 2048)
     return [
         Plan("1.2B", "lora", (one, Shape(4, 2048)), zero=3),
-        Plan("1.2B", "full", (one,), zero=3),
         Plan("1.2B", "full", (one,), zero=1),
-        Plan("0.5B", "full", (one,), zero=3, offload=True),
-        Plan("0.5B", "full", (one,), zero=2, offload=True),
         Plan("1.2B", "full", (one,), zero=2, accumulation=2),
         Plan("1.2B", "full", (one,), zero=1, accumulation=2),
         Plan("0.5B", "full", (one, Shape(4, 2048)), accumulation=2),
         Plan("1.2B", "lora", (one,), zero=1),
-        Plan("1.2B", "lora", (one,), zero=2, offload=True),
-        Plan("1.2B", "lora", (one,), zero=3, offload=True),
-        Plan("7.7B", "qlora", (one,), zero=3),
-        Plan("7.7B", "qlora", (one,), accumulation=2),
         Plan("1.2B", "full", (one,), zero=2),
         Plan("1.2B", "lora", (one,), zero=2),
         Plan("1.2B", "lora", (one,)),
         Plan("0.5B", "full", (one,)),
+        Plan("1.2B", "full", (one,), zero=3),
+        Plan("7.7B", "qlora", (one,), zero=3),
+        Plan("7.7B", "qlora", (one,), accumulation=2),
+        Plan("1.2B", "lora", (one,), zero=2, offload=True),
+        Plan("1.2B", "lora", (one,), zero=3, offload=True),
+        Plan("0.5B", "full", (one,), zero=2, offload=True),
+        Plan("0.5B", "full", (one,), zero=3, offload=True),
     ]
 
 

@@ -5,7 +5,8 @@
 
 Each rank trains as many samples in every case, so that a training on N GPUs is N times
 the work (weak scaling). Plain is what ``NPROC_PER_NODE=N xtuner train`` does: torchrun
-with XTuner's ``tools/train.py``, on the same config, rows and DeepSpeed setting. One after
+with XTuner's ``tools/train.py``, on the same config, rows and DeepSpeed setting, and with
+what of ours lets it run with these versions at all (`engine.train.shims`). One after
 the other, plain and ours in turns (ABAB). On GPUs a Llama of 1.2e9 random weights with
 LoRA on samples of 2048 tokens (`random_model.py`); with --cpu a tiny one, whose processes
 speak through gloo: that shows that the way works, and no more. Where there are fewer GPUs
@@ -38,20 +39,17 @@ STEPS = WARM + 30
 _SHIM = """\
 import runpy
 from engine.train import shims
-shims.apply()  # what XTuner and mmengine ask a GPU for
+shims.apply()  # without them XTuner does not start with these versions
 runpy.run_module("xtuner.tools.train", run_name="__main__")
 """
 
 
 def plain(config: Path, work: Path, ranks: int, deepspeed: str, cpu: bool) -> float:
     """Seconds a step of XTuner under torchrun."""
-    import xtuner
-
-    program = Path(xtuner.__file__).parent / "tools/train.py"
+    program = work.with_suffix(".py")
+    program.write_text(_SHIM)
     env = one_card.env(ranks)
     if cpu:
-        program = work.with_suffix(".py")
-        program.write_text(_SHIM)
         env |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     else:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, cards(ranks)))
@@ -63,7 +61,8 @@ def plain(config: Path, work: Path, ranks: int, deepspeed: str, cpu: bool) -> fl
     with log.open("w") as out:
         done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=env)
     if done.returncode:
-        sys.exit(f"plain torchrun ended with {done.returncode}:\n{log.read_text()[-3000:]}")
+        errors = [line for line in log.read_text().splitlines() if "Error" in line]
+        sys.exit(f"plain torchrun ended with {done.returncode}, see {log}: {errors[:5]}")
     return step_time(work)
 
 

@@ -337,3 +337,18 @@ def test_ranks_without_a_gpu_hold_what_is_estimated() -> None:
     worst = max(errors, key=lambda key: abs(errors[key]))
     assert abs(errors[worst]) <= 0.07, (worst, errors[worst])
     assert statistics.median(map(abs, errors.values())) <= 0.02
+
+
+def test_two_gpus_hold_what_is_estimated() -> None:
+    """By ``benchmarks/estimate.py --plans shared`` on one H200 and on two: ZeRO-1 and 3."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        import estimate_table
+
+    found = estimate_table.results(ROOT / "tests/fixtures/gpu/memory_h200.jsonl")
+    assert [one["ranks"] for one in found] == [1, 2, 2, 2, 2]
+    for one in found:
+        told = estimate_table.allocated(one)
+        assert told == pytest.approx(estimate_table.measured(one), rel=0.03), one["plan"]
+        first, *others = one.get("peaks") or [0]
+        assert all(other == pytest.approx(first, rel=0.001) for other in others)
