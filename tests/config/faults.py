@@ -459,7 +459,7 @@ FAULTS = (
         _setting(train_micro_batch_size_per_gpu=16),
     ),
     Fault(
-        "a whole layer beside the adapter, in ZeRO-3",
+        "a whole layer beside the adapter, in ZeRO-3 on two GPUs",
         "deepspeed-saved",
         lambda bench: (
             _setting(zero_optimization={"stage": 3})(bench),
