@@ -21,13 +21,15 @@ SAVE = 2
 
 
 def write(folder: Path, model: Path, packed: bool = True, **more: Any) -> Path:
-    """The tiny config, its samples packed unless `packed` is False; a chat every other step."""
+    """The tiny config, packed (a chat every other step), or not, in four steps."""
     folder.mkdir()
     config = tiny_config.write(folder, model, save=SAVE)
     text = config.read_text(encoding="utf-8")
     changes = [("max_length = 128", "max_length = 64")]
     if packed:
         changes.append(("pack_to_max_length = False", "pack_to_max_length = True"))
+    else:
+        changes.append(("batch_size = 2", f"batch_size = {tiny_config.ROWS // 4}"))
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
