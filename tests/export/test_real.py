@@ -17,7 +17,7 @@ from engine.export import verify as module
 from engine.export.artefact import newest
 from engine.export.convert import convert
 from engine.export.merge import merge
-from engine.export.verify import verify
+from engine.export.verify import Verified, verify
 from engine.run.folder import RunFolder
 from engine.settings import Settings
 from tests.conftest import ROOT
@@ -64,7 +64,7 @@ def test_merged_and_adapter_agree(tiny_model: Path, checkpoint: Path, tmp_path: 
         progress=lambda *now: heard.append(now),
     )
     assert found.agree
-    assert found.max_logit_diff < found.tolerance < found.adapter_effect
+    assert found.max_logit_diff <= found.tolerance < found.adapter_effect
     assert [one.prompt for one in found.prompts] == ["Who are you?", "你是谁？"]
     assert heard[-1] == (4, 4)
     # The base is not the merged model, and that is said.
@@ -75,26 +75,32 @@ def test_merged_and_adapter_agree(tiny_model: Path, checkpoint: Path, tmp_path: 
     assert set(said["prompts"][0]) == {"prompt", "adapter", "merged"}
 
 
-def judged(difference: float, effect: float, same: bool, rounding: float = 0.04) -> bool:
+def judged(
+    difference: float, effect: float, apart: float = 0.01, same: bool = True, rounding: float = 0.04
+) -> Verified:
     found: dict[str, Any] = {
-        "difference": difference, "effect": effect, "rounding": rounding, "stored": "bfloat16",
+        "difference": difference, "effect": effect, "rounding": rounding, "apart": apart,
+        "stored": "bfloat16",
         "prompts": [{"prompt": "?", "adapter": "a", "merged": "a" if same else "b"}],
     }  # fmt: skip
-    return module._judge(found).agree
+    return module._judge(found)
 
 
 def test_what_counts_as_agreeing() -> None:
-    assert judged(0.05, 5, same=True)
-    assert judged(0.05, 5, same=False)  # a near tie fell the other way
-    assert judged(0.5, 5, same=False, rounding=0.3)  # a model that feels each rounding
-    assert not judged(0.5, 5, same=False)
-    assert not judged(0.5, 5, same=True)  # so few questions show that by luck only
-    assert not judged(5, 5, same=True)
-    assert not judged(0.2, 0.2, same=True)  # as far from the adapter as the bare base
-    assert judged(0.05, 0, same=True)  # an adapter that does nothing
-    assert not judged(0.05, 5, same=False, rounding=1e-6)
+    right = judged(0.05, 5)
+    assert right.agree and right.learned and not right.why
+    near_tie = judged(0.05, 5, same=False)  # a choice fell the other way
+    assert near_tie.agree and "as likely" in near_tie.why
+    wrong = judged(0.5, 5, apart=0.5)  # peft's merge, rounded as well, is elsewhere
+    assert not wrong.agree and "something else differs" in wrong.why
+    bare = judged(5, 5, apart=5)  # as far from the adapter as the bare base
+    assert not bare.agree and "nearer to the base" in bare.why
+    coarse = judged(0.7, 6, rounding=0.7)  # rounding itself does that, to peft's merge too
+    assert coarse.agree and "12%" in coarse.why
+    idle = judged(0.0, 0, apart=0.0, rounding=0.0)  # an adapter that does nothing
+    assert idle.agree and not idle.learned
     with pytest.raises(Failed, match="NaN"):
-        judged(float("nan"), 5, same=True)
+        judged(float("nan"), 5)
 
 
 def test_code_of_the_model_needs_trust(tmp_path: Path) -> None:
