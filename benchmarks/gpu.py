@@ -38,8 +38,11 @@ def machine() -> str:
     asked = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     lines = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
     lines += [f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}"]
-    installed = {one.name: one.version for one in importlib.metadata.distributions()}
-    lines += [f"{name} {installed.get(name, 'is not installed')}" for name in PACKAGES]
+    for name in PACKAGES:  # as they are imported: the first on the path counts
+        try:
+            lines.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            lines.append(f"{name} is not installed")
     return "\n".join(lines) + "\n"
 
 

@@ -69,6 +69,7 @@ def answers(model):
         found.append(tokenizer.decode(made[0, ids.shape[1]:], skip_special_tokens=True))
     return found
 
+torch.backends.cuda.enable_cudnn_sdp(False)  # as the worker: kernels round differently
 with torch.inference_mode():
     model = AutoModelForCausalLM.from_pretrained(
         folder, torch_dtype="auto", device_map={"": "cuda:0"})

@@ -319,14 +319,15 @@ def export_and_chat(journey: Journey, run: RunFolder, base: Path) -> None:
         print(json.dumps(told["prompts"], ensure_ascii=False))
         journey.check(told["agree"], f"they differ: {told['why']}")
         assert told["adapter_effect"] > 2 * told["max_logit_diff"]
+        coarse = told["max_logit_diff"] > 0.1 * told["adapter_effect"]
     with journey.step("chat, tuned beside base") as step:
         asked = ["--prompt", QUESTION, "--max-new-tokens", "32", "--trust-remote-code"]
         tuned, other = journey.verb(step, "chat", merged, "--against", base, *SIZE.on, *asked)
         print(json.dumps([tuned, other], ensure_ascii=False))
         step.note = f"{tuned['tokens_per_s']:.0f} tokens/s"
         assert tuned["tokens"] and other["tokens"]
-        # (what so small a model learns tips no greedy choice)
-        differs = TOY or tuned["answer"] != other["answer"]
+        # (What a toy learns tips no greedy choice, nor what rounding leaves of 50 steps.)
+        differs = TOY or coarse or tuned["answer"] != other["answer"]
         journey.check(differs, "the tuned model answers as its base")
 
 
