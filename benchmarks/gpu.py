@@ -38,12 +38,16 @@ def machine() -> str:
     asked = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     lines = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
     lines += [f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}"]
-    for name in PACKAGES:  # as they are imported: the first on the path counts
-        try:
-            lines.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            lines.append(f"{name} is not installed")
+    lines += [f"{name} {_version(name)}" for name in PACKAGES]
     return "\n".join(lines) + "\n"
+
+
+def _version(name: str) -> str:
+    """Of the package as it is imported: the first on the path counts."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "is not installed"
 
 
 def main() -> None:
