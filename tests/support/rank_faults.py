@@ -28,7 +28,12 @@ class Rank(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if torch.cuda.is_available():  # each line that mmengine logs begins a new peak
             self.peak = max(self.peak, torch.cuda.max_memory_allocated())
-        if runner.iter + 1 != self.after or distributed.get_rank() != self.rank:
+        if runner.iter + 1 != self.after:
+            return
+        # All of them: one that waits for another in a collective holds its GPU meanwhile.
+        while self.kind == "waits" and not (Path(runner.work_dir) / "stop").exists():
+            time.sleep(0.05)
+        if distributed.get_rank() != self.rank:
             return
         if self.kind == "raises":
             raise ValueError("a row without an answer: 17")
@@ -41,8 +46,6 @@ class Rank(Hook):
             )
         if self.kind == "hangs":
             time.sleep(3600)
-        while self.kind == "waits" and not (Path(runner.work_dir) / "stop").exists():
-            time.sleep(0.05)
 
     def after_run(self, runner):
         if torch.cuda.is_available():
@@ -55,7 +58,7 @@ def hook(kind: str = "", rank: int = 1) -> Callable[[Path], None]:
     """Something that gives a config file the hook: `kind` befalls `rank` ("": nothing does).
 
     raises: an error of its own. memory: its GPU is full. hangs: it makes no further step.
-    waits: it goes on when the run is told to stop.
+    waits: all ranks go on when the run is told to stop.
     """
 
     def give(config: Path) -> None:
