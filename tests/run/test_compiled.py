@@ -78,3 +78,10 @@ def test_samples_that_are_not_packed_are_left_alone(trained: Told) -> None:
     assert unpacked["compiled"] == 0
     [line] = unpacked["said"]
     assert "not packed" in line
+
+
+def test_a_short_training_is_left_alone(trained: Told) -> None:
+    short = trained["short"]
+    assert short["compiled"] == 0
+    [line] = short["said"]
+    assert "longer than it saves" in line

@@ -78,6 +78,7 @@ def main() -> None:
 
             shims.apply()
     compiled.install()
+    worth, compiled.WORTH = compiled.WORTH, 0
 
     def tell(*told: Any) -> None:
         with contextlib.redirect_stdout(sys.stderr):
@@ -91,6 +92,8 @@ def main() -> None:
     saved = root / "compiled" / "work" / f"iter_{SAVE}.pth"
     tell("resumed", write(root / "resumed", model), "--resume", str(saved))
     tell("unpacked", write(root / "unpacked", model, packed=False, compile_layers=True))
+    compiled.WORTH = worth
+    tell("short", write(root / "short", model, compile_layers=True), "--resume", str(saved))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ launch. XTuner by itself does not know the setting.
 
 What is compiled is good for one shape of the input. So it is used for packed samples, which
 all have one, and for nothing else that the model is asked: the chats in between go through
-the layers as they were. Where torch cannot compile them, training goes on with those too.
+the layers as they were. Where torch cannot compile them, training goes on with those too, and
+a short one is left alone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from torch._dynamo.exc import TorchDynamoException
 from engine.machine import compiler
 
 SETTING = "compile_layers"
+WORTH = 200
+"""Steps that must be left: at 0.1 s saved in each, fewer take longer with compiling (7B, H200)."""
 
 
 def install() -> None:
@@ -107,6 +110,10 @@ class CompileHook(Hook):  # type: ignore[misc]  # mmengine has no types
         why = unfit(runner.cfg) or unable(next(model.parameters()).device.type)
         if why:
             runner.logger.warning(f"{SETTING}: the layers are not compiled: {why}")
+            return
+        left = runner.max_iters - runner.iter
+        if left < WORTH:
+            runner.logger.info(f"{SETTING}: for {left} steps it would take longer than it saves.")
             return
 
         def failed(error: str) -> None:
