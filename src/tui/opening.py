@@ -13,7 +13,8 @@ from engine.errors import Problem
 from engine.i18n import _
 from engine.text import clean
 from engine.workspace import Workspace
-from tui.app import RESTART, Tunedeck
+from tui.app import Tunedeck
+from tui.overlays import RESTART
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -19,8 +19,8 @@ from engine.workspace import Workspace
 from tests.support.driver import opened
 from tests.support.run_files import write_run
 from tests.support.screen import NASTY
-from tui.app import RESTART
 from tui.dialogs.choose import Choose
+from tui.overlays import RESTART
 from tui.panes.base import Pane
 
 ESCAPE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
