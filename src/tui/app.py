@@ -144,6 +144,7 @@ class Tunedeck(Overlays):
         register_themes(self)
         self.theme = self._theme_kept
         self.app_resume_signal.subscribe(self, lambda _app: self.action_redraw())
+        self.screen.bindings_updated_signal.subscribe(self, lambda _screen: self._draw_keys())
         if not self.is_headless:
             leave_when_told(self)
         await self._show(self.current)
@@ -226,10 +227,6 @@ class Tunedeck(Overlays):
     def _hint_changed(self) -> None:
         self._draw_lines()
 
-    def on_descendant_focus(self) -> None:
-        """Other keys work now."""
-        self.call_after_refresh(self._draw_keys)
-
     def _draw_lines(self) -> None:
         if not self.query("#machine"):
             return  # a message that came late: the screen is being taken down
@@ -267,7 +264,7 @@ class Tunedeck(Overlays):
 
     def _draw_keys(self) -> None:
         """The keys of the pane and of what has the focus, most specific first."""
-        if len(self.screen_stack) > 1:
+        if len(self.screen_stack) > 1 or not self.query("#keys"):
             return  # a dialog says its own; those below work again when it goes
         shown: dict[str, str] = {}
         for active in self.screen.active_bindings.values():

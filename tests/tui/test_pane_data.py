@@ -233,9 +233,9 @@ async def test_check_finds_broken_rows_and_n_goes_there(workspace: Workspace) ->
     write(workspace, "broken.json", json.dumps(rows, ensure_ascii=False))
     remember(workspace, "broken.json")
     async with opened(workspace) as screen:
-        await screen.shows("30 rows", "Not checked yet")
+        await screen.shows("30 rows", "Not checked yet", "/ find  f filter")
         await screen.press("c")
-        await screen.shows("28 good · 2 broken: row 7")
+        await screen.shows("28 good · 2 broken: row 7", "/ find  n next  f filter")
         await screen.press("n")
         assert cursor(screen) == 7
         await screen.shows("写一首诗", "✗ 'output' is null", '"output": null', "Write a text there")

@@ -90,6 +90,7 @@ class Browser(Reporting, Vertical):
             self._show(ALL)
         self.table.redraw()
         self.sample.again()
+        self.refresh_bindings()
 
     @property
     def row(self) -> int:
@@ -205,6 +206,7 @@ class Browser(Reporting, Vertical):
             self._search.look_for(query, dataset)
             self.sample.pattern = query.pattern
             self.sample.again()
+            self.refresh_bindings()
 
     @on(SearchLine.Found)
     def _found(self) -> None:
@@ -219,6 +221,7 @@ class Browser(Reporting, Vertical):
         """Forget what was looked for."""
         self._search.end()
         self._searched_from = self.sample.pattern = None
+        self.refresh_bindings()
 
     def action_back(self) -> None:
         """One step back: forget what was looked for, then show all rows."""
@@ -229,8 +232,11 @@ class Browser(Reporting, Vertical):
             self._show(ALL)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Escape has something to go back from here, or it is the shell's."""
-        return action != "back" or self._search.wanted is not None or self._view != ALL
+        """Escape has something to go back from here, or it is the shell's; so has n to go to."""
+        searching = self._search.wanted is not None
+        if action == "back":
+            return searching or self._view != ALL
+        return action != "step" or searching or bool(self._facts.flagged)
 
     def action_step(self, by: int) -> None:
         """Go to the next match of the search, or while nothing is looked for, the next finding."""
