@@ -164,6 +164,10 @@ async def test_raw_view_leads_back_to_the_setting_of_its_line(
         text = screen(app)
         assert "pretrained_model_name_or_path = " in text
         assert "[/x] [b] 中文 abc" in text and "\x1b" not in text
+        await pilot.press("right")
+        await until(pilot, lambda: " _name_or_path = " in screen(app))
+        await pilot.press("left", "left")
+        await until(pilot, lambda: " pretrained_model_name_or_path = " in screen(app))
         lines = nasty.splitlines()
         at = lines.index("max_norm = 1  # grad clip")
         here = next(i for i, line in enumerate(lines) if line.startswith("pretrained_model"))

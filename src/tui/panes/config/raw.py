@@ -14,17 +14,27 @@ from engine.i18n import N_, _
 from engine.text import clean
 from tui.widgets.table import Column, VirtualTable
 
+ASIDE = 16
+"""Cells by which long lines are moved at once."""
+
 
 class RawView(ModalScreen["int | None"]):
     """Shows a config's text; returns the line that Enter was pressed on, else None."""
 
-    BINDINGS = [Binding("escape,q,r", "dismiss(None)", N_("close"), id="config.raw-close")]
+    BINDINGS = [
+        Binding("escape,q,r", "dismiss(None)", N_("close"), id="config.raw-close"),
+        Binding("left", f"sideways(-{ASIDE})", N_("to the left"), show=False, id="config.raw-left"),
+        Binding(
+            "right", f"sideways({ASIDE})", N_("to the right"), show=False, id="config.raw-right"
+        ),
+    ]
 
     def __init__(self, title: str, text: str, line: int) -> None:
         super().__init__()
         self._title = title
         self._line = line
         self._lines = highlighted(text)
+        self._left = 0  # so many cells of each line are out of view
 
     def compose(self) -> ComposeResult:
         """Title, the file, the keys."""
@@ -32,7 +42,7 @@ class RawView(ModalScreen["int | None"]):
             yield Static(self._title, classes="dialog-title", markup=False)
             yield VirtualTable([Column("", 5, "right"), Column("")])
             yield Static(
-                _("↑↓ PgUp PgDn  move      Enter  to this setting      Esc  close"),
+                _("↑↓ ←→ PgUp PgDn  move      Enter  to this setting      Esc  close"),
                 classes="dialog-keys",
                 markup=False,
             )
@@ -44,7 +54,14 @@ class RawView(ModalScreen["int | None"]):
         table.set_source(len(self._lines), self._cells, cursor=self._line - 1)
 
     def _cells(self, index: int) -> list[str | Text]:
-        return [Text(str(index + 1), style="dim"), self._lines[index]]
+        return [Text(str(index + 1), style="dim"), self._lines[index][self._left :]]
+
+    def action_sideways(self, by: int) -> None:
+        """Move long lines by `by` cells, as far as the longest goes."""
+        longest = max(map(len, self._lines))
+        if 0 <= self._left + by < longest:
+            self._left += by
+            self.query_one(VirtualTable).rows_ready()
 
     @on(VirtualTable.Selected)
     def _chosen(self, event: VirtualTable.Selected) -> None:
