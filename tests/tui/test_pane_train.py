@@ -87,7 +87,7 @@ async def test_the_list_says_how_each_run_stands(workspace: Workspace) -> None:
     async with opened(workspace) as screen:
         await screen.shows("42%", "training 42/100", "loss 1.1")
         text = await screen.shows("29 s left", "lr 2e-4", "0.5 s/step")
-        assert "✓  assistant-02             loss 0.589" in text
+        assert " ✓  assistant-02             loss 0.589" in text
         assert "✗  小助手-01                failed: GPU 0 is out of memory" in text
 
 
@@ -136,7 +136,7 @@ async def test_marked_runs_are_overlaid(workspace: Workspace) -> None:
         await screen.shows("Mark the runs to compare")
         await screen.press("j", "space", "space", "k", "k")  # typed fast: no key is lost
         text = await screen.shows("── loss run-0", "╌╌ run-1", "·· run-2")
-        assert "✓+ run-1" in text and "✓+ run-2" in text
+        assert " ✓+ run-1" in text and " ✓+ run-2" in text
         await screen.shows("2 marked:  c hide")
         await screen.press("c")
         await screen.hides("╌╌ run-1", "·· run-2")
@@ -461,7 +461,7 @@ async def test_a_wide_screen_has_room_for_axes(workspace: Workspace) -> None:
         text = await screen.shows("└", "Enter  export iter_40", "Iter(train) [42/100]")
         lines = text.splitlines()
         assert any(
-            line.startswith("◐  assistant-01") and "training 42/100" not in line for line in lines
+            line.startswith(" ◐  assistant-01") and "training 42/100" not in line for line in lines
         ), "list and run stand side by side"
 
 

@@ -76,7 +76,7 @@ class ExportPane(Choosing):
     def compose(self) -> ComposeResult:
         """The steps, what is being done, what the step under the cursor says."""
         yield VirtualTable(
-            [Column("", 2), Column(N_("step"), 12), Column("", None)],
+            [Column("", 3), Column(N_("step"), 12), Column("", None)],
             id="steps",
         )
         yield Line(id="doing")
@@ -144,6 +144,7 @@ class ExportPane(Choosing):
             hints[ADAPTER] = _("Enter  convert to a model    a  all steps")
             hints[VERIFY] = _("Enter  verify the model")
         self.hint = _("x  cancel") if self._busy is not None else hints[self._next()]
+        self.refresh_bindings()
 
     def _next(self) -> int:
         return next_step(self.seen.plan if self.seen is not None else None)
@@ -158,9 +159,8 @@ class ExportPane(Choosing):
         if self._busy is not None and step == step_of(self._busy):
             mark = "◐"
         style = {"✓": "green", "✗": "red", "▸": "bold"}.get(mark, "")
-        return [
-            Text(mark, style=style), name(step, plan), summary(self.seen, step, self.workspace)
-        ]  # fmt: skip
+        said = summary(self.seen, step, self.workspace)
+        return [Text(f" {mark}", style=style), name(step, plan), said]
 
     @on(VirtualTable.Moved)
     def _moved(self, event: VirtualTable.Moved) -> None:
@@ -276,6 +276,10 @@ class ExportPane(Choosing):
         opened |= {"base": str(plan.base)} if plan.base else {}
         opened |= {"merged": str(plan.merged)} if plan.is_merged else {}
         self.post_message(self.Opened(**opened))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There is something to cancel only while a step is at work."""
+        return action != "cancel" or (self.is_mounted and self._busy is not None)
 
     def action_cancel(self) -> None:
         """End the step in progress; nothing is left under its final name."""

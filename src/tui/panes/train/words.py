@@ -41,12 +41,12 @@ _TREND = 5
 def columns(wide: bool) -> tuple[Column, ...]:
     """Of the list of runs, which has all the width, or a column beside the run."""
     name = Column(N_("run"), 15 if wide else 24, keeps_end=True)
-    return Column("", 2), name, Column(N_("result"))
+    return Column("", 3), name, Column(N_("result"))
 
 
 def row(run: Run, compared: bool) -> list[str]:
     """Mark (with + when it is compared), name and result, for the list of runs."""
-    mark = MARKS[run.summary.state] + ("+" if compared else "")
+    mark = f" {MARKS[run.summary.state]}" + ("+" if compared else "")
     alarms = [f"  ! {one_line(alarm, marks=False)}" for alarm in run.summary.alarms[-1:]]
     return [mark, one_line(run.summary.run), "".join([result(run), *alarms])]
 
