@@ -182,7 +182,7 @@ async def test_resume_chooses_a_checkpoint_and_tells_the_differences(workspace: 
         await screen.press("R")
         await screen.shows("half written: cannot be used", "after step 40", "20 steps are trained")
         await screen.press("down")
-        await screen.shows("after step 20 of 100", "iter_40.pth")
+        await screen.shows("after step 20 of 100", "iter_40.pth", "Enter go on")
         await screen.press("e")
         await screen.shows("Settings for this run", "max_epochs")
         await change(screen, "lr", "1e-4")
@@ -191,6 +191,17 @@ async def test_resume_chooses_a_checkpoint_and_tells_the_differences(workspace: 
         await screen.press("escape")
         await screen.hides("Go on with")
     assert RunFolder(run).state.state == "stopped"
+
+
+async def test_resume_from_the_last_step_offers_no_enter(workspace: Workspace) -> None:
+    frozen(workspace, write_run(workspace, "assistant-01", "finished", step=100, saved=(40, 100)))
+    async with opened(workspace) as screen:
+        await screen.shows("finished 100/100")
+        await screen.press("R")
+        await screen.shows("after step 100 of 100", "e change settings")
+        await screen.until(lambda text: "Enter go on" not in text)
+        await screen.press("down")
+        await screen.shows("after step 40 of 100", "Enter go on")
 
 
 async def test_the_queue_is_shown_and_moved(workspace: Workspace) -> None:

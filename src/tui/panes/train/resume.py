@@ -76,8 +76,7 @@ class Resume(ModalScreen[bool]):
             with ScrollableContainer(id="differences-box", can_focus=False):
                 yield Static("", id="differences", markup=False)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
-            keys = _("Enter go on      ↑↓ checkpoint      e change settings      Esc back")
-            yield Static(keys, classes="dialog-keys", markup=False)
+            yield Static(_keys(), id="resume-keys", classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
         """Look what there is to go on from."""
@@ -116,8 +115,11 @@ class Resume(ModalScreen[bool]):
         self.app.call_from_thread(self._tell, told)
 
     def _tell(self, told: Resumption) -> None:
+        from engine.joined.resuming import in_the_way
+
         self._told = told
         self.query_one("#differences", Static).update(differences(told))
+        self.query_one("#resume-keys", Static).update(_keys(not in_the_way(told)))
 
     # -- what the keys do -----------------------------------------------------------
 
@@ -152,6 +154,13 @@ class Resume(ModalScreen[bool]):
             self._starting = False
             said = "\n".join(as_problem(event.worker.error).lines())
             self.query_one("#wrong", Static).update(clean(said))
+
+
+def _keys(may_go_on: bool = True) -> str:
+    """The keys; Enter is not offered where it can only say why not."""
+    if may_go_on:
+        return _("Enter go on      ↑↓ checkpoint      e change settings      Esc back")
+    return _("↑↓ checkpoint      e change settings      Esc back")
 
 
 def _line(one: Checkpoint) -> Text:
