@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -420,3 +422,28 @@ def test_a_disk_that_can_only_be_read(tmp_path: Path) -> None:
             start.runs.clear()
 
     mounts.apart(work)
+
+
+def test_a_sign_that_cannot_be_given_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Over(Exception):
+        pass
+
+    beats = iter(range(20))
+
+    def sleep(_seconds: float) -> None:
+        if next(beats, None) is None:
+            raise Over
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "")
+
+    inside = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(life, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(life.os, "utime", full)
+    with pytest.raises(Over):
+        life._beat(inside)
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+    os.close(inside)

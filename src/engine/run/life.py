@@ -79,6 +79,8 @@ def _beat(folder: int) -> None:
         with contextlib.suppress(OSError):  # a full disk, a network that is away: next time
             flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
             descriptor = os.open(FILE, flags, 0o600, dir_fd=folder)
-            os.utime(descriptor)
-            os.close(descriptor)
+            try:
+                os.utime(descriptor)
+            finally:  # or the supervisor has none left one day
+                os.close(descriptor)
         time.sleep(BEAT)
