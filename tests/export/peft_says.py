@@ -4,8 +4,10 @@ For each case a tiny random model and adapter are saved by transformers and
 peft, merged by us, and compared with peft. Prints one JSON object: case ->
 ``ulps`` (the largest distance of our bf16 weights from peft's float32 merge,
 in units of the last place of bf16), ``names`` (tensors only one side has),
-``logits`` (the largest difference between adapter-on-base and our fp32 merge)
-and ``effect`` (the same between the base with and without adapter).
+``logits`` (the largest difference between adapter-on-base and our fp32 merge),
+``effect`` (the same between the base with and without adapter), ``apart`` and
+``apart_bf16`` (the same between our merge and peft's as `engine.export.verify_worker`
+rounds it, in float32, and where that has no room in bfloat16).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from transformers import (
 )
 
 from engine.export.merge import merge
+from engine.export.verify_worker import merge_as_peft
 
 TRUST = {"trust_remote_code": True}
 SIZES = {
@@ -98,6 +101,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
         {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]},
     ),
     "embedding": (llama, {"target_modules": ["embed_tokens", "q_proj"]}),
+    "wide base": (llama, {"target_modules": LINEAR}),
     "pickles": (qwen, {"target_modules": LINEAR}),
     "dora": (llama, {"target_modules": LINEAR, "use_dora": True, "use_rslora": True}),
     "dora conv1d": (
@@ -118,11 +122,23 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def compare(folder: Path, build: Any, lora: dict[str, Any], pickled: bool) -> dict[str, Any]:
+def apart(base: Path, adapter: Path, merged: Path, computed: torch.dtype | None) -> float:
+    """Between `merged` and peft's merge, computed in `computed`, or as each was stored."""
+    tokens = torch.arange(90).reshape(2, 45)
+    options = {"dtype": computed or "auto", **TRUST}
+    ours = AutoModelForCausalLM.from_pretrained(merged, **options).eval()
+    loaded = AutoModelForCausalLM.from_pretrained(base, **options)
+    theirs = PeftModel.from_pretrained(loaded, adapter).eval()
+    merge_as_peft(theirs, torch.bfloat16, ours.dtype)
+    with torch.inference_mode():
+        return float((theirs(tokens).logits - ours(tokens).logits).abs().max())
+
+
+def compare(folder: Path, build: Any, lora: dict[str, Any], kind: str) -> dict[str, Any]:
     torch.manual_seed(1)
     base, adapter, out = folder / "base", folder / "adapter", folder / "out"
-    build().to(torch.bfloat16).save_pretrained(
-        base, max_shard_size="30KB", safe_serialization=not pickled
+    build().to(torch.float32 if kind == "wide base" else torch.bfloat16).save_pretrained(
+        base, max_shard_size="30KB", safe_serialization=kind != "pickles"
     )
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, **TRUST)
     trained = get_peft_model(model, LoraConfig(r=4, lora_alpha=16, task_type="CAUSAL_LM", **lora))
@@ -142,7 +158,7 @@ def compare(folder: Path, build: Any, lora: dict[str, Any], pickled: bool) -> di
         ours = AutoModelForCausalLM.from_pretrained(folder / "fp32", dtype="auto", **TRUST)
         assert ours.dtype == torch.float32
         logits = (ours(tokens).logits - expected).abs().max().item()
-    merge(base, adapter, out)
+    merge(base, adapter, out, dtype="bf16")
     theirs = on_base.merge_and_unload().state_dict()
     mine = {k: v for file in out.glob("*.safetensors") for k, v in load_file(file).items()}
     names = set(mine) ^ set(theirs)
@@ -157,6 +173,8 @@ def compare(folder: Path, build: Any, lora: dict[str, Any], pickled: bool) -> di
         "names": sorted(names),
         "logits": logits,
         "effect": (without - expected).abs().max().item(),
+        "apart": apart(base, adapter, out, torch.float32),
+        "apart_bf16": apart(base, adapter, out, None),
         "shards": len(list(out.glob("*.safetensors"))),
     }
 
@@ -166,7 +184,7 @@ if __name__ == "__main__":
     print(
         json.dumps(
             {
-                name: compare(root / name.replace(" ", "-"), build, lora, "pickles" in name)
+                name: compare(root / name.replace(" ", "-"), build, lora, name)
                 for name, (build, lora) in CASES.items()
             }
         )

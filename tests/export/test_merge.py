@@ -254,7 +254,7 @@ def peft_says(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
     return said
 
 
-CASES = ["plain", "patterns", "rslora", "pickles", "dora", "dora conv1d", "internlm2",
+CASES = ["plain", "patterns", "rslora", "wide base", "pickles", "dora", "dora conv1d", "internlm2",
          "internlm2 saved", "biases", "lora bias", "conv1d", "saved", "embedding",
          "tied head", "tied embedding", "tied saved"]  # fmt: skip
 
@@ -265,6 +265,7 @@ def test_it_equals_peft(peft_says: dict[str, dict[str, Any]], case: str) -> None
     said = peft_says[case]
     assert said["effect"] > 0.1 and said["shards"] > 1
     assert said["logits"] < 1e-5
+    assert max(said["apart"], said["apart_bf16"]) < 1e-4, "verify would find a fault"
     # peft merges LoRA on one of two tied layers into both; the adapter on its
     # base changes one only, and so do we.
     if case not in ("tied head", "tied embedding"):

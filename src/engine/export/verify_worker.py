@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.other import ModulesToSaveWrapper
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -41,6 +41,7 @@ def compare(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> dic
     for tokens in prompts:
         merged.append(_ask(model, tokenizer, tokens, request["new_tokens"]))
         emit("progress", done=len(merged), total=total)
+    computed = model.dtype
     del model
     _free()
     base, _dtype = _load(request["base"], trust)
@@ -57,7 +58,7 @@ def compare(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> dic
         effect = max(effect, _distance(logits, without))
         rows.append({"prompt": prompt, "adapter": text, "merged": other_text})
         emit("progress", done=len(merged) + number + 1, total=total)
-    _merge_as_peft(model, stored)
+    merge_as_peft(model, stored, computed)
     rounding, apart = 0.0, 0.0
     for logits, tokens, (_text, other) in zip(firsts, prompts, merged, strict=True):
         rounded = _first(model, tokens)
@@ -73,24 +74,29 @@ def compare(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> dic
     }
 
 
-def _merge_as_peft(model: Any, stored: torch.dtype) -> None:
-    """Merge by peft, and round what that computed to the type that the merged model is stored in.
+def merge_as_peft(model: Any, stored: torch.dtype, computed: torch.dtype) -> None:
+    """Merge by peft, and round all weights to the type `stored`, to be computed in `computed`.
 
     What it does to the logits is what that rounding does to this model and adapter, and no
     rule tells it beforehand. Weights of a base that was stored in the type already keep none of
     a change that is less than half a unit of their last place, so the loss is not noise: an
-    adapter's small changes go the same way in each row.
+    adapter's small changes go the same way in each row. Of a base that was stored in a wider
+    type those weights are rounded too which no adapter changes.
     """
-    model.merge_adapter()  # in the type that is computed in: float32 where that fits
-    for module in model.modules():
-        if isinstance(module, BaseTunerLayer):
-            weights = [module.get_base_layer().weight]
-        elif isinstance(module, ModulesToSaveWrapper):
-            weights = list(module.modules_to_save.parameters())
-        else:
-            continue
-        for weight in weights:
-            weight.data = weight.data.to(stored).to(weight.dtype)
+    uses = Counter(id(one) for _name, one in model.named_parameters(remove_duplicate=False))
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            inner = layer.get_base_layer()
+            if uses[id(inner.weight)] > 1:  # tied: the adapter changes one of the two
+                inner.weight = torch.nn.Parameter(inner.weight.detach().clone())
+            layer.float().merge()  # in float32, as our merge, whatever is computed in
+            _round(layer, stored, computed)
+    _round(model, stored, computed)
+
+
+def _round(module: torch.nn.Module, stored: torch.dtype, computed: torch.dtype) -> None:
+    for weight in module.parameters():
+        weight.data = weight.data.to(stored).to(computed)
 
 
 def answers(request: Mapping[str, Any], emit: Emit, _cancelled: Cancelled) -> dict[str, Any]:
