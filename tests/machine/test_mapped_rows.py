@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -49,6 +50,19 @@ def test_the_doctor_tells_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     os.truncate(big, 20_000_000_000)  # of holes
     [many] = row()
     assert few.ok is True and many.ok is None and "--forget-rows" in many.fix
+
+
+def test_a_folder_that_goes_meanwhile_is_passed_over() -> None:
+    for path in fill("cache-1.arrow", "cache-2.arrow"):
+        place = mapped_rows.folder() / path.stem
+        place.mkdir()
+        path.rename(place / path.name)
+    found = mapped_rows._files()
+    first, _status = next(found)
+    for place in mapped_rows.folder().glob("cache-*"):
+        if place != first.parent:
+            shutil.rmtree(place)
+    assert list(found) == []
 
 
 @pytest.mark.parametrize(

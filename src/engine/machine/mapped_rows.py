@@ -9,6 +9,7 @@ also from a hub, lies in the same folder and is left alone.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import os
 import time
 from collections.abc import Iterator
@@ -53,6 +54,8 @@ def forget() -> Kept:
 
 
 def _files() -> Iterator[tuple[Path, os.stat_result]]:
-    for path in folder().rglob("cache-*.arrow"):
-        with contextlib.suppress(OSError):  # another start has just replaced it
-            yield path, path.stat()
+    # (os.walk passes over a folder that has just gone; Path.rglob raises.)
+    for place, _folders, names in os.walk(folder()):
+        for path in (Path(place, name) for name in fnmatch.filter(names, "cache-*.arrow")):
+            with contextlib.suppress(OSError):  # another start has just replaced it
+                yield path, path.stat()
