@@ -16,9 +16,12 @@ from typing import Any
 
 import pytest
 
+from engine.config.checks import deepspeed
 from engine.config.checks.loaded import Loaded
 from engine.config.memory import estimate, parts, zero
 from engine.config.memory import sizes as model_sizes
+from engine.errors import Problem
+from engine.settings import Settings
 from engine.text import size
 
 ROOT = Path(__file__).parents[2]
@@ -352,3 +355,23 @@ def test_two_gpus_hold_what_is_estimated() -> None:
         assert told == pytest.approx(estimate_table.measured(one), rel=0.03), one["plan"]
         first, *others = one.get("peaks") or [0]
         assert all(other == pytest.approx(first, rel=0.001) for other in others)
+
+
+@pytest.mark.parametrize("stage", ["Infinity", "7", '"auto"', "null"])
+def test_a_deepspeed_file_without_a_stage_is_none(tmp_path: Path, stage: str) -> None:
+    path = tmp_path / "own.json"
+    path.write_text(f'{{"zero_optimization": {{"stage": {stage}}}}}')
+    with pytest.raises(Problem, match="not a DeepSpeed setting"):
+        deepspeed.read(str(path), Settings())
+
+
+@pytest.mark.parametrize("size", [float("inf"), float("nan"), -1, "auto", None, True])
+def test_a_size_that_is_none_is_the_default(size: object) -> None:
+    told = zero.read(2, {"zero_optimization": {"stage": 2, "reduce_bucket_size": size}})
+    assert told.bucket == zero.Zero().bucket
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_rank_of_0_has_an_estimate_too(stage: int) -> None:
+    lora = Loaded({"values": {"model": {"llm": {}, "lora": {"r": 0}}}})
+    assert estimate.memory(lora, model_sizes.of(SMALL), tokens=2048, zero=stage).gpu_bytes > 0

@@ -46,8 +46,10 @@ def read(name: str | None, settings: Settings) -> Mapping[str, Any] | None:
         )
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        int(found["zero_optimization"]["stage"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        stage = int(found["zero_optimization"]["stage"])
+        if stage not in range(4):
+            raise ValueError(f"stage {stage}")
+    except (OSError, ValueError, OverflowError, KeyError, TypeError) as error:
         raise Problem(
             _("{path} is not a DeepSpeed setting").format(path=file),
             f"{type(error).__name__}: {error}",

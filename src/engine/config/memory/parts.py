@@ -157,7 +157,7 @@ def _with_zero(training: Training, model: Shape) -> list[Held]:
     full = found.trained > told.bucket
     # (What stage 1 reduces has been there, whole, where gradients waited.)
     after = 0 if told.stage == 1 and waiting else zero.reduced(told, share, found.trained)
-    early = after * max(0, found.trained - told.bucket) / found.trained
+    early = after * max(0, found.trained - told.bucket) / max(found.trained, 1)
     backward = {
         **loss,
         "gradients": loss["gradients"] + early,

@@ -8,6 +8,7 @@ What is trained, gathered and reduced has 2 bytes an element.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,9 +62,10 @@ def read(stage: int, told: Mapping[str, Any] | None) -> Zero:
 
     def number(key: str, otherwise: int) -> int:
         value = block.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             return otherwise
-        return int(value)
+        # (Python reads NaN and Infinity in a JSON file, too.)
+        return int(value) if 0 <= value < math.inf else otherwise
 
     def on_host(key: str) -> bool:
         place = block.get(key)
