@@ -25,11 +25,6 @@ _WAITED = re.compile(r"Rank (\d+)\] ?Watchdog caught collective operation timeou
 """NCCL's watchdog, about a rank that it looks after."""
 _MORE = 6
 """Lines after NCCL's error at most; torch may write the stack of C++ behind them."""
-_MARKED = re.compile(r"^(?: {0,4}\d{1,4}: )?\[rank(\d+)\]:", re.MULTILINE)
-_WAITED = re.compile(r"Rank (\d+)\] ?Watchdog caught collective operation timeout")
-"""NCCL's watchdog, about a rank that it looks after."""
-MORE = 8
-"""Lines of an error's message after its first: NCCL says there what went wrong."""
 
 
 class Raised(NamedTuple):
