@@ -19,6 +19,8 @@ class Last(msgspec.Struct, omit_defaults=True):
     data: str = ""
     shape: str = ""
     """What the user said the columns of `data` mean; "" where its rows tell."""
+    unclear: str = ""
+    """The dataset of whose columns nobody knows yet what they mean."""
     template: str = ""
     config: str = ""
     run: str = ""

@@ -99,7 +99,8 @@ class Watch:
 
 def _ready(workspace: Workspace) -> frozenset[str]:
     last = workspace.last()
-    opened = {"data": last.data, "config": last.config, "export": last.merged}
+    data = last.data if last.data != last.unclear else ""
+    opened = {"data": data, "config": last.config, "export": last.merged}
     return frozenset(name for name, path in opened.items() if path and Path(path).exists())
 
 

@@ -185,6 +185,7 @@ async def test_columns_are_mapped_with_the_result_beside(workspace: Workspace) -
     remember(workspace, "odd.json")
     async with opened(workspace) as screen:
         await screen.shows("5 rows", "shape unknown (m)")
+        await screen.until(lambda text: "Data ✓" not in text)
         await screen.press("m")
         await screen.shows("The columns of this file: wen, da, lei", "other columns …")
         await screen.type("other columns")
@@ -206,6 +207,7 @@ async def test_columns_are_mapped_with_the_result_beside(workspace: Workspace) -
         await screen.press("enter", "enter", "enter")
         await screen.shows("odd_map.py", "问0")
         await screen.hides("shape unknown")
+        await screen.shows("Data ✓")
     module = workspace.configs / "odd_map.py"
     assert "你是助手！" in module.read_text(encoding="utf-8")
     assert workspace.last().shape == str(module)

@@ -171,7 +171,8 @@ class DataPane(Pane):
     def _remember(self) -> None:
         """What the next step, and the app tomorrow, needs to know of the data."""
         data, shape = str(self._dataset.path), self._opener.shape or ""
-        self.post_message(self.Opened(data=data, shape=shape))
+        unclear = "" if self._dataset.shape else data
+        self.post_message(self.Opened(data=data, shape=shape, unclear=unclear))
 
     @on(Opener.Counted)
     def _counted(self, event: Opener.Counted) -> None:
