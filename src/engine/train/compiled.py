@@ -107,7 +107,8 @@ class CompileHook(Hook):  # type: ignore[misc]  # mmengine has no types
     def before_train(self, runner: Any) -> None:
         """Take the model's layers, or say why not."""
         model = _bare(runner.model)
-        why = unfit(runner.cfg) or unable(next(model.parameters()).device.type)
+        why = unfit(runner.cfg) or _scattered(runner.model)
+        why = why or unable(next(model.parameters()).device.type)
         if why:
             runner.logger.warning(f"{SETTING}: the layers are not compiled: {why}")
             return
@@ -158,7 +159,13 @@ def unfit(config: Any) -> str | None:
         return "use_varlen_attn looks at lengths that no two samples share."
     if _class_name(config.model.type) != "SupervisedFinetune":
         return "only for SupervisedFinetune it is known to be right."
-    if config.get("strategy", {}).get("config", {}).get("zero_optimization", {}).get("stage") == 3:
+    return None
+
+
+def _scattered(model: Any) -> str | None:
+    """Whether DeepSpeed has cut the weights, by its engine: a config says it in many ways."""
+    stage = getattr(model, "zero_optimization_stage", None)
+    if stage is not None and stage() == 3:
         return "ZeRO-3 gathers weights while a layer runs."
     return None
 
