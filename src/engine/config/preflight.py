@@ -176,6 +176,7 @@ def preflight(
     )
     if not elsewhere:
         flight.add(check_gpu.fits(begin, flight.sizes.estimate, flight.longest))
+        flight.add(check_deepspeed.host(begin))
         flight.add(check_speed.check(begin, flight.longest))
     if flight.sizes.disk_bytes is not None:
         flight.add(check_place.disk(flight.sizes.disk_bytes, work_dir or path.parent))

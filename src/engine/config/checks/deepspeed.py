@@ -85,7 +85,6 @@ def check(start: Start) -> Iterator[Finding]:
         yield from _batch(start, start.deepspeed)
         yield from _dropped(start)
         yield from _saved(start)
-        yield from _host(start)
         yield from _pays(start)
 
 
@@ -159,8 +158,10 @@ def _saved(start: Start) -> Iterator[Finding]:
         )
 
 
-def _host(start: Start) -> Iterator[Finding]:
-    """Offload: the kernel ends what takes more memory than there is, without a word."""
+def host(start: Start) -> Iterator[Finding]:
+    """Offload: the kernel ends what takes more of this machine's memory than there is, unsaid."""
+    if start.deepspeed is None:
+        return
     place = estimate.place(start.config)
     model = estimate.shape(place) if place is not None else None
     if model is None or not start.gpus:
