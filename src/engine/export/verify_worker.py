@@ -7,7 +7,6 @@ that was trained whole.
 from __future__ import annotations
 
 import gc
-import os
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from engine.machine import memory
 from engine.worker.model_code import cache_max_length
 from engine.worker.serve import Cancelled, Emit, serve
 
@@ -141,7 +141,7 @@ def _load(path: str, trust: bool) -> tuple[Any, torch.dtype]:
 def _free_memory(device: str) -> int:
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return memory.left().free
 
 
 def _tokens(tokenizer: Any, prompt: str) -> torch.Tensor:
