@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 from textual import on, work
@@ -232,7 +233,7 @@ class Tunedeck(Overlays):
             return  # a message that came late: the screen is being taken down
         width = self.size.width
         place = f" Tunedeck  {one_line(self.workspace.root.name)}/"
-        machine = machine_line(self._machine, width - len(place) - 2) if self._machine else ""
+        machine = machine_line(self._machine, width - cell_len(place) - 2) if self._machine else ""
         self.query_one("#machine", Line).say(place, machine)
         badges = self._badges()
         titles = [(_(title), badges.get(name, "")) for name, title in TABS.items()]

@@ -17,6 +17,7 @@ from engine.errors import Failed, Problem
 from engine.run.folder import list_runs
 from engine.workspace import Workspace
 from tests.support.driver import opened
+from tests.support.nvml import Card, Nvml
 from tests.support.run_files import write_run
 from tests.support.screen import NASTY
 from tui.dialogs.choose import Choose
@@ -138,6 +139,17 @@ async def test_the_machine_screen(workspace: Workspace) -> None:
         await screen.until(lambda _: screen.app.sight is not None)
         await screen.press("f8")
         await screen.shows("Machine", "CPU", "free of")
+
+
+async def test_a_name_in_wide_characters_keeps_its_place_beside_the_gpus(
+    tmp_path: Path, nvml: Nvml
+) -> None:
+    nvml.set(Card())
+    name = "模型微调" * 5
+    (tmp_path / name).mkdir()
+    async with opened(Workspace(tmp_path / name)) as screen:
+        await screen.until(lambda _: "GPU" in screen.lines()[0])
+        assert f"  {name}/ " in screen.lines()[0]
 
 
 @pytest.mark.usefixtures("in_english")
