@@ -276,6 +276,7 @@ async def test_a_question_half_written_is_there_tomorrow(workspace: Workspace) -
     async with opened(workspace) as screen:
         await screen.press("f6")
         await screen.type("Who was")
+        assert "enter" not in screen.app.screen.active_bindings, "it sends, and is the field's own"
         await screen.until(lambda _: workspace.last().question == "Who was")
         await screen.press("f7")  # in a field of Textual's it would select all
         await screen.shows("Notices")

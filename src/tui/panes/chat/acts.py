@@ -76,6 +76,10 @@ class Acts(Pane):
         self.focus()
         self.app.action_put_away()  # type: ignore[attr-defined]
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """In the field Enter sends: there is no way back into it."""
+        return action != "write" or not (self.is_mounted and self.query_one(Question).has_focus)
+
     def action_write(self) -> None:
         """Back into the field."""
         self.query_one(Question).focus()
