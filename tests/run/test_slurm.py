@@ -277,6 +277,25 @@ def test_what_the_accounting_tells_of_a_job_that_slurm_has_forgotten(
         assert now.ended == float(printed.split("|")[6])
 
 
+@pytest.mark.parametrize(
+    ("told", "before", "code"),
+    [
+        (job("PENDING", "Resources", ""), "queued", "slurm-moved"),
+        (job("FAILED", "NonZeroExitCode"), "queued", "slurm-was-moved"),
+        (job("NODE_FAIL", "NodeDown"), "training", "slurm-node"),
+        (job("FAILED", "NonZeroExitCode"), "training", "slurm-failed"),
+        (job("CANCELLED", "DependencyNeverSatisfied", ""), "queued", "slurm-awaited"),
+    ],
+)
+def test_a_move_is_told_where_the_job_minds_it(
+    tmp_path: Path, told: Job, before: str, code: str
+) -> None:
+    known = submission.Submission("tunedeck-x", 1000.0, "7", told, str(tmp_path / "before"))
+    submission.write(tmp_path, known)
+    now = view.look(tmp_path, RunState(before, 0.0))  # type: ignore[arg-type]
+    assert now.cause is not None and now.cause.code == code
+
+
 def test_accounting_that_is_not_there_or_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,8 @@ HOLD = 5.0
 """Seconds for which an answer is good."""
 HOLD_SILENCE = 30.0
 """Seconds before Slurm is asked again after it did not answer."""
+_NO_START = ("slurm-failed", "slurm-launch")
+"""How Slurm tells of a job that did not find its folder."""
 _SUBMITTING = 90.0
 """Seconds in which a job may be on its way to Slurm."""
 
@@ -57,10 +59,14 @@ def _judge(folder: Path, written: RunState, known: Submission, job: Job) -> RunS
     to do so, and Slurm changes no script that it has taken.
     """
     found = states.judge(written, job)
-    moved = bool(known.folder) and not leads(known.folder, folder)
-    if not moved or found.state not in ("queued", "failed"):
+    if not known.folder or leads(known.folder, folder):
         return found
-    code = "slurm-moved" if found.state == "queued" else "slurm-was-moved"
+    if found.state == "queued":
+        code = "slurm-moved"
+    elif written.state == "queued" and found.cause is not None and found.cause.code in _NO_START:
+        code = "slurm-was-moved"
+    else:  # it was moved later, or ended by what Slurm says
+        return found
     values = {"job": job.id, "place": shlex.quote(known.folder), "folder": shlex.quote(str(folder))}
     return msgspec.structs.replace(found, cause=Cause(code, values))
 
