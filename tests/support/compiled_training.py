@@ -27,7 +27,7 @@ def write(folder: Path, model: Path, packed: bool = True, **more: Any) -> Path:
     text = config.read_text(encoding="utf-8")
     changes = [("max_length = 128", "max_length = 64")]
     if packed:
-        changes.append(("pack_to_max_length = False", "pack_to_max_length = True"))
+        changes.append(("    pack_to_max_length=pack_to_max_length,\n", ""))  # XTuner's default
     else:
         changes.append(("batch_size = 2", f"batch_size = {tiny_config.ROWS // 4}"))
     for old, new in changes:

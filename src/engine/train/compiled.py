@@ -146,7 +146,7 @@ def packed_shape(config: Any) -> tuple[int, int] | None:
     """Samples and tokens of a full batch of packed samples; None: they are not packed."""
     loader = config.train_dataloader
     data = loader.dataset
-    if not data.get("pack_to_max_length") or not data.get("max_length"):
+    if not data.get("pack_to_max_length", True) or not data.get("max_length"):  # XTuner's default
         return None
     return loader.get("batch_size", 1), data.max_length
 
