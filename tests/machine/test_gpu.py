@@ -173,6 +173,7 @@ def test_names_may_come_as_bytes(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) ->
         ("0,2,-1,1", [0, 2]),
         ("0,3,1", [0]),
         ("1,x,2", [1]),
+        ("1,²", [1]),
         ("1,1", []),
         ("GPU-aaaa-2,GPU-bbbb-1", [1, 2]),
         ("GPU-b", [2]),

@@ -94,7 +94,7 @@ class Cards:
 
     def _named(self, name: str) -> Device | None:
         number, colon, instance = name.partition(":")
-        if number.isdigit() and int(number) < self.count and (not colon or instance.isdigit()):
+        if number.isdecimal() and int(number) < self.count and (not colon or instance.isdecimal()):
             of_card = self._of(int(number))
             if not colon:
                 return next(iter(of_card), None)  # of a divided one CUDA takes the first
