@@ -95,10 +95,13 @@ async def test_a_disk_that_does_not_answer(workspace: Workspace, disk: Disk) -> 
     first = write_run(workspace, "one", "training", step=42, created=1000)
     write_run(workspace, "two", "finished", step=100, created=2000)
     config(workspace)
+    rows = workspace.root / "rows.json"
+    rows.write_text('[{"conversation": [{"input": "Who?", "output": "I"}]}]')
+    workspace.remember(data=str(rows))
     async with opened(workspace) as screen:
         for key, pane, shown in (
             ("f3", "config", "configs/assistant.py"),
-            ("f2", "data", "No dataset is open"),
+            ("f2", "data", "rows.json · 1 row"),
             ("f4", "train", "two"),
         ):
             await screen.press(key)

@@ -300,11 +300,13 @@ class ConfigPane(ConfigKeeper):
         return self.may_edit(action)
 
     def _data_to_use(self) -> str:
-        """The open dataset, when the config does not train on it yet."""
+        """The open dataset, when the config does not train on it yet.
+
+        Asked at every drawing: no disk is, which may be slow. A file that is gone is told
+        when it is read.
+        """
         data = self.workspace.last().data
-        if not data or self.config is None or not Path(data).exists():
-            return ""
-        return "" if str(Path(data).resolve()) in self.config.source.text else data
+        return "" if self.config is None or data in self.config.source.text else data
 
     def _draw_form(self, config: OpenConfig) -> None:
         was_read = self.verdict.read

@@ -95,10 +95,14 @@ class DataPane(Pane):
         if not self._eyes.model:
             self._eyes.look_through(last.base, last.template)
         if self._opener.dataset is None:
-            if last.data and Path(last.data).exists():
-                self._opener.open_files([Path(last.data)], last.shape or None)
-            else:
-                self._say_how_to_begin()
+            self._open_last(last.data, last.shape or None)
+
+    @work(thread=True, exclusive=True, group="last", exit_on_error=False)
+    def _open_last(self, data: str, shape: str | None) -> None:
+        if data and Path(data).exists():
+            self.app.call_from_thread(self._opener.open_files, [Path(data)], shape)
+        else:
+            self.app.call_from_thread(self._say_how_to_begin)
 
     def leaving(self) -> str:
         """A file that is being written would not come to be."""
