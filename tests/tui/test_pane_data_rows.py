@@ -187,7 +187,7 @@ async def test_the_keys_line_is_short_and_the_keys_screen_has_all(workspace: Wor
     async with opened(workspace, (140, 60)) as screen:
         await screen.shows("30 rows")
         shown = next(line for line in screen.lines() if "c check all" in line)
-        assert len(shown.strip().split("  ")) == 7
+        assert len(shown.strip().split("  ")) == 6
         pane = screen.app.screen.query_one("#data")
         keys: dict[str, str] = {}
         for node in (pane, *pane.query("*").results()):
