@@ -14,6 +14,8 @@ from engine.config.checks import findings
 from engine.config.checks import gpu as check_gpu
 from engine.config.checks import lora as check_lora
 from engine.config.checks import place as check_place
+from engine.config.checks import rules as check_rules
+from engine.config.checks import values as check_values
 from engine.config.checks import versions as check_versions
 from engine.config.checks.loaded import Loaded
 from engine.config.checks.start import Start
@@ -256,6 +258,15 @@ def test_offload_that_the_hosts_memory_cannot_take_is_found(
     assert codes(found) == expected
     assert "host-memory" not in codes(check_deepspeed.check(one)), "that is asked of Slurm's too"
     assert all("139" in finding.why for finding in found), found
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_a_number_that_nothing_can_count_ends_no_check(number: float) -> None:
+    values = nested(sequence_parallel_size=number, train_dataloader__batch_size=number)
+    one = start(values, deepspeed={"zero_optimization": {"stage": 2}})
+    assert codes(check_values.check(one)).count("wrong-type") == 2
+    assert "sequence-gpus" not in codes(check_rules.check(one))
+    assert list(check_deepspeed.check(one)) == []
 
 
 def test_a_new_folder_in_a_writable_place_is_fine(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -61,9 +62,11 @@ class Loaded:
         return self.wiring.setting(key)
 
     def number(self, key: str, default: float) -> float:
-        """The number at `key`; `default` where there is none."""
+        """The number at `key`; `default` where there is none, or one that nothing can count."""
         value = self.get(key)
-        return value if isinstance(value, int | float) and not isinstance(value, bool) else default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return default
+        return value if math.isfinite(value) else default
 
     def name(self, key: str) -> str:
         """The last name of the class or function at `key` ("LoraConfig"), or ""."""
