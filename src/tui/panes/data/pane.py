@@ -10,6 +10,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.widget import Widget
+from textual.worker import get_current_worker
 
 from engine.errors import Problem
 from engine.i18n import N_, _, ngettext
@@ -99,7 +100,10 @@ class DataPane(Pane):
 
     @work(thread=True, exclusive=True, group="last", exit_on_error=False)
     def _open_last(self, data: str, shape: str | None) -> None:
-        if data and Path(data).exists():
+        worker, there = get_current_worker(), bool(data) and Path(data).exists()
+        if worker.is_cancelled:
+            return  # another one is opened instead
+        if there:
             self.app.call_from_thread(self._opener.open_files, [Path(data)], shape)
         else:
             self.app.call_from_thread(self._say_how_to_begin)
@@ -140,6 +144,7 @@ class DataPane(Pane):
         )
         if chosen:
             self._acts.forget()
+            self.workers.cancel_group(self, "last")
             self._opener.open(opening.meant(chosen, self.workspace))
 
     @work(exit_on_error=False)
