@@ -15,8 +15,9 @@ import pytest
 
 from engine import settings, settings_file
 from engine.errors import Problem
-from engine.joined import before_start
+from engine.joined import before_start, candidates
 from engine.run import elsewhere, life, planning, processes, reasons, state
+from engine.run.folder import RunFolder
 from engine.run.slurm import client, script, states, submission, view
 from engine.run.slurm import job as slurm_job
 from engine.run.slurm.client import Job
@@ -275,6 +276,18 @@ def test_what_the_accounting_tells_of_a_job_that_slurm_has_forgotten(
     assert (now.state, says in reasons.say(now.cause).reason) == (word, True), now
     if word not in ("lost", "queued"):
         assert now.ended == float(printed.split("|")[6])
+
+
+def test_the_gpus_of_a_job_are_not_this_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path)
+    write_run(workspace, "here", "training", gpus=[1])
+    record = write_run(workspace, "there", "training", gpus=[0]) / state.RECORD
+    record.write_text(record.read_text().replace('"local"', '"slurm"'))
+    monkeypatch.setattr(view, "look", lambda _folder, written: written)
+    assert RunFolder(record.parent).launcher == "slurm" and RunFolder(record.parent).state.living
+    assert candidates.busy_gpus(workspace) == {1}
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def busy_gpus(workspace: Workspace) -> set[GpuId]:
 
 def _trains_on(run: RunFolder) -> list[GpuId]:
     try:
-        return run.record.gpus if run.record is not None and run.state.living else []
+        return run.gpus if run.state.living else []
     except Problem:  # its files were changed: it tells nothing
         return []
 
