@@ -117,14 +117,15 @@ async def test_a_disk_that_does_not_answer(workspace: Workspace, disk: Disk) -> 
             await screen.shows("learning rate")
             for _time in range(3):
                 await screen.press("j", "y", "space", "k", "f8", "escape", "c", "c", "w", "f")
-            await screen.press("f3", "f4", "f3", "f2")
+            await screen.press("f3", "f4", "f3", "f2", "o")
             assert not disk.on_the_loop, disk.on_the_loop[0]
             assert disk.asked == len(disk.waiting), "each that looks waits with one question"
             add_steps(first, 42, 50)
         finally:
             disk.answer()
         await screen.until(lambda _text: kept(workspace).tab == "data")
-        await screen.press("f4")
+        await screen.shows("Open a dataset")  # as soon as it is known which there are
+        await screen.press("escape", "f4")
         await screen.shows("step 50/100")
 
 

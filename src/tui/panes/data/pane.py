@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,10 +135,10 @@ class DataPane(Pane):
 
     # -- opening --------------------------------------------------------------
 
-    @work(exit_on_error=False)
+    @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_open(self) -> None:
         """Choose a dataset of this workspace, or give a path or a name on a hub."""
-        known = list(opening.candidates(self.workspace))
+        known = await asyncio.to_thread(lambda: [*opening.candidates(self.workspace)])
         note = _("A file, a folder, or a dataset on a hub: hf:OWNER/NAME, ms:OWNER/NAME.")
         chosen = await self.app.push_screen_wait(
             Choose(_("Open a dataset"), known, free=True, note=note)
@@ -145,7 +146,7 @@ class DataPane(Pane):
         if chosen:
             self._acts.forget()
             self.workers.cancel_group(self, "last")
-            self._opener.open(opening.meant(chosen, self.workspace))
+            self._opener.open(await asyncio.to_thread(opening.meant, chosen, self.workspace))
 
     @work(exit_on_error=False)
     async def action_reload(self) -> None:
