@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import io
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import read_mo
@@ -87,3 +90,18 @@ def test_the_compiled_catalogue_is_current() -> None:
             known = compiled.get(message.id)
             assert known is not None, f"{message.id!r}: {TODO}"
             assert as_tuple(known.string) == as_tuple(message.string), f"{message.id!r}: {TODO}"
+
+
+@pytest.mark.parametrize("words", [("--lang", "zh", "gpus"), ("gpus", "--lang=zh")])
+def test_a_language_before_the_verb_or_after_it(words: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tui", *words, "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "语言" in done.stdout
+
+
+def test_a_language_that_is_none_of_ours() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tui", "--lang", "fr", "."], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "en, zh" in done.stderr

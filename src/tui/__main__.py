@@ -16,7 +16,9 @@ def main() -> None:
     gc.set_threshold(_LOOK)
     from engine.cli.main import VERBS
 
-    arguments = sys.argv[1:]
+    language, arguments = language_first(sys.argv[1:])
+    if language and arguments and arguments[0] in VERBS:
+        arguments += ["--lang", language]
     if arguments and (arguments[0] in VERBS or arguments[0].startswith("-")):
         from engine.cli.main import main as run_verb
 
@@ -30,7 +32,19 @@ def main() -> None:
     os.environ.setdefault("TEXTUAL_DISABLE_KITTY_KEY", "1")
     from tui.opening import run
 
-    sys.exit(run(arguments))
+    sys.exit(run(arguments, language))
+
+
+def language_first(arguments: list[str]) -> tuple[str, list[str]]:
+    """What ``--lang`` before the verb or the folder says ("": nothing), and the rest."""
+    if not arguments:
+        return "", []
+    first, *rest = arguments
+    if first == "--lang" and rest:
+        return rest[0], rest[1:]
+    if first.startswith("--lang="):
+        return first.partition("=")[2], rest
+    return "", arguments
 
 
 if __name__ == "__main__":

@@ -17,12 +17,21 @@ from tui.app import Tunedeck
 from tui.overlays import RESTART
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Open the app on the folder in `arguments` (default: this one); return its exit status."""
+def run(arguments: Sequence[str], language: str = "") -> int:
+    """Open the app on the folder in `arguments` (default: this one); return its exit status.
+
+    In `language` instead of the one of the settings, if one is given.
+    """
     i18n.use("")
     try:
         chosen = settings.load()
-        i18n.use(chosen.language)
+        i18n.use(language or chosen.language)
+        if language and language not in i18n.LANGUAGES:
+            raise Problem(
+                _("There is no language {language}").format(language=language),
+                "",
+                _("Known: {names}.").format(names=", ".join(i18n.LANGUAGES)),
+            )
         if len(arguments) > 1:
             raise Problem(_("Too many arguments"), "", _("Use: tunedeck [FOLDER]"))
         workspace = Workspace(Path(arguments[0])) if arguments else Workspace.here()
