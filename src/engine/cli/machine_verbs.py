@@ -95,19 +95,19 @@ def _install(folder: Path, out: Output) -> int:
     from engine import settings, settings_file
     from engine.machine import doctor
 
-    python = doctor.install(folder, out.say)
+    python = str(doctor.install(folder, out.say))
+    out.say(_("Built: {python}").format(python=python))
     chosen = out.settings.interpreter
-    if chosen in ("", str(python)):
-        settings.save(interpreter=str(python))
-        done = _("Built. Training uses it from now on (interpreter in {path}).").format(
-            path=settings_file.path()
-        )
+    if chosen in ("", python):
+        settings.save(interpreter=python)
+        said = _("Training uses it from now on (interpreter in {path}).")
+        out.say(said.format(path=settings_file.path()))
     else:
-        done = _(
-            "Built. The settings name another one, {chosen}; to use this one, set there: "
+        said = _(
+            "The settings name another one, {chosen}; to use this one, set there: "
             'interpreter = "{python}"'
-        ).format(chosen=chosen, python=python)
-    out.say(done)
+        )
+        out.say(said.format(chosen=chosen, python=python))
     return 0
 
 
