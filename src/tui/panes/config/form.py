@@ -148,7 +148,8 @@ class Form(Container):
         elif field is not None and config is not None:
             draft = self._drafts.get(field.name) if not self.editing else None
             was, used = config.was.get(field.name), self.used.get(field.name, ())
-            self._say(words.field_help(field, was, self.short, draft, used))
+            line = self.screen.size.width - 2 if self.short else 0
+            self._say(words.field_help(field, was, line, draft, used))
 
     @property
     def short(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from engine.config.known.field_table import find
@@ -27,6 +28,8 @@ MOST_USED = 3
 """Values told of those that a setting had in earlier runs."""
 _VALUE = 28
 """Cells of such a value."""
+_WRAPPING = 14
+"""Cells that breaking lines between words may cost in two lines, and the gap between."""
 
 
 def welcome(workspace: Workspace) -> Text:
@@ -116,7 +119,7 @@ def changes(config: OpenConfig) -> list[Text | str]:
 def field_help(
     field: Field,
     was: str | None,
-    short: bool,
+    line: int,
     draft: str | None,
     used: Sequence[tuple[str, int]] = (),
 ) -> Text:
@@ -125,18 +128,27 @@ def field_help(
     Args:
         field: the setting.
         was: its code in the config's origin, when it was changed.
-        short: for a panel of two lines.
+        line: cells of a line in a panel of two, which gets the facts that fit; 0: no limit.
         draft: a value that was typed and not taken.
         used: its values in the workspace's runs, each with how many had it.
     """
     meaning = one_line(field.help) or _("A setting of this config; Tunedeck does not know it.")
     facts = [one_line(fact) for fact in _facts(field, was, draft, used)]
-    if short:
-        return Text.assemble(meaning, "  ", (" · ".join(facts), "dim"))
+    if line:
+        return Text.assemble(meaning, "  ", (_fitting(facts, 2 * line - cell_len(meaning)), "dim"))
     text = Text.assemble((one_line(field.name) + "\n", "bold"), meaning, "\n")
     for label, effect in effect_lines(field):
         text.append(f"\n{label}: ", "bold").append(one_line(effect), "not bold")
     return text.append("\n\n" + "\n".join(facts), "dim not bold")
+
+
+def _fitting(facts: Sequence[str], cells: int) -> str:
+    """As many of the facts as fit, and that there are more."""
+    for count in range(len(facts), 0, -1):
+        shown = " · ".join([*facts[:count], *(["…"] if count < len(facts) else [])])
+        if cell_len(shown) <= cells - _WRAPPING:
+            return shown
+    return "…" if facts else ""
 
 
 def effect_lines(field: Field) -> Iterator[tuple[str, str]]:
