@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from datetime import datetime
 from pathlib import Path
@@ -188,13 +189,15 @@ class Acts(Pane):
 
     # -- choosing -------------------------------------------------------------------
 
-    @work(exit_on_error=False)
+    @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_models(self) -> None:
         """Choose up to three models: each further one may be left out."""
         pane = self._pane
         if pane.busy:
             return
-        own = candidates(pane.workspace)
+        own = await asyncio.to_thread(candidates, pane.workspace)
+        if pane.busy:  # a question was faster
+            return
         served = [_by(engine, one) for engine in engines.found(pane.settings) for one in own]
         known = {str(at): one for at, one in enumerate([*own, *served])}
         choices = [Choice(key, one.title, one.detail) for key, one in known.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import string
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -43,7 +44,7 @@ class LoopActs(Pane):
 
     # -- prompt sets ------------------------------------------------------------
 
-    @work(exit_on_error=False)
+    @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_prompt_set(self) -> None:
         """Choose a file of questions and put them to the models above, and to checkpoints."""
         pane = self._chat
@@ -53,7 +54,8 @@ class LoopActs(Pane):
             self.trouble(Problem(_("No model is chosen"), "", _("Press ^O to choose one.")))
             return
         note = _("JSON, JSON Lines, CSV, TSV, or one question a line")
-        choices = [Choice(str(one), one.name, str(one.parent)) for one in self._files()]
+        files = await asyncio.to_thread(self._files)
+        choices = [Choice(str(one), one.name, str(one.parent)) for one in files]
         value = await self.app.push_screen_wait(
             Choose(_("Prompt set"), choices, free=True, note=note)
         )
@@ -61,7 +63,7 @@ class LoopActs(Pane):
             return
         path = self.workspace.resolve(value)
         try:
-            items = sets.read(path)
+            items = await asyncio.to_thread(sets.read, path)
         except Problem as problem:
             self.trouble(problem)
             return
@@ -99,7 +101,8 @@ class LoopActs(Pane):
         """The models above, and if one wants the checkpoints of a run beside them."""
         pane = self._chat
         runs: dict[str, list[Candidate]] = {}
-        for one in reversed(candidates(self.workspace)):  # the oldest step first
+        every = await asyncio.to_thread(candidates, self.workspace)
+        for one in reversed(every):  # the oldest step first
             known = any(one.spec == other.spec for other in pane.chosen.values())
             if one.checkpoint is not None and not known:
                 runs.setdefault(one.checkpoint.parent.name, []).append(one)

@@ -43,7 +43,7 @@ async def a_model(app: App[Any], workspace: Workspace) -> str | None:
     """The path of a model whose tokenizer is to be used. Raises `Problem` for no model."""
     from engine.dataset.preview import check_model
 
-    models = sorted(workspace.models.glob("*/config.json"))
+    models = await asyncio.to_thread(lambda: sorted(workspace.models.glob("*/config.json")))
     known = [Choice(str(one.parent), workspace.relative(one.parent)) for one in models]
     model = await app.push_screen_wait(
         Choose(_("Model"), known, free=True, note=_("Its tokenizer is used."))
@@ -76,11 +76,12 @@ async def a_shape(
     """
     from engine.dataset import shapes
 
+    modules = await asyncio.to_thread(_modules, workspace)
     known = [
         Choice(DETECT, _("told from the rows"), _("the default")),
         Choice(MAP, _("other columns …"), _("say which is the question, which the answer")),
         *(Choice(one.name, one.title, ", ".join(one.columns)) for one in shapes.SHAPES),
-        *(Choice(str(one), workspace.relative(one)) for one in _modules(workspace)),
+        *(Choice(str(one), workspace.relative(one)) for one in modules),
         Choice(XTUNERS, _("a map function of XTuner's …")),
     ]
     if not dataset.shape:  # they have been looked at already, and told nothing

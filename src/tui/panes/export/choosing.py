@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from tui.panes.base import Pane
 
 if TYPE_CHECKING:
     from engine.export.job import Order, Step
+    from engine.workspace import Workspace
     from tui.panes.export.look import Look
 
 
@@ -44,32 +46,21 @@ class Choosing(Pane):
     def busy(self) -> bool:
         """Whether a job is at work."""
 
-    @work(exit_on_error=False)
+    @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_checkpoint(self) -> None:
         """Choose a checkpoint of any run, or give a path."""
-        from engine.run import folder
-
-        choices = [
-            Choice(
-                str(one.path),
-                f"{run.name} / {one.path.name}",
-                f"{size(one.bytes)}"
-                + (f"  loss {one.loss:.3f}" if one.loss is not None else "")
-                + ("" if one.complete else "  " + _("torn")),
-            )
-            for run in folder.list_runs(self.workspace)
-            for one in reversed(run.checkpoints())
-        ]
+        choices = await asyncio.to_thread(_checkpoints, self.workspace)
         chosen = await self.app.push_screen_wait(Choose(_("Checkpoint"), choices, free=True))
         if chosen:
             self.read(self.workspace.resolve(chosen))
 
-    @work(exit_on_error=False)
+    @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_base(self) -> None:
         """Choose the base model that the adapter belongs to."""
         from engine.export import artefact
 
-        models = sorted(self.workspace.models.glob("*/config.json"))
+        folder = self.workspace.models
+        models = await asyncio.to_thread(lambda: sorted(folder.glob("*/config.json")))
         choices = [Choice(str(one.parent), self.workspace.relative(one.parent)) for one in models]
         chosen = await self.app.push_screen_wait(Choose(_("Base model"), choices, free=True))
         if chosen:
@@ -191,3 +182,20 @@ def _free(path: Path) -> int:
     from engine.export import costs
 
     return costs.free(path)
+
+
+def _checkpoints(workspace: Workspace) -> list[Choice]:
+    """Those of all runs, the newest of each first."""
+    from engine.run import folder
+
+    return [
+        Choice(
+            str(one.path),
+            f"{run.name} / {one.path.name}",
+            f"{size(one.bytes)}"
+            + (f"  loss {one.loss:.3f}" if one.loss is not None else "")
+            + ("" if one.complete else "  " + _("torn")),
+        )
+        for run in folder.list_runs(workspace)
+        for one in reversed(run.checkpoints())
+    ]

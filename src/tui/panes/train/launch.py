@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from pathlib import Path
 from typing import ClassVar
@@ -146,10 +147,10 @@ class Launch(ModalScreen["Launched | Asked"]):
         self._asked = asked
         return asked
 
-    @work(exit_on_error=False)
+    @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_choose_config(self) -> None:
         """Choose among the workspace's configs."""
-        paths = sorted(self._workspace.configs.glob("*.py"))
+        paths = await asyncio.to_thread(lambda: sorted(self._workspace.configs.glob("*.py")))
         names = [self._workspace.relative(path) for path in paths]
         choices = [Choice(name, name) for name in names]
         chosen = await self.app.push_screen_wait(Choose(_("Config"), choices, free=True))
