@@ -21,8 +21,8 @@ _TURING = (7, 5)
 """From here on it multiplies 8-bit integers, as bitsandbytes does."""
 _PASCAL = (6, 0)
 """The oldest for which bitsandbytes is built."""
-_FLASH = "flash_attention_2"
-_ATTENTION = "model.llm.attn_implementation"
+FLASH = "flash_attention_2"
+ATTENTION = "model.llm.attn_implementation"
 _DTYPE = "model.llm.torch_dtype"
 _TAKES_FLASH = frozenset(
     [
@@ -134,15 +134,15 @@ def _formats(start: Start, one: Gpu) -> Iterator[Finding]:
         yield _no_bits(card, "4-bit", "6.0")
     if one.capability < _TURING and start.quantized == "8-bit":
         yield _no_bits(card, "8-bit", "7.5")
-    if one.capability < _AMPERE and start.config.get(_ATTENTION) == _FLASH:
+    if one.capability < _AMPERE and start.config.get(ATTENTION) == FLASH:
         yield Finding(
             ERROR,
             "flash-gpu",
             _("This GPU cannot run flash-attn 2"),
             card + " " + _("It begins with 8.0 (Ampere)."),
-            _("Set {field} = {value}.").format(field=_ATTENTION, value="'sdpa'"),
-            Fix(_ATTENTION, "sdpa"),
-            _ATTENTION,
+            _("Set {field} = {value}.").format(field=ATTENTION, value="'sdpa'"),
+            Fix(ATTENTION, "sdpa"),
+            ATTENTION,
         )
 
 
@@ -152,7 +152,7 @@ def _half_weights(start: Start) -> Iterator[Finding]:
     if not start.amp or start.lora or frozen or start.quantized:
         return
     if _flash_halves(start):
-        field, value, cause = _ATTENTION, "sdpa", _("XTuner loads them so for flash-attn.")
+        field, value, cause = ATTENTION, "sdpa", _("XTuner loads them so for flash-attn.")
         fix = Fix(field, value)
     elif start.dtype:
         field, value, cause = _DTYPE, "float32", _("The config loads them so.")
@@ -174,9 +174,9 @@ def _half_weights(start: Start) -> Iterator[Finding]:
 
 def _flash_halves(start: Start) -> bool:
     """Whether XTuner overrides the weights' format: with flash-attn it loads them in 16 bits."""
-    given = start.config.get(_ATTENTION)
+    given = start.config.get(ATTENTION)
     if given is not None:
-        return bool(given == _FLASH)
+        return bool(given == FLASH)
     folder = check_model.folder(start.config)
     if folder is None or not start.config.versions.get("flash_attn"):
         return False
@@ -195,27 +195,27 @@ def _no_bits(card: str, bits: str, least: str) -> Finding:
 
 
 def _attention(start: Start) -> Iterator[Finding]:
-    given = start.config.get(_ATTENTION)
+    given = start.config.get(ATTENTION)
     flash = start.config.versions.get("flash_attn")
-    if given == _FLASH and start.config.versions and flash is None:
+    if given == FLASH and start.config.versions and flash is None:
         yield Finding(
             ERROR,
             "flash-missing",
             _("flash_attention_2 needs flash-attn, which is not installed"),
             _("transformers breaks off when it loads the model."),
-            _("Set {field} = {value}.").format(field=_ATTENTION, value="'sdpa'"),
-            Fix(_ATTENTION, "sdpa"),
-            _ATTENTION,
+            _("Set {field} = {value}.").format(field=ATTENTION, value="'sdpa'"),
+            Fix(ATTENTION, "sdpa"),
+            ATTENTION,
         )
-    elif given == _FLASH and start.on_cpu:
+    elif given == FLASH and start.on_cpu:
         yield Finding(
             ERROR,
             "flash-cpu",
             _("flash-attn does not run on a CPU"),
             _("There is no GPU here."),
-            _("Set {field} = {value}.").format(field=_ATTENTION, value="'sdpa'"),
-            Fix(_ATTENTION, "sdpa"),
-            _ATTENTION,
+            _("Set {field} = {value}.").format(field=ATTENTION, value="'sdpa'"),
+            Fix(ATTENTION, "sdpa"),
+            ATTENTION,
         )
     elif given is None and flash is None:
         yield from _eager(start)
@@ -233,9 +233,9 @@ def _eager(start: Start) -> Iterator[Finding]:
         "eager-attention",
         _("Attention is computed the slow way"),
         _("InternLM2's own code does so without flash-attn; sdpa took 0.80 of the time a step."),
-        _("Set {field} = {value}.").format(field=_ATTENTION, value="'sdpa'"),
-        Fix(_ATTENTION, "sdpa"),
-        _ATTENTION,
+        _("Set {field} = {value}.").format(field=ATTENTION, value="'sdpa'"),
+        Fix(ATTENTION, "sdpa"),
+        ATTENTION,
     )
 
 

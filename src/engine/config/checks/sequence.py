@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from engine.config import model_files
 from engine.config.checks import model as check_model
 from engine.config.checks.findings import ERROR, Finding, Fix
+from engine.config.checks.gpu import ATTENTION, FLASH
 from engine.config.checks.start import Start
 from engine.config.memory import sizes
 from engine.i18n import _
 
 SIZE = "sequence_parallel_size"
-ATTENTION = "model.llm.attn_implementation"
-FLASH = "flash_attention_2"
 _SAMPLER = "train_dataloader.sampler.type"
 _SHARING = ("SequenceParallelSampler", "InternRepoSampler")
 """Samplers that hand all GPUs of a group the same sample."""
