@@ -2,11 +2,11 @@
 
     python benchmarks/first_step.py [--pairs 3] [--map-num-proc N]
 
-Both train the same tiny model (LoRA, on the CPU) on the same 60 rows with the same
-config, in turn: each side first on rows that it never saw, then again on the same.
-As in XTuner's own configs nothing says how many processes map the rows (32), unless
-``--map-num-proc`` does. Needs XTuner in the Python that runs this. On a machine
-without a GPU plain XTuner is given the one function of torch that it misses there.
+Both train the same tiny model (LoRA) on the same 60 rows with the same config, in turn:
+each side first on rows that it never saw, then again on the same. As in XTuner's own
+configs nothing says how many processes map the rows (32), unless ``--map-num-proc`` does.
+Needs XTuner in the Python that runs this. Where there is a GPU both train on it; without
+one plain XTuner is given the one function of torch that it misses there.
 
 A run begins when its command is started and has made its first step when the loss
 of it is in ``scalars.json``. CPU seconds are those of all processes until then;
@@ -31,6 +31,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+
+from engine.machine import gpu
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -106,16 +108,20 @@ def _ended() -> float:
 
 def sides(folder: Path, config: Path) -> Iterator[tuple[str, list[str], Path, dict[str, str]]]:
     """Each side's name, command, work dir and variables."""
-    bin_folder = Path(sys.executable).parent
-    path = os.pathsep.join([str(bin_folder), os.environ["PATH"]])  # xtuner starts a bare "python"
+    # xtuner starts a bare "python", which has to be this one.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    xtuner = shutil.which("xtuner", path=path)
+    if xtuner is None:
+        raise SystemExit("XTuner's command is not on the PATH: install xtuner into this Python.")
     work = folder / "xtuner-work"
-    command = [str(bin_folder / "xtuner"), "train", str(config), "--work-dir", str(work)]
+    command = [xtuner, "train", str(config), "--work-dir", str(work)]
     cache = str(folder / "xtuner-cache")
-    missing = {"PYTHONPATH": str(folder / "missing"), "PATH": path, "HF_DATASETS_CACHE": cache}
+    modules = [str(folder / "missing"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    missing = {"PYTHONPATH": os.pathsep.join(modules), "PATH": path, "HF_DATASETS_CACHE": cache}
     yield "xtuner train", command, work, missing
     work = folder / "tunedeck-work"
     command = [sys.executable, "-m", "tui", "train", str(config)]
-    command += ["--work-dir", str(work), "--gpus", "cpu"]
+    command += ["--work-dir", str(work), *([] if gpu.read().available else ["--gpus", "cpu"])]
     yield "tunedeck train", command, work, {"HF_DATASETS_CACHE": str(folder / "tunedeck-cache")}
 
 

@@ -28,6 +28,7 @@ PARTS = {
     "estimate": "estimate.py --seconds 140",
     "shared": "estimate.py --plans shared --seconds 85 --json shared.jsonl",
     "ranks": "estimate.py --plans shared --seconds 85 --json ranks.jsonl --ranks 2",
+    "first-step": "first_step.py --pairs 1",
     "scaling": "scaling.py --ranks 1 2 --rounds 2",
 }
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "deepspeed", "mmengine", "xtuner")
