@@ -13,106 +13,33 @@ faults beside it.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import pytest
 
-from engine.joined import before_start, resuming
+from engine.joined import resuming
 from engine.machine import gpu
-from engine.run import control, launch, planning, processes, reasons
+from engine.run import control, processes, reasons
 from engine.run.folder import RunFolder, list_runs
 from engine.settings import Settings
 from engine.workspace import Workspace
-from tests.support import card, gpu_runs, rank_faults, tiny_config
+from tests.support import card, rank_faults, rank_runs
+from tests.support.rank_runs import CARDS, ON_CPU, SHARED, STEPS, WAYS, InTurn, Way, why_not
 
-ON_CPU = bool(os.environ.get("TUNEDECK_RANKS_ON_CPU"))
-CARDS = [] if ON_CPU else gpu.read().gpus
-SHARED = len(CARDS) == 1
-"""Both ranks sit on the one card."""
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not (CARDS or ON_CPU), reason="no GPU on this machine"),
     pytest.mark.timeout(600),
 ]
-
-SAVE = 5
-EPOCHS = 4
-STEPS = EPOCHS * tiny_config.ROWS // 4
-"""Two ranks with two rows each."""
-ON_GPU = {
-    **gpu_runs.ON_GPU,
-    "type=OptimWrapper,": 'type=AmpOptimWrapper, dtype="bfloat16",',
-    "lr = 5e-3": "lr = 2e-4",
-}
-QLORA = {
-    "import AutoModelForCausalLM, AutoTokenizer": (
-        "import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig"
-    ),
-    "torch_dtype=torch.float32,": (
-        "torch_dtype=torch.bfloat16, quantization_config=dict(type=BitsAndBytesConfig,"
-        ' load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,'
-        " bnb_4bit_compute_dtype=torch.bfloat16),"
-    ),
-}
-FULL = {
-    """    lora=dict(
-        type=LoraConfig,
-        r=8,
-        lora_alpha=16,
-        lora_dropout=0.0,
-        bias="none",
-        task_type="CAUSAL_LM",
-    ),
-""": "",
-}
-SEQUENCE = {
-    "use_varlen_attn = False": "use_varlen_attn = False\nsequence_parallel_size = 2",
-    "from xtuner.model import SupervisedFinetune": (
-        "from xtuner.model import SupervisedFinetune\n"
-        "from xtuner.parallel.sequence import SequenceParallelSampler"
-    ),
-    "DefaultSampler, shuffle": "SequenceParallelSampler, shuffle",
-    "torch_dtype=torch.float32,": (
-        'torch_dtype=torch.bfloat16, attn_implementation="flash_attention_2",'
-    ),
-}
-DROPOUT = {"lora_dropout=0.0": "lora_dropout=0.1"}
-
-
-class Way(NamedTuple):
-    """A way to train on several GPUs."""
-
-    what: str
-    stage: str
-    changes: Mapping[str, str] = {}
-    on_gpus: bool = False
-    """Whether it means nothing on a CPU."""
-    order: tuple[int, ...] = (0, 1)
-    """Which of the GPUs, in which order."""
-
-
-WAYS = {
-    "lora": Way("LoRA, no ZeRO (DDP)", "", DROPOUT),
-    "lora-zero2": Way("LoRA, ZeRO-2", "2", DROPOUT),
-    "lora-zero2-turned": Way("LoRA, ZeRO-2, GPUs 1,0", "2", DROPOUT, True, (1, 0)),
-    "qlora-zero2": Way("QLoRA, ZeRO-2", "2", {**DROPOUT, **QLORA}, True),
-    "full-zero3": Way("full, ZeRO-3", "3", FULL),
-    "full-zero3-offload": Way("full, ZeRO-3, offload", "3_offload", FULL, True),
-    "sequence": Way("LoRA, ZeRO-2, sequence parallel 2", "2", SEQUENCE, True),
-}
-RESUMED = ("lora", "lora-zero2", "full-zero3")
-"""Ways that are also stopped and resumed."""
 
 
 class Row(NamedTuple):
@@ -188,90 +115,24 @@ def freed(before: list[int]) -> list[bool]:
     return [now - then < card.ROOM for now, then in zip(used(), before, strict=True)]
 
 
-def begin(
-    workspace: Workspace,
-    model: Path,
-    name: str,
-    way: Way,
-    fault: str = "",
-    epochs: int = EPOCHS,
-    timeout: int = 0,
-) -> RunFolder:
-    """Start two ranks; `timeout` seconds they wait for each other, if not as usual."""
-    folder = workspace.root / name
-    folder.mkdir()
-    # A checkpoint of all parameters takes 5 GB on a GPU: only the last, and one at a stop.
-    save = SAVE if ON_CPU or "LoRA" in way.what else 100_000
-    config = tiny_config.write(folder, model, epochs=epochs, save=save)
-    text = config.read_text()
-    backend = "gloo" if ON_CPU else "nccl"
-    changes = {**({} if ON_CPU else ON_GPU), **way.changes}
-    if timeout:
-        changes = {**changes, 'backend="gloo"': f'backend="{backend}", timeout={timeout}'}
-    for old, new in changes.items():
-        assert old in text, old
-        text = text.replace(old, new)
-    config.write_text(text)
-    rank_faults.hook(fault)(config)
-    gpus = [] if ON_CPU else [CARDS[0].id] if SHARED else [CARDS[at].id for at in way.order]
-    plan = planning.plan(
-        config,
-        workspace=workspace,
-        settings=Settings(),
-        name=f"{name}-run",
-        gpus=gpus,
-        processes=2,
-        deepspeed=way.stage,
-    )
-    if CARDS and fault in ("", "waits"):
-        plan = before_start.expecting(plan, before_start.look(plan, Settings()))
-    return launch.start(plan, Settings())
+RESUMED = ("lora", "lora-zero2", "full-zero3")
+"""Ways that are also stopped and resumed."""
 
 
-class Started:
-    """The runs of all ways: each when it is asked for, on GPUs with the next one beside it.
+@pytest.fixture(scope="module")
+def started(workspace: Workspace, model: Path) -> InTurn:
+    """Of each way that can be tried here NAME-whole, and NAME-parts, which is to be stopped."""
 
-    (Not more: ranks that wait for each other in NCCL take their cards' time, and all get slow.)
-    """
-
-    def __init__(self, workspace: Workspace, model: Path) -> None:
-        self._where = (workspace, model)
-        self._runs: dict[str, RunFolder] = {}
-        self.began: dict[str, float] = {}
-
-    def _start(self, key: str) -> None:
-        self.began[key] = time.monotonic()
+    def start(key: str) -> RunFolder:
         name, _, part = key.rpartition("-")
         # The one that is interrupted stays at a step until it is told to stop: it cannot
         # have ended by then.
         fault = "waits" if part == "parts" else ""
-        self._runs[key] = begin(*self._where, key, WAYS[name], fault)
+        return rank_runs.begin(workspace, model, key, WAYS[name], fault)
 
-    def __call__(self, name: str, part: str = "whole") -> RunFolder:
-        """The run of a way: "whole", or the one that is interrupted ("parts")."""
-        here = [one for one, way in WAYS.items() if not why_not(one, way)]
-        every = [f"{one}-whole" for one in here] + [f"{one}-parts" for one in RESUMED]
-        key = f"{name}-{part}"
-        wanted = [key] if ON_CPU else every[: every.index(key) + 2]
-        with ThreadPoolExecutor(2) as threads:  # each looks at its config first
-            list(threads.map(self._start, [one for one in wanted if one not in self._runs]))
-        return self._runs[key]
-
-
-@pytest.fixture(scope="module")
-def started(workspace: Workspace, model: Path) -> Started:
-    return Started(workspace, model)
-
-
-def why_not(name: str, way: Way) -> str:
-    """Why a way cannot be tried here; "" if it can."""
-    if way.on_gpus and ON_CPU:
-        return "only on GPUs"
-    if SHARED and way.order != (0, 1):
-        return "only with two GPUs"
-    if name == "sequence" and importlib.util.find_spec("flash_attn") is None:
-        return "flash-attn is not installed, which XTuner asks for"
-    return ""
+    order = [f"{name}-whole" for name, way in WAYS.items() if not why_not(name, way)]
+    order += [f"{name}-parts" for name in RESUMED]
+    return InTurn(order, start, threads=2)  # each looks at its config first
 
 
 def finish(run: RunFolder) -> None:
@@ -296,12 +157,12 @@ def told_by_ranks(run: RunFolder) -> dict[int, tuple[str, int]]:
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_a_way_trains(name: str, started: Started) -> None:
+def test_a_way_trains(name: str, started: InTurn) -> None:
     way = WAYS[name]
     if why := why_not(name, way):
         TABLE.append(Row(way.what, why, 0.0))
         pytest.skip(why)
-    run = started(name)
+    run = started(f"{name}-whole")
     finish(run)
     seconds = time.monotonic() - started.began[f"{name}-whole"]
     at = run.progress()
@@ -323,9 +184,9 @@ def test_a_way_trains(name: str, started: Started) -> None:
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_stopped_and_resumed_equals_uninterrupted(name: str, started: Started) -> None:
+def test_stopped_and_resumed_equals_uninterrupted(name: str, started: InTurn) -> None:
     began = time.monotonic()
-    run, whole = started(name, "parts"), started(name)
+    run, whole = started(f"{name}-parts"), started(f"{name}-whole")
     until(lambda: run.progress().step == rank_faults.AFTER["waits"] - 1, run)
     control.stop(run)
     end = control.wait(run, 120)
@@ -346,13 +207,6 @@ def test_stopped_and_resumed_equals_uninterrupted(name: str, started: Started) -
     assert list(ours["tokens"]) == list(theirs["tokens"])
     result = f"stopped after step {saved.step}, resumed: loss differs by {worst:.0e} at most"
     TABLE.append(Row(WAYS[name].what, result, time.monotonic() - began))
-
-
-def ranks_of(run: RunFolder) -> dict[int, int]:
-    """The process id of each rank: torchrun's own workers, not what these have started."""
-    assert run.state.pid is not None
-    workers = psutil.Process(run.state.pid).children()
-    return {int(one.environ()["RANK"]): one.pid for one in workers if "RANK" in one.environ()}
 
 
 class Fault(NamedTuple):
@@ -399,22 +253,18 @@ FAULTS = {
 ENDLESS = 10_000
 
 
-class Befallen:
-    """The runs that a fault befalls, started as those of the ways."""
+@pytest.fixture(scope="module")
+def befallen(workspace: Workspace, model: Path) -> InTurn:
+    """The runs that a fault befalls."""
 
-    def __init__(self, workspace: Workspace, model: Path) -> None:
-        self._where = (workspace, model)
-        self._runs: dict[str, RunFolder] = {}
-        self.began: dict[str, float] = {}
-
-    def _start(self, name: str) -> None:
+    def start(name: str) -> RunFolder:
         fault = FAULTS.get(name, Fault("", frozenset()))
-        self.began[name] = time.monotonic()
         with pytest.MonkeyPatch.context() as patch:
             if fault.variable[0]:
                 patch.setenv(*fault.variable)
-            self._runs[name] = begin(
-                *self._where,
+            return rank_runs.begin(
+                workspace,
+                model,
                 f"fault-{name}",
                 Way("", "2", order=(0, 1) if SHARED else (1, 0)),
                 fault=fault.kind or "none",
@@ -422,22 +272,11 @@ class Befallen:
                 timeout=fault.timeout,
             )
 
-    def __call__(self, name: str) -> RunFolder:
-        """The run that this befalls."""
-        every = [*FAULTS, "killed", "kill"]
-        for one in [name] if ON_CPU else every[: every.index(name) + 2]:
-            if one not in self._runs:
-                self._start(one)
-        return self._runs[name]
-
-
-@pytest.fixture(scope="module")
-def befallen(workspace: Workspace, model: Path, started: Started) -> Befallen:
-    return Befallen(workspace, model)
+    return InTurn([*FAULTS, "killed", "kill"], start)  # one at a time: each has its variables
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_of_one_rank(name: str, befallen: Befallen) -> None:
+def test_a_fault_of_one_rank(name: str, befallen: InTurn) -> None:
     fault, run = FAULTS[name], befallen(name)
     end = control.wait(run, 240)
     keep_log(run, name)
@@ -458,10 +297,10 @@ def _row(what: str, run: RunFolder, began: float) -> None:
     TABLE.append(Row(what, f"“{run.summary().reason}”", time.monotonic() - began))
 
 
-def test_one_rank_is_killed(befallen: Befallen) -> None:
+def test_one_rank_is_killed(befallen: InTurn) -> None:
     run = befallen("killed")
     until(lambda: run.progress().step >= 2, run)
-    os.kill(ranks_of(run)[1], signal.SIGKILL)
+    os.kill(rank_runs.ranks(run)[1], signal.SIGKILL)
     end = control.wait(run, 60)
     keep_log(run, "killed")
     assert end.state == "failed" and end.cause is not None
@@ -470,10 +309,10 @@ def test_one_rank_is_killed(befallen: Befallen) -> None:
     _row("rank 1 is killed (SIGKILL)", run, befallen.began["killed"])
 
 
-def test_kill_leaves_nothing(befallen: Befallen) -> None:
+def test_kill_leaves_nothing(befallen: InTurn) -> None:
     run = befallen("kill")
     until(lambda: run.progress().step >= 2, run)
-    assert ranks_of(run).keys() == {0, 1}
+    assert rank_runs.ranks(run).keys() == {0, 1}
     pids = {one.pid for one in run.processes()}
     began = time.monotonic()
     control.kill(run)
@@ -484,7 +323,7 @@ def test_kill_leaves_nothing(befallen: Befallen) -> None:
 
 @pytest.mark.skipif(ON_CPU or SHARED, reason="only with two GPUs")
 def test_another_program_fills_one_of_the_cards(
-    workspace: Workspace, model: Path, befallen: Befallen, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, model: Path, befallen: InTurn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Last: nobody else has room on that card meanwhile."""
     for name in (*FAULTS, "killed", "kill"):
@@ -495,7 +334,9 @@ def test_another_program_fills_one_of_the_cards(
     try:
         hog.leave_free(700 << 20)
         began = time.monotonic()
-        run = begin(workspace, model, "fault-full", Way("", "2"), fault="none", epochs=ENDLESS)
+        run = rank_runs.begin(
+            workspace, model, "fault-full", Way("", "2"), fault="none", epochs=ENDLESS
+        )
         end = control.wait(run, 180)
         keep_log(run, "full")
         assert end.state == "failed" and end.cause is not None

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
-import psutil
 import pytest
 
 from engine.run import control, launch, planning, processes, reasons
@@ -25,7 +24,7 @@ from engine.run.state import Cause
 from engine.settings import Nodes, Settings
 from engine.worker.client import BOOTSTRAP
 from engine.workspace import Workspace
-from tests.support import small_trainer
+from tests.support import rank_runs, small_trainer
 
 pytestmark = pytest.mark.trains
 
@@ -90,17 +89,10 @@ def befallen(folder: Path, start: Starter, fault: str) -> RunFolder:
     return start(msgspec.structs.replace(plan, command=[*plan.command, "--fault", fault]))
 
 
-def ranks(run: RunFolder) -> dict[int, int]:
-    """The process id of each rank that torchrun started."""
-    assert run.state.pid is not None
-    workers = psutil.Process(run.state.pid).children()
-    return {int(one.environ()["RANK"]): one.pid for one in workers if "RANK" in one.environ()}
-
-
 def test_the_second_rank_is_killed(tmp_path: Path, start: Starter) -> None:
     run = start(planned(tmp_path, processes=2))
     until(lambda: run.state.state == "training", 60)
-    pid = ranks(run)[1]
+    pid = rank_runs.ranks(run)[1]
     os.kill(pid, signal.SIGKILL)
     end = control.wait(run, 60)
     assert end.state == "failed", run.log.read_text()[-3000:]
