@@ -16,6 +16,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 
+from engine.cli.main import language_of
 from engine.i18n import LOCALE_DIR
 
 SOURCE = Path(LOCALE_DIR).parent.parent
@@ -92,16 +93,33 @@ def test_the_compiled_catalogue_is_current() -> None:
             assert as_tuple(known.string) == as_tuple(message.string), f"{message.id!r}: {TODO}"
 
 
+@pytest.mark.parametrize(
+    ("words", "language", "rest"),
+    [
+        (["--lang", "zh", "gpus"], "zh", ["gpus"]),
+        (["gpus", "--lang=zh", "--json"], "zh", ["gpus", "--json"]),
+        (["--lang", "zh"], "zh", []),
+        (["gpus", "--lang"], "", ["gpus", "--lang"]),  # the parser says what is missing
+        (["note", "run", "--", "--lang=zh"], "", ["note", "run", "--", "--lang=zh"]),
+    ],
+)
+def test_a_language_is_read_wherever_it_stands(
+    words: list[str], language: str, rest: list[str]
+) -> None:
+    assert language_of(words) == (language, rest)
+
+
 @pytest.mark.parametrize("words", [("--lang", "zh", "gpus"), ("gpus", "--lang=zh")])
-def test_a_language_before_the_verb_or_after_it(words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("module", ["tui.__main__", "engine.cli.main"])
+def test_a_verb_speaks_it_however_it_is_started(module: str, words: tuple[str, ...]) -> None:
+    start = f"import sys; from {module} import main; sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, "-m", "tui", *words, "--help"], capture_output=True, text=True
+        [sys.executable, "-c", start, *words, "--help"], capture_output=True, text=True
     )
     assert done.returncode == 0 and "语言" in done.stdout
 
 
-def test_a_language_that_is_none_of_ours() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tui", "--lang", "fr", "."], capture_output=True, text=True
-    )
-    assert done.returncode == 2 and "en, zh" in done.stderr
+@pytest.mark.parametrize("words", [("--lang", "fr", "."), ("gpus", "--lang", "fr")])
+def test_a_language_that_is_none_of_ours(words: tuple[str, ...]) -> None:
+    done = subprocess.run([sys.executable, "-m", "tui", *words], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == "There is no language fr\nKnown: en, zh.\n"

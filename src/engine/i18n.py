@@ -12,6 +12,8 @@ import os
 import re
 from pathlib import Path
 
+from engine.errors import Problem
+
 LANGUAGES = {"en": "English", "zh": "中文"}
 DOMAIN = "tunedeck"
 LOCALE_DIR = Path(__file__).parent / "locale"
@@ -38,6 +40,16 @@ def use(language: str) -> None:
         _current = gettext.NullTranslations()
     else:
         _current = gettext.translation(DOMAIN, LOCALE_DIR, [_language], fallback=True)
+
+
+def require(language: str) -> None:
+    """Raises `Problem` for a `language` that is none of ours; "" is what nobody asked for."""
+    if language and language not in LANGUAGES:
+        raise Problem(
+            _("There is no language {language}").format(language=language),
+            "",
+            _("Known: {names}.").format(names=", ".join(LANGUAGES)),
+        )
 
 
 def language() -> str:

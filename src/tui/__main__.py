@@ -14,15 +14,13 @@ makes a hundred thousand that stay, and looking at them all the time is a tenth 
 def main() -> None:
     """Run the command line or the app; ends the process with its exit status."""
     gc.set_threshold(_LOOK)
-    from engine.cli.main import VERBS
+    from engine.cli.main import VERBS, language_of
 
-    language, arguments = language_first(sys.argv[1:])
-    if language and arguments and arguments[0] in VERBS:
-        arguments += ["--lang", language]
+    language, arguments = language_of(sys.argv[1:])
     if arguments and (arguments[0] in VERBS or arguments[0].startswith("-")):
         from engine.cli.main import main as run_verb
 
-        status = run_verb(arguments)
+        status = run_verb()
         gc.freeze()  # what is left ends with the process: nobody need look through it
         sys.exit(status)
     # Read by Textual at import. No animation: it costs twice the bytes over a
@@ -33,18 +31,6 @@ def main() -> None:
     from tui.opening import run
 
     sys.exit(run(arguments, language))
-
-
-def language_first(arguments: list[str]) -> tuple[str, list[str]]:
-    """What ``--lang`` before the verb or the folder says ("": nothing), and the rest."""
-    if not arguments:
-        return "", []
-    first, *rest = arguments
-    if first == "--lang" and rest:
-        return rest[0], rest[1:]
-    if first.startswith("--lang="):
-        return first.partition("=")[2], rest
-    return "", arguments
 
 
 if __name__ == "__main__":

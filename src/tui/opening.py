@@ -26,12 +26,7 @@ def run(arguments: Sequence[str], language: str = "") -> int:
     try:
         chosen = settings.load()
         i18n.use(language or chosen.language)
-        if language and language not in i18n.LANGUAGES:
-            raise Problem(
-                _("There is no language {language}").format(language=language),
-                "",
-                _("Known: {names}.").format(names=", ".join(i18n.LANGUAGES)),
-            )
+        i18n.require(language)
         if len(arguments) > 1:
             raise Problem(_("Too many arguments"), "", _("Use: tunedeck [FOLDER]"))
         workspace = Workspace(Path(arguments[0])) if arguments else Workspace.here()

@@ -69,6 +69,7 @@ def _common() -> argparse.ArgumentParser:
     group = common.add_argument_group(_("common options"))
     group.add_argument("--json", action="store_true", help=_("print one JSON document"))
     group.add_argument("--debug", action="store_true", help=_("show tracebacks"))
+    # Taken before (`language_of`): here for the help.
     group.add_argument("--lang", choices=tuple(i18n.LANGUAGES), help=_("the language of messages"))
     return common
 
@@ -88,23 +89,30 @@ def parser(groups: Sequence[str] = GROUPS) -> argparse.ArgumentParser:
     return top
 
 
-def _language(arguments: Sequence[str]) -> str:
-    """The language asked for by ``--lang``, before the parser (which speaks it) is made."""
+def language_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """What ``--lang`` says ("": nothing), and the arguments without it.
+
+    It may stand anywhere before ``--``, and is read before there is a parser, which speaks it.
+    """
     for index, argument in enumerate(arguments):
+        if argument == "--":
+            break
         if argument == "--lang" and index + 1 < len(arguments):
-            return arguments[index + 1]
+            return arguments[index + 1], [*arguments[:index], *arguments[index + 2 :]]
         if argument.startswith("--lang="):
-            return argument.partition("=")[2]
-    return ""
+            rest = [*arguments[:index], *arguments[index + 1 :]]
+            return argument.partition("=")[2], rest
+    return "", list(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status (0 fine, 1 not fine, 2 wrong usage or input)."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    asked, arguments = language_of(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    i18n.use(_language(arguments))
+    i18n.use(asked)
     try:
-        i18n.use(_language(arguments) or settings_file.language())
+        i18n.use(asked or settings_file.language())
+        i18n.require(asked)
         group = VERBS.get(arguments[0]) if arguments else None
         parsed = parser((group,) if group else GROUPS).parse_args(arguments)
         status: int = parsed.run(parsed, Output(json=parsed.json))
