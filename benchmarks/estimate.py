@@ -39,7 +39,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 def plans() -> list[Any]:
     """What is measured, most telling first."""
-    from training_memory import Plan, Shape
+    from training_plan import Plan, Shape
 
     one = Shape(1, 2048)
     return [
@@ -85,7 +85,7 @@ def shared() -> list[Any]:
 
     Offload comes last: to pin its memory takes the better part of a minute.
     """
-    from training_memory import Plan, Shape
+    from training_plan import Plan, Shape
 
     one = Shape(1, 2048)
     return [
@@ -111,7 +111,7 @@ def shared() -> list[Any]:
 
 def counted() -> list[Any]:
     """A small model by all stages."""
-    from training_memory import Plan, Shape
+    from training_plan import Plan, Shape
 
     few = (Shape(1, 16),)
     found = [Plan("8M", "full", few, zero=zero) for zero in (0, 1, 2, 3)]
@@ -133,7 +133,7 @@ def measure(options: argparse.Namespace) -> None:
     with results.open("a", encoding="utf-8") as out, tempfile.TemporaryDirectory() as scratch:
 
         def tell(found: dict[str, Any]) -> None:
-            if training_memory.rank():
+            if training_plan.rank():
                 return
             found["at_s"] = round(time.monotonic() - STARTED, 1)
             out.write(json.dumps(found) + "\n")
@@ -146,7 +146,9 @@ def measure(options: argparse.Namespace) -> None:
             shims.apply()
             import torch
 
+            import device_memory
             import training_memory
+            import training_plan
 
         counting = options.plans == "counted"
         cuda = torch.cuda.is_available() and not options.toy and not counting
@@ -154,16 +156,16 @@ def measure(options: argparse.Namespace) -> None:
             os.environ["DS_ACCELERATOR"] = "cpu"
             torch.cuda.is_available = lambda: False
         if counting:
-            training_memory.COUNTING = training_memory.Meter()
+            device_memory.count()
         begun = _begun(results)
-        training_memory.begin("cuda" if cuda else "cpu")
+        training_plan.begin("cuda" if cuda else "cpu")
         tell(machine(torch, cuda))
         if counting:  # what is there from the first DeepSpeed on is no tensor
-            first = training_memory.Plan("8M", "lora", (training_memory.Shape(1, 16),), zero=1)
+            first = training_plan.Plan("8M", "lora", (training_plan.Shape(1, 16),), zero=1)
             for _found in training_memory.measure(first, False, Path(scratch), left):
                 pass
         for plan in PLANS[options.plans]():
-            enough = training_memory.agreed(left() > options.reserve)
+            enough = training_plan.agreed(left() > options.reserve)
             if options.only not in plan.name or plan.name in begun or not enough:
                 continue
             tell({"begun": plan.name})
