@@ -126,6 +126,17 @@ def test_a_base_that_keeps_its_type_takes_less(
     assert found.allocated_bytes / 2**20 == pytest.approx(logged, rel=0.02)
 
 
+@pytest.mark.parametrize(("kind", "halves"), [("qwen2", True), ("qwen3", False)])
+def test_flash_attn_that_is_installed_counts_for_models_that_xtuner_gives_it(
+    kind: str, halves: bool
+) -> None:
+    """All others are loaded in float32 with it as without."""
+    values = {"model": {"llm": {"attn_implementation": None}}}
+    given = Loaded({"values": values, "versions": {"flash_attn": "2.8.0"}})
+    plan = estimate.training(given, kind=kind, tokens=2048)
+    assert (plan.half, plan.attention == "flash_attention_2") == (halves, halves)
+
+
 @dataclass
 class Point:
     """One measured micro-batch, as it was and as it is estimated. Bytes."""

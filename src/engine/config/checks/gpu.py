@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine import text
-from engine.config import model_files
+from engine.config import attention, model_files
 from engine.config.checks import model as check_model
 from engine.config.checks.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.checks.start import Start
@@ -21,25 +21,7 @@ _TURING = (7, 5)
 """From here on it multiplies 8-bit integers, as bitsandbytes does."""
 _PASCAL = (6, 0)
 """The oldest for which bitsandbytes is built."""
-FLASH = "flash_attention_2"
-ATTENTION = "model.llm.attn_implementation"
 _DTYPE = "model.llm.torch_dtype"
-_TAKES_FLASH = frozenset(
-    [
-        "deepseek_v2",
-        "gemma",
-        "internlm2",
-        "internlm3",
-        "llama",
-        "mistral",
-        "mixtral",
-        "phi3",
-        "qwen2",
-        "qwen2_moe",
-        "starcoder2",
-    ]
-)
-"""Model types for which XTuner takes flash-attn by itself where it is installed."""
 
 
 def check(start: Start) -> Iterator[Finding]:
@@ -134,15 +116,12 @@ def _formats(start: Start, one: Gpu) -> Iterator[Finding]:
         yield _no_bits(card, "4-bit", "6.0")
     if one.capability < _TURING and start.quantized == "8-bit":
         yield _no_bits(card, "8-bit", "7.5")
-    if one.capability < _AMPERE and start.config.get(ATTENTION) == FLASH:
-        yield Finding(
+    if one.capability < _AMPERE and start.config.get(attention.SETTING) == attention.FLASH:
+        yield _take_sdpa(
             ERROR,
             "flash-gpu",
             _("This GPU cannot run flash-attn 2"),
             card + " " + _("It begins with 8.0 (Ampere)."),
-            _("Set {field} = {value}.").format(field=ATTENTION, value="'sdpa'"),
-            Fix(ATTENTION, "sdpa"),
-            ATTENTION,
         )
 
 
@@ -151,8 +130,9 @@ def _half_weights(start: Start) -> Iterator[Finding]:
     frozen = start.config.get("model.freeze_llm") is True
     if not start.amp or start.lora or frozen or start.quantized:
         return
-    if _flash_halves(start):
-        field, value, cause = ATTENTION, "sdpa", _("XTuner loads them so for flash-attn.")
+    if attention.of(start.config, _kind(start)) == attention.FLASH:
+        field, value = attention.SETTING, attention.SDPA
+        cause = _("XTuner loads them so for flash-attn.")
         fix = Fix(field, value)
     elif start.dtype:
         field, value, cause = _DTYPE, "float32", _("The config loads them so.")
@@ -172,15 +152,10 @@ def _half_weights(start: Start) -> Iterator[Finding]:
     )
 
 
-def _flash_halves(start: Start) -> bool:
-    """Whether XTuner overrides the weights' format: with flash-attn it loads them in 16 bits."""
-    given = start.config.get(ATTENTION)
-    if given is not None:
-        return bool(given == FLASH)
+def _kind(start: Start) -> str:
+    """The model's type ("llama"), as far as its folder is here to tell it."""
     folder = check_model.folder(start.config)
-    if folder is None or not start.config.versions.get("flash_attn"):
-        return False
-    return model_files.config(folder).get("model_type") in _TAKES_FLASH
+    return "" if folder is None else str(model_files.config(folder).get("model_type") or "")
 
 
 def _no_bits(card: str, bits: str, least: str) -> Finding:
@@ -195,47 +170,43 @@ def _no_bits(card: str, bits: str, least: str) -> Finding:
 
 
 def _attention(start: Start) -> Iterator[Finding]:
-    given = start.config.get(ATTENTION)
+    given = start.config.get(attention.SETTING)
     flash = start.config.versions.get("flash_attn")
-    if given == FLASH and start.config.versions and flash is None:
-        yield Finding(
+    if given == attention.FLASH and start.config.versions and flash is None:
+        yield _take_sdpa(
             ERROR,
             "flash-missing",
             _("flash_attention_2 needs flash-attn, which is not installed"),
             _("transformers breaks off when it loads the model."),
-            _("Set {field} = {value}.").format(field=ATTENTION, value="'sdpa'"),
-            Fix(ATTENTION, "sdpa"),
-            ATTENTION,
         )
-    elif given == FLASH and start.on_cpu:
-        yield Finding(
+    elif given == attention.FLASH and start.on_cpu:
+        yield _take_sdpa(
             ERROR,
             "flash-cpu",
             _("flash-attn does not run on a CPU"),
             _("There is no GPU here."),
-            _("Set {field} = {value}.").format(field=ATTENTION, value="'sdpa'"),
-            Fix(ATTENTION, "sdpa"),
-            ATTENTION,
         )
-    elif given is None and flash is None:
-        yield from _eager(start)
+    elif (
+        given is None
+        and start.config.get("model.llm") is not None
+        and attention.of(start.config, _kind(start)) == attention.EAGER
+    ):
+        why = _(
+            "InternLM2's own code does so without flash-attn; sdpa took 0.80 of the time a step."
+        )
+        yield _take_sdpa(INFO, "eager-attention", _("Attention is computed the slow way"), why)
 
 
-def _eager(start: Start) -> Iterator[Finding]:
-    """InternLM2's own code falls back to the slow way, unlike all others."""
-    folder = check_model.folder(start.config)
-    if folder is None or model_files.config(folder).get("model_type") != "internlm2":
-        return
-    if start.config.get("model.llm") is None:
-        return
-    yield Finding(
-        INFO,
-        "eager-attention",
-        _("Attention is computed the slow way"),
-        _("InternLM2's own code does so without flash-attn; sdpa took 0.80 of the time a step."),
-        _("Set {field} = {value}.").format(field=ATTENTION, value="'sdpa'"),
-        Fix(ATTENTION, "sdpa"),
-        ATTENTION,
+def _take_sdpa(level: str, code: str, what: str, why: str) -> Finding:
+    """A finding that sdpa puts right."""
+    return Finding(
+        level,
+        code,
+        what,
+        why,
+        _("Set {field} = {value}.").format(field=attention.SETTING, value=repr(attention.SDPA)),
+        Fix(attention.SETTING, attention.SDPA),
+        attention.SETTING,
     )
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from engine.config import model_files
+from engine.config import attention, model_files
 from engine.config.checks import model as check_model
 from engine.config.checks.findings import ERROR, Finding, Fix
-from engine.config.checks.gpu import ATTENTION, FLASH
 from engine.config.checks.start import Start
 from engine.config.memory import sizes
 from engine.i18n import _
@@ -102,8 +101,8 @@ def needs_flash(code: str, field: str, fix: Fix) -> Finding:
 
 def other_attention(start: Start, code: str, field: str) -> Iterator[Finding]:
     """That the config asks for an attention which XTuner refuses with `field`."""
-    given = start.config.get(ATTENTION)
-    if given is None or given == FLASH:
+    given = start.config.get(attention.SETTING)
+    if given is None or given == attention.FLASH:
         return
     yield Finding(
         ERROR,
@@ -113,10 +112,10 @@ def other_attention(start: Start, code: str, field: str) -> Iterator[Finding]:
         ),
         _("XTuner breaks off with an AssertionError."),
         _("Set {field} = {value}.").format(
-            field=start.config.setting(ATTENTION), value=repr(FLASH)
+            field=start.config.setting(attention.SETTING), value=repr(attention.FLASH)
         ),
-        Fix(ATTENTION, FLASH),
-        ATTENTION,
+        Fix(attention.SETTING, attention.FLASH),
+        attention.SETTING,
     )
 
 

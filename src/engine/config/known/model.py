@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.config import attention
 from engine.config.known.setting import LORA, MODEL, SWITCH, Known
 from engine.i18n import N_
 
@@ -94,12 +95,12 @@ TABLE = (
         default=N_("False, which is XTuner's way"),
     ),
     Known(
-        "model.llm.attn_implementation",
+        attention.SETTING,
         MODEL,
         N_("How attention is computed; the result is the same."),
         memory=N_("eager keeps a table of length × length for each head; the others do not."),
         speed=N_("sdpa is about a quarter faster than eager; flash_attention_2 needs flash-attn."),
-        choices=("sdpa", "flash_attention_2", "eager"),
+        choices=(attention.SDPA, attention.FLASH, attention.EAGER),
         default=N_("XTuner's choice; eager for InternLM2"),
     ),
     Known(

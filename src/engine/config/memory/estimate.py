@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from engine.config import hub_cache
+from engine.config import attention, hub_cache
 from engine.config.checks import model as check_model
 from engine.config.checks.loaded import Loaded
 from engine.config.memory import parts as memory_parts
@@ -131,7 +131,7 @@ def training(
     shared = max(1, int(config.number("sequence_parallel_size", 1)))
     batch = max(1, int(config.number("train_dataloader.batch_size", 1)))
     optimizer = config.name("optim_wrapper.optimizer.type").lower()
-    method, attention = _method(config), _attention(config, kind)
+    method, computed = _method(config), attention.of(config, kind)
     return Training(
         batch=batch,
         length=max(1, math.ceil(tokens // batch / shared)),
@@ -139,10 +139,10 @@ def training(
         rank=int(config.number("model.lora.r", 8)),
         dropout=config.number("model.lora.lora_dropout", 0.0) > 0,
         checkpointing=config.get("model.use_activation_checkpointing", True) is not False,
-        attention=attention,
+        attention=computed,
         padded=batch > 1 and not _packed(config),
         double_quant=config.get(f"{_QUANTIZATION}.bnb_4bit_use_double_quant", False) is True,
-        half=method == "full" and (attention == _FLASH or _half(config)),
+        half=method == "full" and (computed == attention.FLASH or _half(config)),
         kept=method != "full" and config.get("keep_base_dtype") is True and _half(config),
         state=2.0 if "8bit" in optimizer else 8.0,
         zero=memory_zero.read(zero, deepspeed),
@@ -152,8 +152,6 @@ def training(
 
 
 _QUANTIZATION = "model.llm.quantization_config"
-_FLASH = "flash_attention_2"
-"""With it XTuner loads the weights in 16 bits, whatever the config says."""
 
 
 def _method(config: Loaded) -> str:
@@ -162,16 +160,6 @@ def _method(config: Loaded) -> str:
     if config.get(f"{_QUANTIZATION}.load_in_4bit") is True:
         return "qlora"
     return "lora8" if config.get(f"{_QUANTIZATION}.load_in_8bit") is True else "lora"
-
-
-def _attention(config: Loaded, kind: str) -> str:
-    """As the config asks; else what XTuner picks: without flash-attn InternLM2 stays eager."""
-    asked = config.get("model.llm.attn_implementation")
-    if isinstance(asked, str):
-        return asked
-    if config.versions.get("flash_attn"):
-        return _FLASH
-    return "eager" if kind == "internlm2" else "sdpa"
 
 
 def _packed(config: Loaded) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.config.attention import EAGER, SDPA
 from engine.config.memory import zero
 from engine.config.memory.sizes import Shape
 from engine.config.memory.zero import Tensors, Zero
@@ -44,8 +45,8 @@ class Training(msgspec.Struct, frozen=True):
     rank: int = 64
     dropout: bool = True
     checkpointing: bool = True
-    attention: str = "sdpa"
-    """eager, sdpa or flash_attention_2."""
+    attention: str = SDPA
+    """One of `engine.config.attention`'s kinds."""
     padded: bool = False
     double_quant: bool = True
     half: bool = False
@@ -339,7 +340,7 @@ def layer(training: Training, model: Shape) -> float:
 
 def _attention(training: Training, model: Shape) -> float:
     """Query, key and value as the kernel takes them, and what it gives."""
-    repeated = training.attention == "eager" or training.padded or model.kind == "internlm2"
+    repeated = training.attention == EAGER or training.padded or model.kind == "internlm2"
     key = model.query if repeated else model.key
     return 2.0 * (2 * model.query + 2 * key)
 
@@ -361,7 +362,7 @@ def _inside(training: Training, model: Shape) -> float:
 
 def _pairs(training: Training, model: Shape) -> float:
     """Entries of all score matrices of one layer; 0 where no kernel writes them down."""
-    if training.attention != "eager":
+    if training.attention != EAGER:
         return 0.0
     return float(training.batch * model.heads * training.length**2)
 
