@@ -35,7 +35,7 @@ from tui.endings import leave_when_told
 from tui.keeping import Keeping
 from tui.noticing import Happened, Noticing
 from tui.overlays import Overlays
-from tui.panes.base import Pane, as_problem
+from tui.panes.base import Pane, as_problem, offered
 from tui.safety import NoColours, NoControls
 from tui.steady import Steady
 from tui.theme import choose_theme, register_themes
@@ -270,7 +270,8 @@ class Tunedeck(Overlays):
         shown: dict[str, str] = {}
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            if binding.show and active.node not in (self, self.screen):
+            own = active.node not in (self, self.screen)
+            if binding.show and own and offered(active):
                 key = self.get_key_display(binding)
                 # One key is enough; where letters do not type, the letter.
                 shown[binding.description] = min(key, shown.get(binding.description, key), key=len)

@@ -11,7 +11,7 @@ from textual.widgets import Input, TextArea
 
 from engine.i18n import _
 from tui.dialogs.reading import Reading
-from tui.panes.base import rank, speaks_for_pane
+from tui.panes.base import offered, rank, speaks_for_pane
 
 _TEXTUALS = {binding.action for binding in Screen.BINDINGS if isinstance(binding, Binding)}
 """What every screen of Textual's can do, which is told in a line of its own."""
@@ -24,7 +24,7 @@ def keys_screen(app: App[int]) -> Reading:
     for active in sorted(app.screen.active_bindings.values(), key=lambda one: rank(one.node)):
         binding = active.binding
         own = active.node is not app.screen or binding.action not in _TEXTUALS
-        if not binding.description or not own:
+        if not binding.description or not own or not offered(active):
             continue
         if typing and active.node is app.focused and not binding.id:
             continue  # a text field's own, which are told in one line

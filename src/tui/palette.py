@@ -7,7 +7,7 @@ from textual.binding import ActiveBinding
 
 from engine.i18n import _
 from tui.dialogs.choose import Choice, Choose
-from tui.panes.base import rank
+from tui.panes.base import offered, rank
 
 Actions = dict[str, list[ActiveBinding]]
 
@@ -16,7 +16,7 @@ def actions(app: App[int]) -> Actions:
     """The actions that work on `app`'s screen now, the pane's first, each with its bindings."""
     by_action: Actions = {}
     for active in app.screen.active_bindings.values():
-        if active.binding.description and active.binding.id:
+        if active.binding.description and active.binding.id and offered(active):
             by_action.setdefault(active.binding.action, []).append(active)
     return dict(sorted(by_action.items(), key=lambda item: rank(item[1][0].node)))
 

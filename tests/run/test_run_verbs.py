@@ -6,14 +6,21 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from engine import files
 from engine.cli.main import main
+from engine.errors import Problem
+from engine.run import control
 from engine.run.folder import RunFolder
+from engine.run.state import LIVING, ORDER, Order, Wait, Word
+from engine.workspace import Workspace
 from tests.support import tiny_config
+from tests.support.run_files import write_run
 
 RUNS = Path(__file__).parent.parent / "fixtures" / "runs"
 
@@ -134,3 +141,43 @@ def test_a_run_that_fails_says_why(tmp_path: Path, tiny_model: Path) -> None:
     assert shown.returncode == 1 and (run["state"], run["exit"]) == ("failed", 1)
     errors = tunedeck("logs", "assistant-01", "--errors").stdout
     assert errors.startswith("Traceback") and "Iter(train)" not in errors
+
+
+@pytest.mark.parametrize("word", sorted({*get_args(Word)} - LIVING))
+@pytest.mark.parametrize("saved", [(), (3,)])
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_is_possible_with_a_run_is_what_is_not_refused(
+    tmp_path: Path, word: Word, saved: tuple[int, ...], ours: bool
+) -> None:
+    path = write_run(Workspace(tmp_path), "one", word, step=5, saved=saved)
+    if not ours:
+        (path / "run.json").unlink()
+    run = RunFolder(path)
+
+    def refused(deed: Callable[[RunFolder], object]) -> bool:
+        try:
+            deed(run)
+        except Problem:
+            return True
+        return False
+
+    deeds = {"stop": control.stop, "kill": control.kill, "resume": control.checkpoint_for}
+    done = {name for name, deed in deeds.items() if not refused(deed)}
+    assert control.possible(run.summary(), ours) == done
+
+
+def test_what_is_possible_with_a_run_in_progress(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    told = {}
+    for word in sorted(LIVING):
+        run = write_run(workspace, word, word, step=5, saved=(3,))
+        if word == "queued":
+            wait = Wait(after="other")
+            files.write_json(run / ORDER, Order([], {}, [], str(tmp_path), [], wait=wait))
+        told[word] = control.possible(RunFolder(run).summary(), True)
+    assert told == {
+        "queued": {"stop", "kill", "move"},
+        "starting": {"stop", "kill"},
+        "training": {"stop", "kill"},
+        "stopping": {"kill"},
+    }

@@ -21,13 +21,14 @@ from engine.run.folder import RunFolder, list_runs
 from engine.run.points import History
 from engine.run.processes import Identity, boot_id
 from engine.run.progress import Progress
-from engine.run.state import Cause, Expected, RunState
+from engine.run.state import Cause, Expected, RunState, Word
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.support.nvml import GB, Card, Instance, Nvml, Process
 from tests.support.run_files import add_gpu_samples, add_log, add_steps, gpu_sample, write_run
 from tests.support.screen import NASTY
 from tests.support.train_pane import Screen, config, opened
+from tui.palette import actions
 from tui.panes.train.words import figures
 
 OUT_OF_MEMORY = Cause(
@@ -360,6 +361,35 @@ async def test_kill_asks_first_and_says_what_is_lost(
         await screen.press("K", "y")
         await screen.shows("assistant-01 was killed", "■  assistant-01")
     assert run.state.state == "stopped"
+
+
+KEYS = {"stop": "S stop (saves)", "resume": "R resume", "kill": "K kill", "why": "o why"}
+
+
+@pytest.mark.parametrize(
+    ("word", "saved", "possible"),
+    [
+        ("training", (), {"stop", "kill", "why"}),
+        ("finished", (3,), {"resume", "why"}),
+        ("failed", (), {"why"}),
+    ],
+)
+async def test_the_keys_offered_are_those_of_the_run_under_the_cursor(
+    workspace: Workspace, word: Word, saved: tuple[int, ...], possible: set[str]
+) -> None:
+    async with opened(workspace) as screen:
+        text = await screen.shows("No runs yet.", "l launch")
+        assert not any(key in text for key in KEYS.values())
+        write_run(workspace, "assistant-01", word, step=5, saved=saved)
+        text = await screen.shows(word, *(KEYS[name] for name in possible))
+        assert {name for name, key in KEYS.items() if key in text} == possible
+        found = {one.binding.id for ones in actions(screen.pilot.app).values() for one in ones}
+        acts = {f"train.{name}" for name in [*KEYS, "earlier"]}
+        assert found & acts == {f"train.{name}" for name in possible}
+        await screen.press("f1")
+        text = await screen.shows("In this pane", "launch")
+        listed = {" ".join(line.split()).strip("│ ") for line in text.splitlines()}
+        assert {name for name, key in KEYS.items() if key in listed} == possible
 
 
 async def test_resume_without_a_checkpoint_says_why_not(workspace: Workspace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Literal
 
 from engine import files
 from engine.errors import Failed, Problem
@@ -12,18 +13,46 @@ from engine.i18n import _
 from engine.machine.devices import GpuId
 from engine.run import ending, launch, place, planning, processes, queue, reasons, rewind, state
 from engine.run.checkpoints import Checkpoint
-from engine.run.folder import RunFolder
+from engine.run.folder import RunFolder, RunSummary
 from engine.run.slurm import orders
 from engine.run.state import Cause, RunRecord, RunState, Wait
 from engine.settings import Settings
 from engine.workspace import Workspace
 
+Deed = Literal["stop", "kill", "resume", "move"]
+"""What a person may do with a run; the last: give it another place in the queue."""
 TAKEN = 2.0
 """Seconds to wait for a supervisor to take the order to stop."""
 PATIENCE = 20.0
 """Seconds that a supervisor has to carry out a kill before we do it ourselves."""
 PATIENCE_AWAY = 90.0
 """The same for one on another machine, which may see the order only after a minute."""
+
+
+def possible(run: RunSummary, ours: bool) -> frozenset[Deed]:
+    """What can be done with `run`, as far as a list of runs tells, to offer that and no more.
+
+    The deeds themselves look closer, and raise `Problem` for what cannot be done.
+
+    Args:
+        run: as it was seen last.
+        ours: whether Tunedeck started it.
+    """
+    if not ours:
+        return frozenset()
+    found: set[Deed] = set()
+    living, lost = run.state in state.LIVING, run.state == "lost"
+    if (living and run.state != "stopping") or (lost and run.waits) or run.unwatched:
+        found.add("stop")
+    if living or lost:
+        found.add("kill")
+    whole = any(one.complete for one in run.checkpoints)
+    # One that never began has no checkpoint: it waits again.
+    if not living and not run.unwatched and (whole or run.started is None):
+        found.add("resume")
+    if run.state == "queued" and run.waits and run.launcher != "slurm":
+        found.add("move")
+    return frozenset(found)
 
 
 def stop(run: RunFolder) -> RunState:

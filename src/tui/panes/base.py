@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import App
+from textual.binding import ActiveBinding
 from textual.containers import Vertical
 from textual.dom import DOMNode
 from textual.message import Message
@@ -82,6 +83,13 @@ class Pane(Reporting, Vertical):
         """The widget that has the focus when nothing else asks for it."""
         return None
 
+    def offers(self, action: str) -> bool:
+        """Whether the key of `action` is told. One that is not says why, when it is pressed.
+
+        A key that does not work at all is `check_action`'s.
+        """
+        return True
+
     def leaving(self) -> str:
         """What would be lost if the app ended now, in a sentence; "" for nothing."""
         return ""
@@ -105,6 +113,12 @@ def speaks_for_pane(node: DOMNode) -> bool:
         return True
     inside = any(isinstance(one, Pane) for one in node.ancestors)
     return inside and isinstance(node, Widget) and not node.can_focus
+
+
+def offered(active: ActiveBinding) -> bool:
+    """Whether a key that works is told: where nothing can be done with it now, it is not."""
+    action = active.binding.action.partition("(")[0]
+    return not isinstance(active.node, Pane) or active.node.offers(action)
 
 
 def rank(node: DOMNode) -> int:

@@ -102,8 +102,8 @@ class Acts:
         self._act(run, lambda folder: queue.move(workspace, folder, by), done)
 
     def kill(self, run: Run) -> None:
-        """End the run now, after asking; of one that has ended that is said."""
-        if not run.living and run.summary.state != "lost":
+        """End the run now, after asking; of one that cannot be ended it is said why."""
+        if "kill" not in run.possible:
             self._act(run, control.kill, _("{run} was killed."))
             return
         self._pane.run_worker(self._kill(run), group="kill", exit_on_error=False)

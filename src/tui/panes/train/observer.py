@@ -19,6 +19,7 @@ from engine.errors import Problem
 from engine.i18n import _
 from engine.machine import gpu
 from engine.machine.gpu import Gpus
+from engine.run.control import Deed, possible
 from engine.run.folder import RunFolder, RunSummary, list_runs
 from engine.run.gpu_samples import Samples
 from engine.run.points import FIELDS, History
@@ -80,6 +81,11 @@ class Run:
     def living(self) -> bool:
         """Whether something may still become of it."""
         return self.summary.state in LIVING
+
+    @property
+    def possible(self) -> frozenset[Deed]:
+        """What can be done with it now."""
+        return possible(self.summary, self.ours)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -14,6 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.i18n import N_, _
+from engine.run.control import Deed
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tui.panes.base import Pane
@@ -35,6 +36,9 @@ of each one that is only passed would cost the line a kilobyte."""
 _READ = 0.4
 """Seconds in which a run that is to be drawn is read, as a rule: what is drawn empty first and
 filled a moment later crosses the line twice."""
+_DEEDS = frozenset(get_args(Deed))
+_ON_A_RUN = _DEEDS | {"why", "again", "mark"}
+"""Actions that need a run under the cursor."""
 
 
 class TrainPane(Pane):
@@ -87,6 +91,7 @@ class TrainPane(Pane):
         self._history = History(self, self._acts)
         self._look = Look(())
         self._step = Step("wait", "")
+        self._possible: frozenset[Deed] | None = None
         self._shown = ""
         """The folder of the run that is drawn, or is as soon as it is read."""
         self._drawn = ""
@@ -228,6 +233,10 @@ class TrainPane(Pane):
         run = self._list.current
         self._step = next_step(run, shown, untrained, self._list.moved)
         self.hint = self._step.hint
+        possible = None if run is None else run.possible
+        if possible != self._possible:
+            self._possible = possible
+            self.refresh_bindings()  # which draws the keys
         if run is None and self._list.sought:
             self.hint = _("Esc  all runs again      s  search for something else")
         if self._list.marks:
@@ -304,6 +313,13 @@ class TrainPane(Pane):
         """Escape ends a search, or it is the shell's."""
         searching = self.is_mounted and (self._detail.log_part.searching or self._list.sought)
         return action != "end_search" or bool(searching)
+
+    def offers(self, action: str) -> bool:
+        """Of what acts on a run, what can be done with the one under the cursor."""
+        if action not in _ON_A_RUN:
+            return True
+        run = self._list.current if self.is_mounted else None
+        return run is not None and (action not in _DEEDS or action in run.possible)
 
     def action_why(self) -> None:
         """Why the run ended as it did, with the end of its log."""

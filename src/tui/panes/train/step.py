@@ -49,10 +49,11 @@ def next_step(run: Run | None, config: str, untrained: str, moved: bool) -> Step
 def _of_run(run: Run) -> Step:
     saved = newest_checkpoint(run)
     name = saved.path.stem if saved is not None else ""
-    resume = _("R  go on from {checkpoint}").format(checkpoint=name) if saved and run.ours else ""
+    again = saved is not None and "resume" in run.possible
+    resume = _("R  go on from {checkpoint}").format(checkpoint=name) if again else ""
     state = run.summary.state
     if run.summary.waits and state == "queued":
-        move = "" if run.summary.launcher == "slurm" else _("^↑ ^↓  move")
+        move = _("^↑ ^↓  move") if "move" in run.possible else ""
         return Step("why", _join(_("Enter  what it waits for"), move, _("S  take it out")))
     if run.summary.waits and state == "lost":
         return Step("why", _join(_("R  let it wait again"), _("Enter  why"), _("S  take it out")))
@@ -71,7 +72,7 @@ def _of_run(run: Run) -> Step:
 
 
 def _stop_key(run: Run) -> str:
-    return _("S  stop it (saves first)") if run.ours else ""
+    return _("S  stop it (saves first)") if "stop" in run.possible else ""
 
 
 def _export(name: str) -> str:
