@@ -7,13 +7,13 @@ libraries: those are imported where they are used.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from engine import unforeseen
 from engine.errors import Failed, Problem
 from engine.i18n import _
 
@@ -120,10 +120,8 @@ def in_words(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.EROFS:
-            todo = _("A disk that became so by itself is damaged: tell who looks after it.")
-        else:
-            todo = _("Make room, or correct the permissions of the folder it lies in.")
+        todo = _("Make room, or correct the permissions of the folder it lies in.")
+        todo = unforeseen.remedy(error.errno) or todo
         raise Failed(what, error.strerror or str(error), todo) from error
 
 

@@ -151,13 +151,24 @@ def _override(values: dict[str, Any]) -> None:
 
 
 def save(**changes: str | bool | int) -> None:
-    """Write `changes` into the settings file; the rest of it stays, comments too."""
+    """Write `changes` into the settings file; the rest of it stays, comments too.
+
+    Raises `Problem` where they cannot be kept.
+    """
     import tomlkit  # only needed here
 
     source = settings_file.path()
-    document = (
-        tomlkit.parse(source.read_text(encoding="utf-8")) if source.exists() else tomlkit.document()
-    )
-    document.update(changes)
-    with files.replacing(source) as file:
-        file.write(tomlkit.dumps(document).encode())
+    if source.parts[0] == "~":  # (a folder of that name here is one that somebody removes one day)
+        raise Problem(
+            _("The settings cannot be kept"),
+            _("Nobody knows where your home folder is: HOME is not set."),
+            _("Set HOME, or XDG_CONFIG_HOME, and start again."),
+        )
+    settings_file.values()  # says what is wrong with a file that was broken in the meantime
+    said = _("Cannot keep the settings in {path}").format(path=source)
+    with files.in_words(said):
+        text = source.read_text(encoding="utf-8") if source.exists() else ""
+        document = tomlkit.parse(text)
+        document.update(changes)
+        with files.replacing(source) as file:
+            file.write(tomlkit.dumps(document).encode())

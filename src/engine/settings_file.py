@@ -13,12 +13,13 @@ from typing import Any
 
 from engine.errors import Problem
 from engine.i18n import _
+from engine.paths import expanded
 
 
 def path() -> Path:
     """Where the settings file lies (it need not exist)."""
     home = os.environ.get("XDG_CONFIG_HOME", "").strip() or "~/.config"
-    return Path(home).expanduser() / "tunedeck" / "settings.toml"
+    return expanded(home) / "tunedeck" / "settings.toml"
 
 
 def values() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import msgspec
 from engine import files
 from engine.errors import Problem
 from engine.i18n import _
+from engine.paths import expanded
 
 
 class Last(msgspec.Struct, omit_defaults=True):
@@ -80,7 +81,7 @@ class Workspace:
 
     def resolve(self, name: str) -> Path:
         """The path a person means by `name`: from the workspace's root, ``~`` expanded."""
-        return (self.root / Path(name).expanduser()).resolve()
+        return (self.root / expanded(name)).resolve()
 
     def last(self) -> Last:
         """What was open last; empty when unknown or unreadable.

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from engine import __version__, i18n, settings_file
+from engine import __version__, i18n, settings_file, unforeseen
 from engine.cli.output import Output
-from engine.errors import Problem
 from engine.i18n import _
 from engine.text import clean
 
@@ -117,7 +116,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = parser((group,) if group else GROUPS).parse_args(arguments)
         status: int = parsed.run(parsed, Output(json=parsed.json))
         return status
-    except Problem as problem:
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:  # whatever it is, it is told in words
+        problem = unforeseen.as_problem(error, _("--debug shows the details"))
         for line in problem.lines():
             sys.stderr.write(clean(line) + "\n")
         if debug:
@@ -125,9 +131,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             sys.stderr.write((problem.details or traceback.format_exc()) + "\n")
         return problem.status
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough. Keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine.paths import expanded
+
 
 class Family(NamedTuple):
     """A release line of models. `template` is XTuner's for its chat models, "" where unsure."""
@@ -91,7 +93,7 @@ def architecture(model: str) -> str:
 
     A folder says it itself; of a hub name the family tells.
     """
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if folder.is_dir():
         return str(_json(folder / "config.json").get("model_type", ""))
     known = family(model)
@@ -124,7 +126,7 @@ def template(model: str) -> str:
 
     A folder tells by its own chat template; a hub name by its family.
     """
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if folder.is_dir():
         return _template_of(folder)
     known = family(model)

@@ -6,15 +6,17 @@ import os
 import re
 from pathlib import Path
 
+from engine.paths import expanded
+
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def root() -> Path:
     """The cache's folder, as huggingface_hub finds it."""
-    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    users = Path(os.environ.get("XDG_CACHE_HOME") or expanded("~") / ".cache")
     home = Path(os.environ.get("HF_HOME") or users / "huggingface")
     told = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    return Path(told or home / "hub").expanduser()
+    return expanded(told or home / "hub")
 
 
 def place(name: str) -> Path:

@@ -9,6 +9,7 @@ from engine.dataset.files import sniff
 from engine.dataset.files.offsets import Cancelled, Progress
 from engine.hub import client
 from engine.hub.repo import parse
+from engine.paths import expanded
 from engine.settings import Settings
 
 
@@ -27,8 +28,8 @@ def files(
     the files can be read is not asked here.
     """
     if len(names) != 1:
-        return [Path(name).expanduser() for name in names]
-    path = Path(names[0]).expanduser()
+        return [expanded(name) for name in names]
+    path = expanded(names[0])
     local = path.exists() or path.parent.is_dir() or sniff.family(path) != ""
     repo = None if local else parse(str(names[0]))
     if repo is None:

@@ -10,6 +10,7 @@ import msgspec
 
 from engine.errors import Problem
 from engine.i18n import _
+from engine.paths import expanded
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 
@@ -161,7 +162,7 @@ def check_map_function(name: str, settings: Settings) -> None:
 
 def check_model(model: Path | str) -> None:
     """Raise `Problem` for a path that cannot hold a tokenizer, before anything is started."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     what = _("{path} is not a model").format(path=model)
     todo = _("Give a model's folder: one with config.json and tokenizer files.")
     if not path.exists():

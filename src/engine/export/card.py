@@ -16,6 +16,7 @@ from engine.chart.series import Series, Shown
 from engine.export import trained_config, training
 from engine.export.output import Output
 from engine.export.training import Training
+from engine.paths import expanded
 
 NAME = "README.md"
 CURVE = "loss.svg"
@@ -102,9 +103,7 @@ def _table(title: str, what: str, values: Mapping[str, str]) -> list[str]:
 
 def _data(config: str, root: Path) -> list[str]:
     """The data files that the config names; relative ones start from `root`."""
-    rows = [
-        _described(root / Path(name).expanduser()) for name in trained_config.data_files(config)
-    ]
+    rows = [_described(root / expanded(name)) for name in trained_config.data_files(config)]
     if not rows:
         return []
     head = ["| file | rows | SHA-256, when this model was made |", "| --- | --- | --- |"]

@@ -20,6 +20,7 @@ from engine.export.recipe import Recipe, WeightFile, cast
 from engine.export.trained_config import TrainedConfig
 from engine.export.weights import Entry, Weight
 from engine.i18n import _
+from engine.paths import expanded
 
 _PREFIX = "llm."
 _SHARD = 5 * 10**9
@@ -100,7 +101,7 @@ def _renamed(path: Path, weight: Weight) -> Weight:
 
 def _base(path: Path, known: TrainedConfig, given: Path | None) -> Path:
     """The folder of the model that training began with."""
-    base = given or (Path(known.base).expanduser() if known.base else None)
+    base = given or (expanded(known.base) if known.base else None)
     if base is not None and (base / "config.json").is_file():
         return base
     raise Problem(

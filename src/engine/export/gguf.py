@@ -23,6 +23,7 @@ from engine.errors import Failed, Problem
 from engine.export import artefact, room
 from engine.export.base_model import BaseModel
 from engine.i18n import _
+from engine.paths import expanded
 from engine.settings import Settings
 
 CONVERTER = "convert_hf_to_gguf.py"
@@ -58,7 +59,7 @@ class Made(msgspec.Struct, frozen=True):
 
 def find(settings: Settings) -> Programs | None:
     """llama.cpp's programs in the folder that the settings name, else on PATH."""
-    folder = Path(settings.llama_cpp).expanduser() if settings.llama_cpp else None
+    folder = expanded(settings.llama_cpp) if settings.llama_cpp else None
     converter = _program(CONVERTER, folder)
     return Programs(converter, _program(QUANTIZER, folder)) if converter else None
 

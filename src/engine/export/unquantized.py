@@ -16,6 +16,7 @@ from engine.export.base_model import (
     is_quantized,
     read_config,
 )
+from engine.paths import expanded
 
 _SUFFIX = re.compile(
     r"[-_.](unsloth-bnb-4bit|bnb-4bit|4bits?|8bits?|gptq|awq|int4|int8|nf4|w4a16|w8a16|fp8|quantized)$",
@@ -40,7 +41,7 @@ def _candidates(base: Path, named: str) -> Iterator[Path]:
     for name in (*_names(read_config(base)), named):
         for one in dict.fromkeys((name, _plain(name))):
             if one:
-                yield Path(one).expanduser()
+                yield expanded(one)
                 yield from _cached(one)
     resolved = base.resolve()
     if _plain(resolved.name) != resolved.name:
@@ -64,7 +65,7 @@ def _plain(name: str) -> str:
 
 def _cached(name: str) -> Iterator[Path]:
     """Snapshots of a model of the Hugging Face hub that were downloaded, the newest first."""
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    home = expanded(os.environ.get("HF_HOME", "~/.cache/huggingface"))
     cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
     folder = cache / f"models--{name.replace('/', '--')}" / "snapshots"
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and folder.is_dir():

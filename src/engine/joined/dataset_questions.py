@@ -8,6 +8,7 @@ from engine.dataset import shapes
 from engine.dataset.reader import Dataset
 from engine.errors import Problem
 from engine.export import trained_config
+from engine.paths import expanded
 
 _LONGEST = 500
 """Characters; a longer question would be compared for minutes."""
@@ -24,7 +25,7 @@ def of_config(text: str, root: Path, count: int = 4) -> tuple[str, ...]:
     Nothing is raised: () when there is no such file, or none that can be read.
     """
     for name in trained_config.data_files(text):
-        path = root / Path(name).expanduser()
+        path = root / expanded(name)
         if path.is_file() and (found := of_file(path, count)):
             return found
     return ()

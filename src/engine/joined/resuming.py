@@ -16,6 +16,7 @@ from engine.config.text.source import ConfigSource
 from engine.errors import Problem
 from engine.i18n import _, ngettext
 from engine.machine.devices import GpuId
+from engine.paths import expanded
 from engine.run import control, inputs, rewind
 from engine.run.checkpoints import Checkpoint
 from engine.run.folder import RunFolder
@@ -170,7 +171,7 @@ def _is_same_file(
     old, new = then.get(name), now.get(name)
     if not (isinstance(old, str) and isinstance(new, str) and old in read):
         return False
-    return inputs.same(read[old], workspace / Path(new).expanduser())
+    return inputs.same(read[old], workspace / expanded(new))
 
 
 def _placement(

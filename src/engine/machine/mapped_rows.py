@@ -17,6 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from engine.paths import expanded
+
 RESTS = 3600.0
 """Seconds after which no start can be in the middle of reading or writing a file."""
 
@@ -31,9 +33,9 @@ class Kept(msgspec.Struct, frozen=True):
 
 def folder() -> Path:
     """Where ``datasets`` keeps them, by the variables that it heeds."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    home = Path(os.environ.get("HF_HOME") or cache / "huggingface").expanduser()
-    return Path(os.environ.get("HF_DATASETS_CACHE") or home / "datasets").expanduser()
+    cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    home = expanded(os.environ.get("HF_HOME") or cache / "huggingface")
+    return expanded(os.environ.get("HF_DATASETS_CACHE") or home / "datasets")
 
 
 def kept() -> Kept:

@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 
 from engine import files
+from engine.paths import expanded
 
 NAME = "inputs.json"
 _FILES = 100
@@ -114,7 +115,7 @@ def _inputs(config: Path, workspace: Path) -> Iterator[Input]:
 def _path(text: str, workspace: Path) -> Path | None:
     """The file or folder that `text` names; a folder that the run itself lies in is no input."""
     try:
-        path = Path(os.path.normpath(workspace / Path(text).expanduser()))
+        path = Path(os.path.normpath(workspace / expanded(text)))
         return path if path.exists() and not workspace.is_relative_to(path) else None
     except (OSError, ValueError, RuntimeError):  # too long for a path, and the like
         return None

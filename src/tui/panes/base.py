@@ -13,7 +13,8 @@ from textual.reactive import reactive
 from textual.widget import Widget
 from textual.worker import Worker, WorkerState
 
-from engine.errors import Failed, Problem
+from engine import unforeseen
+from engine.errors import Problem
 from engine.i18n import _
 from engine.settings import Settings
 from engine.workspace import Workspace
@@ -90,6 +91,10 @@ class Pane(Reporting, Vertical):
         """
         return True
 
+    def untold(self) -> dict[str, str]:
+        """What `Opened` would tell in a moment: the app ends now. Asked of mounted panes only."""
+        return {}
+
     def leaving(self) -> str:
         """What would be lost if the app ended now, in a sentence; "" for nothing."""
         return ""
@@ -130,17 +135,4 @@ def rank(node: DOMNode) -> int:
 
 def as_problem(error: BaseException | None) -> Problem:
     """`error` as it is shown: itself when it is in words already."""
-    return error if isinstance(error, Problem) else unexpected(error)
-
-
-def unexpected(error: BaseException | None) -> Problem:
-    """An error that nobody foresaw, as something a person can read and report."""
-    import traceback
-
-    details = "".join(traceback.format_exception(error)) if error is not None else ""
-    return Failed(
-        _("Something went wrong inside Tunedeck"),
-        f"{type(error).__name__}: {error}",
-        _("F7 shows the details; please report them. Nothing of your runs is touched."),
-        details,
-    )
+    return unforeseen.as_problem(error, _("F7 shows the details"))

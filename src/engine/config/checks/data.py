@@ -15,6 +15,7 @@ from engine.config.checks.loaded import Loaded
 from engine.config.checks.start import Start
 from engine.errors import Problem
 from engine.i18n import _
+from engine.paths import expanded
 
 _BUILDERS = ("json", "csv", "parquet", "text", "arrow")
 _SHAPES = {"alpaca_map_fn": "alpaca", "openai_map_fn": "openai", "pretrain_map_fn": "text"}
@@ -36,7 +37,7 @@ def files(start: Start, part: str = "") -> list[Path]:
         return []
     if config.get(f"{inner}.path") not in _BUILDERS:
         return []
-    return [Path(one).expanduser() for one in _strings(config.get(f"{inner}.data_files"))]
+    return [expanded(one) for one in _strings(config.get(f"{inner}.data_files"))]
 
 
 def _strings(value: Any) -> list[str]:
@@ -81,7 +82,7 @@ def _hub(config: Loaded, part: str) -> list[Finding]:
     name = config.get(f"{inner}.path")
     if config.name(f"{inner}.type") != "load_dataset" or not isinstance(name, str):
         return []
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return []
     if path.is_file() or path.is_absolute() or path.suffix in (".json", ".jsonl"):

@@ -17,6 +17,7 @@ from engine.config.stock import catalogue
 from engine.errors import Problem
 from engine.i18n import _
 from engine.machine import memory
+from engine.paths import expanded
 from engine.settings import Settings
 
 
@@ -28,7 +29,7 @@ def read(name: str | None, settings: Settings) -> Mapping[str, Any] | None:
     if not name:
         return None
     known = catalogue.deepspeed(settings)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file():
         file: Path | None = path
     else:

@@ -12,6 +12,7 @@ from engine.config.checks.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.checks.loaded import Loaded
 from engine.config.checks.start import Start
 from engine.i18n import _
+from engine.paths import expanded
 
 KEYS = (
     "model.llm.pretrained_model_name_or_path",
@@ -32,7 +33,7 @@ def name(config: Loaded) -> tuple[str, str]:
 def folder(config: Loaded) -> Path | None:
     """The model's folder on this machine; None for a hub name or a path that is not there."""
     value, _key = name(config)
-    path = Path(value).expanduser() if value else None
+    path = expanded(value) if value else None
     return path if path is not None and path.is_dir() else None
 
 
@@ -42,7 +43,7 @@ def check(start: Start) -> Iterator[Finding]:
     value, field = name(config)
     if not value:
         return
-    path = Path(value).expanduser()
+    path = expanded(value)
     if not path.exists():
         yield from _absent(value, path, field)
     elif not path.is_dir():

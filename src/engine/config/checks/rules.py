@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import string
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from engine.config.checks import sequence
@@ -18,6 +17,7 @@ from engine.config.checks.load import PARTS
 from engine.config.checks.start import Start
 from engine.config.known.field_table import RUNNER_KEYS
 from engine.i18n import _
+from engine.paths import expanded
 
 
 def check(start: Start) -> Iterator[Finding]:
@@ -115,7 +115,7 @@ def _varlen(start: Start) -> Iterator[Finding]:
 def _resume(start: Start) -> Iterator[Finding]:
     config = start.config
     given = config.get("load_from")
-    if isinstance(given, str) and "://" not in given and not Path(given).expanduser().exists():
+    if isinstance(given, str) and "://" not in given and not expanded(given).exists():
         yield Finding(
             ERROR,
             "checkpoint-missing",

@@ -13,6 +13,7 @@ from engine.config.text.source import ConfigSource
 from engine.config.text.values import Code
 from engine.errors import Problem
 from engine.i18n import _
+from engine.paths import expanded
 from engine.settings import Settings
 
 KEYS = (
@@ -52,7 +53,7 @@ def set_model(source: ConfigSource, model: str, settings: Settings) -> list[str]
 
 
 def _place(model: str) -> str:
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if folder.exists():
         return str(folder.resolve())
     if model.startswith(("/", "./", "../", "~")) or model.count("/") > 1:
@@ -97,7 +98,7 @@ def _from_modelscope(source: ConfigSource, name: str, settings: Settings) -> tup
 def _modelscope_folders(name: str) -> list[Path]:
     """Where ModelScope's client may have put the model `name` ("." is written "___")."""
     home = os.environ.get("MODELSCOPE_CACHE")
-    cache = Path(home) if home else Path.home() / ".cache" / "modelscope"
+    cache = Path(home) if home else expanded("~") / ".cache" / "modelscope"
     names = dict.fromkeys((name, name.replace(".", "___")))
     middles = ("hub/models", "hub", "models")
     return [cache / middle / one for middle in middles for one in names]

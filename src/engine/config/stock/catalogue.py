@@ -23,6 +23,7 @@ from engine.config import packages
 from engine.config.stock.entry import OWN, TUNEDECK, XTUNER, Entry
 from engine.errors import Problem
 from engine.i18n import _
+from engine.paths import expanded
 from engine.settings import Settings
 
 _READERS = ("reading.py", "../families.py", "outline.py", "entry.py")
@@ -140,7 +141,7 @@ def _keep(store: Path, cache: _Cache) -> None:
 
 def find(name: str, settings: Settings, workspace_root: Path | None = None) -> Path:
     """The config that `name` means: a path, or a name of the catalogue. Raises `Problem`."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.suffix == ".py" or "/" in name:
         if path.is_file():
             return path

@@ -14,6 +14,7 @@ import msgspec
 from engine import files
 from engine.dataset.reader import Dataset
 from engine.i18n import language
+from engine.paths import expanded
 from engine.settings import Settings
 
 FORMAT = 1
@@ -31,7 +32,7 @@ def key(
     settings: Settings,
 ) -> str | None:
     """Stands for everything that the answer depends on; None when that cannot be told."""
-    told = None if model is None else _tokenizer(Path(model).expanduser())
+    told = None if model is None else _tokenizer(expanded(model))
     if model is not None and told is None:
         return None  # a name on the hub: what it names may change
     parts = [

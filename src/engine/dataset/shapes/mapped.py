@@ -12,6 +12,7 @@ from engine.dataset.mapping import Mapping
 from engine.dataset.shapes.base import Found, Shape, Turn
 from engine.dataset.shapes.columns import column_problems, column_turns
 from engine.dataset.shapes.messages import message_problems, message_turns
+from engine.paths import expanded
 
 _XTUNERS = re.compile(r"\w+_map_fn")
 
@@ -31,7 +32,7 @@ def by_function(name: str) -> Shape:
     """
     if not name.endswith(".py"):
         return _by_xtuners(name)
-    path = Path(name).expanduser().resolve()
+    path = expanded(name).resolve()
     return _by_module(str(path), path.stat().st_mtime_ns if path.exists() else 0)
 
 

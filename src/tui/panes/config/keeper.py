@@ -18,7 +18,7 @@ from engine.i18n import N_, _
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tui.editor import open_editor
-from tui.panes.base import Pane, unexpected
+from tui.panes.base import Pane, as_problem
 
 if TYPE_CHECKING:  # the engine's parts load when a config is first opened
     from tui.panes.config.opened import OpenConfig
@@ -147,7 +147,7 @@ class ConfigKeeper(Pane):
         except Problem as problem:
             self.post_message(self.Refused(problem))
         except Exception as error:
-            self.post_message(self.Refused(unexpected(error)))
+            self.post_message(self.Refused(as_problem(error)))
 
     @on(Saved)
     def _show_saved(self, event: Saved) -> None:

@@ -21,6 +21,7 @@ from engine.config.text.source import ConfigSource
 from engine.errors import Problem
 from engine.i18n import _
 from engine.joined import copying
+from engine.paths import expanded
 from engine.settings import Settings
 from tui.panes.config.rows import Row, rows_of
 
@@ -112,7 +113,7 @@ class OpenConfig:
         """
         known = find(name)
         if known is not None and known.path and typed:
-            inside = root / Path(typed).expanduser()
+            inside = root / expanded(typed)
             typed = str(inside) if inside.exists() else typed
         return self._with(lambda source: fields.assign(source, name, typed))
 

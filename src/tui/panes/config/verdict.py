@@ -18,7 +18,7 @@ from engine.errors import Problem
 from engine.i18n import N_, _
 from engine.settings import Settings
 from engine.workspace import Workspace
-from tui.panes.base import unexpected
+from tui.panes.base import as_problem
 from tui.panes.config import verdict_words
 from tui.panes.config.rows import worst
 from tui.widgets.gauge import bar
@@ -204,7 +204,7 @@ class Verdict(Vertical):
         except Problem as problem:
             result = problem
         except Exception as error:
-            result = unexpected(error)
+            result = as_problem(error)
         self.post_message(self._Ended(config.source.text, result))
 
     @on(_Found)

@@ -17,7 +17,6 @@ from textual.timer import Timer
 from textual.widgets import Input, Static
 from textual.worker import Worker, WorkerState, get_current_worker
 
-from engine.errors import Problem
 from engine.i18n import N_, _
 from engine.run import launch, planning
 from engine.settings import Settings
@@ -25,7 +24,7 @@ from engine.text import clean
 from engine.workspace import Workspace
 from tui.copying import copy
 from tui.dialogs.choose import Choice, Choose
-from tui.panes.base import unexpected
+from tui.panes.base import as_problem
 from tui.panes.train.asked import Asked, remember
 from tui.panes.train.check import Check, check, check_words
 from tui.panes.train.choice_line import ChoiceLine
@@ -301,7 +300,7 @@ class Launch(ModalScreen["Launched | Asked"]):
         if event.state is not WorkerState.ERROR:
             return
         error = event.worker.error
-        problem = error if isinstance(error, Problem) else unexpected(error)
+        problem = as_problem(error)
         if event.worker.group == "start":
             self._starting = False
         if event.worker.group == "check":

@@ -182,9 +182,9 @@ class Observer:
         try:
             reading()
         except Exception as error:  # whatever a broken folder does, the next look may go well
-            from tui.panes.base import unexpected
+            from tui.panes.base import as_problem
 
-            self._say(error if isinstance(error, Problem) else unexpected(error))
+            self._say(as_problem(error))
 
     def _read_samples(self) -> None:
         """Read the GPUs' samples of the curves told last: what is told first does not wait."""

@@ -1,0 +1,16 @@
+"""Paths as people write them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def expanded(name: str | os.PathLike[str]) -> Path:
+    """`name` with its ``~`` or ``~user`` made the home folder.
+
+    Where there is no such user, or nobody knows whose home this is (no HOME, and a
+    user id that the system does not know, as in a container), it stands as it is
+    written, as in a shell: `Path.expanduser` ends in an error there.
+    """
+    return Path(os.path.expanduser(name))  # noqa: PTH111 (see above)

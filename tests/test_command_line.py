@@ -1,0 +1,108 @@
+"""What the command line tells whatever it is given: words, an exit status, no traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from engine import settings, unforeseen
+from engine.cli.main import main
+from engine.errors import Failed, Problem
+from engine.paths import expanded
+from tests.support import mounts
+
+LONG = "a" * 300
+"""No file system takes such a name."""
+VERBS = [
+    ("data", "show", "{}"), ("data", "check", "{}"), ("config", "show", "{}"), ("train", "{}"),
+    ("data", "replace", "{}", "--from", "a", "--to", "b", "-o", "{}"), ("config", "copy", "{}"),
+    ("config", "get", "{}", "lr"), ("preflight", "{}"), ("runs", "{}"), ("logs", "{}"),
+    ("stop", "{}"), ("kill", "{}"), ("resume", "{}"), ("note", "{}"), ("trash", "{}"),
+    ("convert", "{}"), ("merge", "{}", "{}", "{}"), ("verify", "{}", "{}", "{}"),
+    ("handover", "{}"), ("chat", "{}", "--prompt", "hi"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [LONG, "~nobody-has-this-name/x", "\udcff"])
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: " ".join(verb))
+def test_a_path_that_cannot_be_asked_for_is_told(
+    verb: tuple[str, ...], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main([word.format(name) for word in verb] + ["--json"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and 1 <= len(printed.err.splitlines()) <= 3
+    assert "inside Tunedeck" not in printed.err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "todo"),
+    [
+        (errno.ENAMETOOLONG, Problem, "shorter"),
+        (errno.EACCES, Problem, "permissions"),
+        (errno.ENOSPC, Failed, "room"),
+        (errno.EIO, Failed, "damaged"),
+    ],
+)
+def test_what_the_system_refuses_is_told_as_it_says_it(
+    number: int, kind: type[Problem], todo: str
+) -> None:
+    said = unforeseen.as_problem(OSError(number, os.strerror(number), "/x/y"), "")
+    assert type(said) is kind and said.what == "Cannot use /x/y"
+    assert said.why == os.strerror(number) and todo in said.todo
+
+
+def test_a_fault_of_ours_is_told_as_one() -> None:
+    said = unforeseen.as_problem(KeyError("shape"), "--debug shows the details")
+    assert isinstance(said, Failed) and "inside Tunedeck" in said.what
+    assert said.why == "KeyError: 'shape'" and said.todo.startswith("--debug shows the details; ")
+    problem = Problem("as it is")
+    assert unforeseen.as_problem(problem, "") is problem
+
+
+def nobody_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container: no HOME, and a user id that the system does not know."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 2**30)
+
+
+def test_without_a_home_it_works_with_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nobody_at_home(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name)
+    assert main(["runs", "--json"]) == 0 and capsys.readouterr().out == "[]\n"
+    assert expanded("~/x") == Path("~/x")
+    with pytest.raises(Problem, match="HOME"):
+        settings.save(theme="nord")
+    assert not any(tmp_path.iterdir()), "no folder named ~"
+
+
+def test_settings_that_cannot_be_kept_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    settings.save(theme="nord")
+    file = tmp_path / "tunedeck" / "settings.toml"
+    file.write_text("theme =", encoding="utf-8")
+    with pytest.raises(Problem, match="Cannot read the settings"):
+        settings.save(theme="dracula")
+    assert file.read_text(encoding="utf-8") == "theme =", "what the user is writing stays"
+
+    def full() -> None:
+        mounts.small(tmp_path / "full", 4096)
+        (tmp_path / "full" / "tunedeck").mkdir()
+        with pytest.raises(OSError):
+            (tmp_path / "full" / "rest").write_bytes(bytes(9000))
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "full"))
+        with pytest.raises(Failed, match="Cannot keep the settings"):
+            settings.save(theme="dracula")
+
+    mounts.apart(full)
