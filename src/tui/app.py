@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from engine.workspace import Workspace
 from tui.endings import leave_when_told
 from tui.keeping import Keeping
 from tui.noticing import Happened, Noticing
-from tui.overlays import Overlays
+from tui.overlays import NOTICES, Overlays
 from tui.panes.base import Pane, as_problem, offered
 from tui.safety import NoColours, NoControls
 from tui.steady import Steady
@@ -112,7 +113,7 @@ class Tunedeck(Overlays):
         self.chosen = chosen
         self.sight: Sight | None = None
         self.current = self.workspace.last().tab or "data"
-        self.notices: list[tuple[datetime, Problem]] = []
+        self.notices: deque[tuple[datetime, Problem]] = deque(maxlen=NOTICES)
         self._panes: dict[str, Pane] = {}
         self._shown = Shown()
         self._steady = Steady()

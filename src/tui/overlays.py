@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import datetime
 
 from textual import work
@@ -17,17 +18,19 @@ from tui.watch import Sight
 
 RESTART = 75
 """The app's return code when it wants to be opened again (the language changed)."""
+NOTICES = 500
+"""An app may stay open for weeks, and a notice may hold a traceback."""
 
 
 class Overlays(App[int]):
     """The app's actions that open a screen or dialog over whatever is shown.
 
     Attributes:
-        notices: what was told since the app was opened.
+        notices: what was told since the app was opened, the newest `NOTICES`.
         sight: the machine as it was seen last.
     """
 
-    notices: list[tuple[datetime, Problem]]
+    notices: deque[tuple[datetime, Problem]]
     sight: Sight | None
 
     def action_keys(self) -> None:
@@ -67,6 +70,8 @@ class Overlays(App[int]):
             lines += [f"{when:%H:%M:%S}  {clean(problem.what)}"]
             lines += [f"          {clean(part)}" for part in problem.lines()[1:]]
             lines += [f"          {part}" for part in clean(problem.details).splitlines()] + [""]
+        if len(self.notices) == NOTICES:
+            lines.append(_("What was told before is not kept."))
         self.push_screen(Reading(_("Notices"), lines or [_("Nothing has happened yet.")]))
 
     def action_machine(self) -> None:

@@ -43,7 +43,7 @@ async def test_what_happened_in_the_night_is_told_at_opening_and_once(
     async with opened(workspace, (140, 45)) as screen:
         await screen.shows("! The next checkpoint")  # the mark stays while it lasts
         await wait_until(screen.pilot, lambda: screen.app.sight is not None)
-        assert screen.app.notices == []
+        assert not screen.app.notices
 
 
 async def test_a_run_whose_folder_is_moved_says_so(workspace: Workspace) -> None:

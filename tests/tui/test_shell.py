@@ -21,7 +21,7 @@ from tests.support.nvml import Card, Nvml
 from tests.support.run_files import write_run
 from tests.support.screen import NASTY
 from tui.dialogs.choose import Choose
-from tui.overlays import RESTART
+from tui.overlays import NOTICES, RESTART
 from tui.panes.base import Pane
 
 ESCAPE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
@@ -132,6 +132,17 @@ async def test_what_was_said_in_passing_is_among_the_notices(workspace: Workspac
         screen.app.notify("said in passing", markup=False)
         await screen.press("f7")
         await screen.shows("Notices", "said in passing")
+
+
+async def test_the_notices_are_the_newest_and_say_so(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        for number in range(NOTICES + 1):
+            screen.app.show_problem(Problem(f"number {number}."), aside=True)
+        await screen.press("f7")
+        await screen.shows(f"number {NOTICES}.")
+        await screen.press("end")
+        text = await screen.shows("number 1.", "What was told before is not kept.")
+        assert "number 0." not in text
 
 
 async def test_the_machine_screen(workspace: Workspace) -> None:
