@@ -153,6 +153,18 @@ class Tunedeck(Overlays):
         self._keeping.start()
         self._watch.start()
 
+    def exit(
+        self,
+        result: int | None = None,
+        return_code: int = 0,
+        message: RenderableType | None = None,
+    ) -> None:
+        """The end, by whatever way: what the panes were about to tell is noted first."""
+        for pane in self._panes.values():
+            if pane.is_mounted and (values := pane.untold()):
+                self._note(**values)
+        super().exit(result, return_code, message)
+
     def on_unmount(self) -> None:
         """Nothing looks any more; what is open is written down."""
         self._watch.stop()

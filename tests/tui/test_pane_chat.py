@@ -12,6 +12,7 @@ from engine.workspace import Workspace
 from tests.chat.engine_here import gone, hollow_model, install, read
 from tests.support.chat_server import serving
 from tests.support.driver import Driver, opened
+from tui.panes.chat import pane as chat_pane
 
 HOSTILE = (
     "\x1b[2J\x1b]0;owned\x07**bold** [red]markup[/red] \u202eabc \u200bzero\n\n" + "行" * 30_000
@@ -270,6 +271,21 @@ async def test_the_exact_prompt_and_chances_of_a_local_model(
         await screen.until(lambda text: text.count("tok/s") == 2, seconds=60)
         await screen.press("t")
         await screen.shows("How likely each token was")
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_a_question_is_kept_however_soon_the_app_ends(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    monkeypatch.setattr(chat_pane, "KEEP_AFTER", 600.0)
+    async with opened(workspace) as screen:
+        await screen.type("Who was")
+        if told:  # by a signal: `tui.endings`
+            screen.app.exit(return_code=129)
+        else:
+            await screen.press("ctrl+q")
+        assert screen.app.return_code is not None
+    assert Workspace(workspace.root).last().question == "Who was"
 
 
 async def test_a_question_half_written_is_there_tomorrow(workspace: Workspace) -> None:

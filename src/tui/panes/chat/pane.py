@@ -84,9 +84,13 @@ class ChatPane(Acts, LoopActs, Pane):
         self._keeping = self.set_timer(KEEP_AFTER, self._keep_question)
 
     def _keep_question(self) -> None:
+        if values := self.untold():
+            self.post_message(self.Opened(**values))
+
+    def untold(self) -> dict[str, str]:
+        """What is being written, where it is not kept as it stands."""
         text = self.query_one(Question).text
-        if text != self.workspace.last().question:
-            self.post_message(self.Opened(question=text))
+        return {} if text == self.workspace.last().question else {"question": text}
 
     def on_unmount(self) -> None:
         """The models' process ends with the pane."""
