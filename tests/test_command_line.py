@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import settings, unforeseen
+from engine import files, settings, unforeseen
 from engine.cli.main import main
 from engine.errors import Failed, Problem
 from engine.paths import expanded
@@ -106,3 +106,33 @@ def test_settings_that_cannot_be_kept_are_told(
             settings.save(theme="dracula")
 
     mounts.apart(full)
+
+
+def test_what_cannot_be_written_is_told_by_the_name_that_was_given(tmp_path: Path) -> None:
+    def full() -> None:
+        place = tmp_path / "full"
+        mounts.small(place, 8192)
+        for make in (_write_file, _write_folder):
+            with pytest.raises(OSError) as caught:
+                make(place / "made")
+            said = unforeseen.as_problem(caught.value, "")
+            assert said.what == f"Cannot use {place / 'made'}" and "room" in said.todo
+        assert not any(place.iterdir()), "what was begun is gone"
+        mounts.read_only(place)
+        for make in (_write_file, _write_folder):
+            with pytest.raises(OSError) as caught:
+                make(place / "made")
+            said = unforeseen.as_problem(caught.value, "")
+            assert said.what == f"Cannot use {place / 'made'}" and "damaged" in said.todo
+
+    mounts.apart(full)
+
+
+def _write_file(path: Path) -> None:
+    with files.replacing(path) as file:
+        file.write(bytes(20000))
+
+
+def _write_folder(path: Path) -> None:
+    with files.replacing_folder(path) as folder:
+        (folder / "weights").write_bytes(bytes(20000))

@@ -7,6 +7,7 @@ libraries: those are imported where they are used.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from typing import IO, Any
 from engine import unforeseen
 from engine.errors import Failed, Problem
 from engine.i18n import _
+
+_WRITING = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG))
+"""Errors of writing alone: those of reading do not say either which file it was."""
 
 
 def private_folder(path: Path) -> Path:
@@ -60,18 +64,20 @@ def replacing(path: Path, force: bool = True, mode: int = 0o600) -> Iterator[IO[
     private_folder(path.parent)
     import tempfile
 
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    prefix = f".{path.name}."
+    with _told_of(path, path.parent / prefix):
+        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     _sync_folder(path.parent)
 
 
@@ -85,25 +91,43 @@ def replacing_folder(path: Path, force: bool = False) -> Iterator[Path]:
     refuse_existing(path, force)
     private_folder(path.parent)
     temporary = path.parent / f".{path.name}.part"
-    _remove(temporary)
-    temporary.mkdir(mode=0o700)
-    try:
-        yield temporary
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                said = _("Cannot write {path}").format(path=file)
-                with in_words(said), file.open("rb") as opened:
-                    os.fsync(opened.fileno())
-        retired = path.parent / f".{path.name}.old"
-        if path.exists():
-            _remove(retired)
-            path.rename(retired)
-        temporary.rename(path)
-        _remove(retired)  # also one that a kill left between the two
-    except BaseException:
+    with _told_of(path, temporary):
         _remove(temporary)
-        raise
+        temporary.mkdir(mode=0o700)
+        try:
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                if file.is_file():
+                    said = _("Cannot write {path}").format(path=file)
+                    with in_words(said), file.open("rb") as opened:
+                        os.fsync(opened.fileno())
+            retired = path.parent / f".{path.name}.old"
+            if path.exists():
+                _remove(retired)
+                path.rename(retired)
+            temporary.rename(path)
+            _remove(retired)  # also one that a kill left between the two
+        except BaseException:
+            _remove(temporary)
+            raise
     _sync_folder(path.parent)
+
+
+@contextmanager
+def _told_of(path: Path, temporary: Path) -> Iterator[None]:
+    """An `OSError` inside names `path`, which its user knows, and not what is temporary.
+
+    Args:
+        path: what is being made.
+        temporary: how the names begin under which it is made.
+    """
+    try:
+        yield
+    except OSError as error:
+        nameless = error.filename is None and error.errno in _WRITING
+        if nameless or str(error.filename).startswith(str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def _remove(folder: Path) -> None:
