@@ -287,6 +287,19 @@ def test_loading_a_config_imports_no_heavy_library(demo: Demo) -> None:
     assert ran.stdout.strip() == "[]", ran.stderr
 
 
+def test_the_verb_looks_where_a_run_would_write(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from engine.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("no folder", encoding="utf-8")
+    assert main(["preflight", str(bench.config), "--quick", "--json"]) == 1
+    found = {one["code"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert str(tmp_path / "runs") in found["work-dir-write"]["what"]
+
+
 def test_the_verb_tells_and_answers(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     from engine.cli.main import main
 

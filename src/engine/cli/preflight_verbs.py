@@ -43,18 +43,20 @@ def _preflight(args: argparse.Namespace, out: Output) -> int:
         worker.start()  # it imports what it needs while we do
         from engine.config.preflight import preflight
         from engine.joined.own_runs import OwnRuns
+        from engine.run import planning
 
+        workspace = out.workspace()
         report = preflight(
             args.file,
             settings=out.settings,
             gpus=args.gpus,
             deepspeed=args.deepspeed,
-            work_dir=args.work_dir,
+            work_dir=args.work_dir or planning.folder(workspace, args.file),
             quick=args.quick,
             progress=out.progress(_("Preflight")),
             found=lambda one: _tell(one, out),
             data=_Later(out),
-            past=OwnRuns(out.workspace()),
+            past=OwnRuns(workspace),
             worker=worker,
         )
     out.result(report, lambda: facts(report))

@@ -64,6 +64,11 @@ class LaunchPlan(msgspec.Struct, frozen=True):
         return " ".join([*values, shlex.join(self.command)])
 
 
+def folder(workspace: Workspace, config: Path) -> Path:
+    """Where a run of `config` would write in `workspace` if it started now."""
+    return workspace.runs / _next_name(workspace, config.stem)
+
+
 def plan(
     config: Path,
     *,
