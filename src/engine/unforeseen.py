@@ -14,8 +14,8 @@ from engine.errors import Failed, Problem
 from engine.i18n import N_, _
 
 _REMEDIES = {
-    errno.ENOSPC: N_("Make room, or choose a place on another disk."),
-    errno.EDQUOT: N_("Make room, or choose a place on another disk."),
+    errno.ENOSPC: N_("Make room on its disk."),
+    errno.EDQUOT: N_("Make room on its disk."),
     errno.EROFS: N_("A disk that became so by itself is damaged: tell who looks after it."),
     errno.EIO: N_("The disk may be damaged: tell who looks after it."),
     errno.ENAMETOOLONG: N_("Give a shorter name."),

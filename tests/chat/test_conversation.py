@@ -10,7 +10,8 @@ from engine.chat import transcripts
 from engine.chat.answer import Answer
 from engine.chat.conversation import Conversation, Reply
 from engine.chat.transcripts import Transcript
-from engine.errors import Problem
+from engine.errors import Failed, Problem
+from tests.support import mounts
 
 
 def talked() -> Conversation:
@@ -140,3 +141,35 @@ def test_the_open_branch_reads_as_markdown() -> None:
     text = transcripts.markdown(talk)
     assert "- A: tuned" in text and "> Be kind." in text
     assert text.index("## Who are you?") < text.index("**B**\n\nA model") < text.index("## And")
+
+
+def test_what_a_full_disk_kept_out_is_written_when_there_is_room(tmp_path: Path) -> None:
+    """Nothing is missing from the file, so that the conversation can be gone on with."""
+
+    def full() -> None:
+        place = tmp_path / "full"
+        mounts.small(place, 8192)
+        rest = place / "rest"
+        rest.write_bytes(bytes(8192))
+        talk, transcript = talked(), Transcript(place / "chats", place / "chats" / "talk.jsonl")
+        for node in talk.branch:
+            with pytest.raises(Failed, match=r"not being written down.*room"):
+                transcript.question(talk, node)
+            for slot, replies in node.replies.items():
+                with pytest.raises(Failed):
+                    transcript.reply(node, slot, replies[0])
+        assert transcript.path is not None and not transcripts.begun(transcript.path)
+        rest.unlink()
+        transcript.write()
+        assert transcripts.read(transcript.path).nodes == talk.nodes
+
+    mounts.apart(full)
+
+
+def test_a_torn_first_line_is_passed_over(tmp_path: Path) -> None:
+    talk, transcript = talked(), Transcript(tmp_path)
+    transcript.question(talk, talk.branch[0])
+    assert transcript.path is not None
+    whole = transcript.path.read_bytes()
+    transcript.path.write_bytes(whole[:30] + b"\n" + whole)
+    assert transcripts.read(transcript.path).branch[0].question == "Who are you?"

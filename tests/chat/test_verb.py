@@ -25,6 +25,7 @@ from engine.cli import chat_options
 from engine.cli.chat_verbs import _Talk
 from engine.cli.main import main
 from engine.cli.output import Output
+from engine.errors import Failed
 from engine.settings import Settings
 from tests.support.chat_server import serving
 
@@ -83,6 +84,55 @@ def test_no_escape_sequence_of_a_model_reaches_the_terminal(
     assert talk.prompts(["Who?"]) == 0
     shown = capsys.readouterr().out
     assert shown == "> Who?\none[2Jtwo\tthree\n"
+
+
+class Failing(Escaping):
+    """A session whose model answers one question and is gone then."""
+
+    dead = False
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def generate(self, *_request: object) -> Iterator[Token | Answer]:
+        self.asked += 1
+        if self.asked > 1:
+            raise Failed("The model is gone")
+        yield Answer("Nova", 1, 0.1, 9.0, "end", "", 3)
+
+
+def test_what_was_answered_before_a_failure_is_told_as_well(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    session: Any = Failing()
+    slots = {"A": ModelSpec("model")}
+    talk = _Talk(session, slots, Sampling(), Output(Settings(), json=True), Conversation())
+    with pytest.raises(Failed):
+        talk.prompts(["Who?", "Why?"])
+    assert [one["answer"] for one in json.loads(capsys.readouterr().out)] == ["Nova"]
+
+
+def test_a_talk_that_cannot_be_written_down_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with serving("one", "two") as server:
+        monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\n"))
+        assert main(["chat", server.address, "--transcript", "file/talk.jsonl"]) == 2
+    shown = capsys.readouterr()
+    assert "one\n" in shown.out and "two\n" in shown.out
+    assert shown.err.count("Cannot make the folder file") == 5, "at each line, and at the end"
+
+
+def test_a_transcript_that_is_none_is_told_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("talk.jsonl").write_text("{}\n")
+    with serving("one") as server:
+        assert main(["chat", server.address, "--transcript", "talk.jsonl"]) == 2
+    assert capsys.readouterr().err.startswith("Cannot read the conversation")
 
 
 def test_lines_of_a_pipe_are_questions(tiny_model: Path) -> None:

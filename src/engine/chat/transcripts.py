@@ -2,7 +2,8 @@
 
 The first line of a transcript says which models sit in the slots; then each
 question and each answer is one line, appended as it comes, so that a crash
-loses at most the answer that was being given. A torn last line is passed over.
+loses at most the answer that was being given. A torn line is passed over: behind it
+stands the whole one, as soon as there is room.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -48,7 +48,8 @@ _line: msgspec.json.Decoder[_Line] = msgspec.json.Decoder(_Line)
 class Transcript:
     """The file that a conversation is written into while it goes on.
 
-    Nothing is written before the first question.
+    Nothing is written before the first question. What cannot be written (a full disk)
+    is kept, and written with what comes next.
 
     Args:
         folder: where it goes under a name of its own.
@@ -58,25 +59,37 @@ class Transcript:
     def __init__(self, folder: Path, path: Path | None = None) -> None:
         self._folder = folder
         self.path = path
-        self._begun = path is not None and path.exists()
+        self._begun = path is not None and begun(path)
+        self._unwritten: list[_Line] = []
 
     def question(self, talk: Conversation, node: Node) -> None:
-        """Append a question."""
+        """Append a question. Raises `Problem` when it cannot be written now."""
         if not self._begun:
-            files.private_folder(self._folder)
-            self.path = self.path or _new(self._folder)
             self._begun = True
-            self._append(_Head(FORMAT, talk.models, talk.system, time.time()))
-        self._append(_Question(node.id, node.follows, node.question))
+            self._unwritten.append(_Head(FORMAT, talk.models, talk.system, time.time()))
+        self._unwritten.append(_Question(node.id, node.follows, node.question))
+        self.write()
 
     def reply(self, node: Node, slot: str, reply: Reply) -> None:
-        """Append an answer."""
+        """Append an answer. Raises `Problem` when it cannot be written now."""
         if self._begun:
-            self._append(_Reply(node.id, slot, reply))
+            self._unwritten.append(_Reply(node.id, slot, reply))
+            self.write()
 
-    def _append(self, line: Any) -> None:
-        assert self.path is not None
-        files.append_json(self.path, line)
+    def write(self) -> None:
+        """Write what could not be written so far. Raises `Problem` when it still cannot be."""
+        if self._unwritten:
+            with files.in_words(_("The conversation is not being written down")):
+                files.private_folder(self._folder)
+                self.path = self.path or _new(self._folder)
+                while self._unwritten:
+                    files.append_json(self.path, self._unwritten[0])
+                    del self._unwritten[0]
+
+
+def begun(path: Path) -> bool:
+    """Whether something stands in `path`: a full disk leaves an empty file."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def resume(path: Path) -> tuple[Conversation, Transcript]:
@@ -91,7 +104,7 @@ def read(path: Path) -> Conversation:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise Problem(what, error.strerror or str(error)) from error
-    found = [_decoded(line) for line in lines]
+    found = [line for line in map(_decoded, lines) if line is not None]
     head = found[0] if found else None
     if not isinstance(head, _Head) or head.format != FORMAT:
         raise Problem(

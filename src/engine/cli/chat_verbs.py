@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,24 +41,30 @@ def _chat(args: argparse.Namespace, out: Output) -> int:
     items = sets.read(args.set) if args.set is not None else []
     workspace = out.workspace()
     specs = chat_options.specs(args, workspace)
+    written = _written(args.transcript)
     with ChatSession(out.settings, busy_gpus(workspace)) as session:
         slots = _load(session, specs, out)
         if args.set is not None:
             return chat_set.ask(args, session, slots, items, sampling, out)
-        talk, transcript = _written(args.transcript, args.system, slots)
+        talk, transcript = written or _new(args.transcript, args.system, slots)
         asking = _Talk(session, slots, sampling, out, talk, transcript)
         return asking.prompts(args.prompt) if args.prompt or out.json else asking.converse()
 
 
-def _written(
+def _written(path: Path | None) -> tuple[Conversation, Transcript] | None:
+    """The conversation in `path`, and the file, to go on with both; None where there is none."""
+    from engine.chat import transcripts
+
+    return transcripts.resume(path) if path is not None and transcripts.begun(path) else None
+
+
+def _new(
     path: Path | None, system: str | None, slots: dict[str, ModelSpec]
 ) -> tuple[Conversation, Transcript | None]:
-    """The conversation in `path`, to go on with, or a new one; and the file it goes into."""
+    """A conversation that begins, and the file it goes into, where one is wanted."""
     from engine.chat import transcripts
     from engine.chat.conversation import Conversation
 
-    if path is not None and path.exists():
-        return transcripts.resume(path)
     talk = Conversation(system, {slot: _name(spec) for slot, spec in slots.items()})
     return talk, None if path is None else transcripts.Transcript(path.parent, path)
 
@@ -129,25 +137,28 @@ class _Talk:
         import msgspec
 
         found: list[dict[str, Any]] = []
-        for prompt in prompts or [line.strip() for line in sys.stdin if line.strip()]:
-            if not self.out.json:
-                self._write(f"> {prompt}\n")
-            node = self._question(prompt, alone=True)
-            for slot, spec in self.slots.items():
-                answer = self._ask(slot, node)
-                row: dict[str, Any] = {
-                    "model": spec.model,
-                    "adapter": spec.adapter,
-                    "prompt": prompt,
-                }
-                row |= {"answer": answer.text, "tokens": answer.tokens, "ended": answer.ended}
-                row |= {"first_token_s": answer.first_token_s, "tokens_per_s": answer.tokens_per_s}
-                if self.sampling.chances:
-                    row["chances"] = msgspec.to_builtins(answer.chances)
-                found.append(row)
-        if self.out.json:
-            self.out.result(found, list)
-        return 0
+        try:
+            for prompt in prompts or [line.strip() for line in sys.stdin if line.strip()]:
+                if not self.out.json:
+                    self._write(f"> {prompt}\n")
+                node = self._question(prompt, alone=True)
+                for slot, spec in self.slots.items():
+                    answer = self._ask(slot, node)
+                    row: dict[str, Any] = {
+                        "model": spec.model,
+                        "adapter": spec.adapter,
+                        "prompt": prompt,
+                    }
+                    row |= {"answer": answer.text, "tokens": answer.tokens, "ended": answer.ended}
+                    row["first_token_s"] = answer.first_token_s
+                    row["tokens_per_s"] = answer.tokens_per_s
+                    if self.sampling.chances:
+                        row["chances"] = msgspec.to_builtins(answer.chances)
+                    found.append(row)
+        finally:  # what was answered before something went wrong is told as well
+            if self.out.json:
+                self.out.result(found, list)
+        return self._over()
 
     def converse(self) -> int:
         """Questions from the terminal, until /quit or the end of input."""
@@ -161,12 +172,12 @@ class _Talk:
             try:
                 question = input("> " if terminal else "").strip()
             except EOFError:
-                return 0
+                return self._over()
             except UnicodeDecodeError:
                 self.out.say(_("That was not UTF-8; please type it again."))
                 continue
             if question == "/quit":
-                return 0
+                return self._over()
             if question == "/clear":
                 alone = True
             elif question:
@@ -197,8 +208,25 @@ class _Talk:
             self.talk.at = ROOT
         node = self.talk.ask(question)
         if self.transcript is not None:
-            self.transcript.question(self.talk, node)
+            with self._talking_on():
+                self.transcript.question(self.talk, node)
         return node
+
+    @contextmanager
+    def _talking_on(self) -> Iterator[None]:
+        """What cannot be written down now is told, and keeps nobody from talking."""
+        from engine.errors import Problem
+
+        try:
+            yield
+        except Problem as problem:
+            self.out.say(str(problem))
+
+    def _over(self) -> int:
+        """The exit status. Raises `Problem` when the conversation could not be written down."""
+        if self.transcript is not None:
+            self.transcript.write()
+        return 0
 
     def _ask(self, slot: str, node: Node) -> Answer:
         from engine.chat.conversation import Reply
@@ -213,7 +241,8 @@ class _Talk:
                     reply = Reply.of(event)
                     self.talk.answered(node, slot, reply)
                     if self.transcript is not None:
-                        self.transcript.reply(node, slot, reply)
+                        with self._talking_on():
+                            self.transcript.reply(node, slot, reply)
                     return event
                 if not self.out.json:
                     self._write(event.text)

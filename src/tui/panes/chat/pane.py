@@ -197,8 +197,8 @@ class ChatPane(Acts, LoopActs, Pane):
         """Write a question down; a full disk must not keep it from being asked."""
         try:
             self.transcript.question(self.talk, node)
-        except (OSError, Problem) as error:
-            self.trouble(Problem(_("The conversation is not being written down"), str(error)))
+        except Problem as problem:
+            self.trouble(problem)
 
     def answer(self, node: Node, new: bool = False) -> None:
         """Ask all models the question of `node`; a `new` one is written down."""
@@ -253,8 +253,8 @@ class ChatPane(Acts, LoopActs, Pane):
         self.column(slot).show_context(answer.prompt_tokens + answer.tokens, limit)
         try:
             self.transcript.reply(node, slot, reply)
-        except OSError as error:
-            self.trouble(Problem(_("The conversation is not being written down"), str(error)))
+        except Problem as problem:
+            self.trouble(problem)
 
     def failed(self, slot: str, problem: Problem) -> None:
         """A model could not answer; the others go on."""
