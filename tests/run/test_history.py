@@ -6,6 +6,8 @@ import os
 import shutil
 import stat
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,7 @@ from engine.run import history, launch, processes, queue
 from engine.run.folder import RunFolder, RunSummary, list_runs, open_run
 from engine.run.state import Order, RunRecord, RunState, Wait
 from engine.workspace import Workspace
+from tests.support import mounts
 
 RUNS = Path(__file__).parent.parent / "fixtures" / "runs"
 
@@ -250,6 +253,73 @@ def test_what_cannot_be_moved_stays_whole(
             history.trash(workspace, run)
     assert "busy" in caught.value.why
     assert names(workspace) == ["far", "lora", "one"] and not (run.path / "trash.json").exists()
+
+
+def full_disk(tmp_path: Path, work: Callable[[Workspace, Path], None]) -> None:
+    """Do `work` in a workspace on a disk without room, which the file given takes."""
+
+    def apart() -> None:
+        mounts.small(tmp_path / "full", 64 << 10)
+        workspace = Workspace(tmp_path / "full")
+        one = made(workspace, workspace.runs / "one")
+        waiting = made(workspace, workspace.runs / "two", word="queued")
+        order = Order([], {}, [], "", [0], wait=Wait(after=str(one.path), place=5.0))
+        files.write_json(waiting.path / "order.json", order)
+        rest = workspace.root / "rest"
+        fill(rest)
+        work(workspace, rest)
+
+    mounts.apart(apart)
+
+
+def fill(rest: Path) -> None:
+    """Let `rest` take all the room that there is."""
+    with rest.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+@pytest.mark.parametrize("spared", [(), ("order.json",)])
+def test_a_rename_on_a_full_disk_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spared: tuple[str, ...]
+) -> None:
+    """Whether the first file finds no room, or the one after it."""
+
+    def rename(workspace: Workspace, rest: Path) -> None:
+        write = files.write_json
+
+        def stingy(path: Path, value: object) -> None:
+            if path.name in spared:
+                rest.unlink()
+            write(path, value)
+            fill(rest)
+
+        monkeypatch.setattr(files, "write_json", stingy)
+        run = open_one(workspace, "one")
+        with pytest.raises(Failed, match="No space left"):
+            history.rename(workspace, run, "eins")
+        assert sorted(entry.name for entry in workspace.runs.iterdir()) == ["one", "two"]
+        note = open_one(workspace, "one").path / "last_checkpoint"
+        assert note.read_text() == str(run.path / "iter_4.pth")
+        [waiting] = queue.waiting(workspace)
+        wait = waiting.wait()
+        assert wait is not None and wait.after == str(run.path)
+
+    full_disk(tmp_path, rename)
+
+
+def test_on_a_full_disk_runs_can_be_thrown_away_to_make_room(tmp_path: Path) -> None:
+    def make_room(workspace: Workspace, _rest: Path) -> None:
+        run = open_one(workspace, "one")
+        history.trash(workspace, run)
+        [thrown] = history.trashed(workspace)
+        assert (thrown.name, thrown.was) == ("one", str(run.path))
+        assert history.restore(workspace, "one").path == run.path
+        history.trash(workspace, open_one(workspace, "one"))
+        assert history.empty(workspace) > 5000
+        (workspace.root / "room").write_bytes(bytes(5000))
+
+    full_disk(tmp_path, make_room)
 
 
 # A list

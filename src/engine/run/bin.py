@@ -7,6 +7,7 @@ workspace's own ``runs/.trash``.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -66,8 +67,7 @@ def trash(workspace: Workspace, run: RunFolder) -> Path:
         there = files.private_folder(run.path.parent / TRASH)
         own = files.private_folder(workspace.runs / TRASH)
         target = _free(there, own, run.path.name)
-        thrown = _Thrown(str(run.path), time.time(), [str(link) for link in links])
-        files.write_json(run.path / _THROWN, thrown)
+        _note(run.path, _Thrown(str(run.path), time.time(), [str(link) for link in links]))
         try:
             run.path.rename(target)
         except OSError:
@@ -78,6 +78,15 @@ def trash(workspace: Workspace, run: RunFolder) -> Path:
         if there.resolve() not in _bins(workspace):
             (own / target.name).symlink_to(target, target_is_directory=True)
     return target
+
+
+def _note(path: Path, thrown: _Thrown) -> None:
+    """Write down where a run lay. On a full disk that may stay undone: room is what one wants."""
+    try:
+        files.write_json(path / _THROWN, thrown)
+    except OSError as error:
+        if thrown.links or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def trashed(workspace: Workspace) -> list[Trashed]:
@@ -166,12 +175,19 @@ def _find(workspace: Workspace, name: str) -> Path:
 
 
 def _thrown(entry: Path) -> _Thrown | None:
-    """The note in a run of the trash; None for anything else. A link must lead into a trash."""
+    """The note in a run of the trash; None for anything else. A link must lead into a trash.
+
+    A run of ours without one lay beside the trash: there was no room for the note.
+    """
     path = entry.resolve()
     if path.parent.name != TRASH:
         return None
     try:
         return msgspec.json.decode((path / _THROWN).read_bytes(), type=_Thrown)
+    except FileNotFoundError:
+        if not path.is_dir() or RunFolder(path).record is None:
+            return None
+        return _Thrown(str(path.parent.parent / path.name), path.stat().st_ctime)
     except (OSError, msgspec.MsgspecError):
         return None
 

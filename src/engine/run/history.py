@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +60,29 @@ def rename(workspace: Workspace, run: RunFolder, name: str) -> RunFolder:
     places = {entry: entry.with_name(name) for entry in links or [run.path]}
     for place in {*places.values(), workspace.runs / name} - places.keys():
         refuse_taken(place)
+    path = run.path if links else run.path.with_name(name)
     with files.in_words(_("Cannot rename the run {name}").format(name=run.name)), at_rest(run):
-        for entry, place in places.items():
-            entry.rename(place)
-        path = run.path if links else run.path.with_name(name)
-        if run.record is not None:
-            record = msgspec.structs.replace(run.record, run=name)
-            files.write_json(path / state.RECORD, record)
-        _point_again(workspace, run.path, path)
+        try:
+            for entry, place in places.items():
+                entry.rename(place)
+            queue.moved(workspace, run.path, path)
+            if run.record is not None:
+                record = msgspec.structs.replace(run.record, run=name)
+                files.write_json(path / state.RECORD, record)
+        except (OSError, Problem):
+            _take_back(workspace, run.path, path, places)
+            raise
+        checkpoints.note_moved(run.path, path)
     return RunFolder(path)
 
 
-def _point_again(workspace: Workspace, old: Path, new: Path) -> None:
-    """Correct the whole paths that other files hold of a run that has moved."""
-    checkpoints.note_moved(old, new)
-    queue.moved(workspace, old, new)
+def _take_back(workspace: Workspace, old: Path, new: Path, places: dict[Path, Path]) -> None:
+    """Undo what a rename did before it failed, as on a full disk: all of it, or none."""
+    for entry, place in places.items():
+        with suppress(OSError):
+            place.rename(entry)
+    with suppress(OSError, Problem):
+        queue.moved(workspace, new, old)
 
 
 def note(run: RunFolder, text: str) -> Notes:
