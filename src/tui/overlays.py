@@ -88,8 +88,9 @@ class Overlays(App[int]):
         from tui.dialogs.choose import Choice, Choose
 
         choices = [Choice(code, name) for code, name in i18n.LANGUAGES.items()]
-        chosen = await self.push_screen_wait(Choose("Language / 语言", choices))
-        if chosen and chosen != i18n.language():
+        title, now = "Language / 语言", i18n.language()
+        chosen = await self.push_screen_wait(Choose(title, choices, now=now))
+        if chosen and chosen != now:
             settings.save(language=chosen)
             i18n.use(chosen)
             self.exit(return_code=RESTART)
@@ -105,6 +106,6 @@ class Overlays(App[int]):
         names = sorted(self.available_themes, key=lambda name: (name != TUNEDECK.name, name))
         words = {True: _("dark"), False: _("light")}
         choices = [Choice(one, one, words[self.available_themes[one].dark]) for one in names]
-        chosen = await self.push_screen_wait(Choose(_("Theme"), choices, note=self.theme))
+        chosen = await self.push_screen_wait(Choose(_("Theme"), choices, now=self.theme))
         if chosen:
             self.theme = chosen

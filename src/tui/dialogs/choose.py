@@ -10,13 +10,14 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical
+from textual.geometry import Size
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.i18n import N_, _
 from engine.text import one_line
+from tui.dialogs.fitted import Fitted
 from tui.widgets.field import Field
 
 SHOWN = 200
@@ -37,6 +38,19 @@ class Choice(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class _Options(OptionList):
+    """The list. It wants room for `most` lines, so that the box stays as it is while it narrows."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(markup=False)
+        self.can_focus = False  # keys stay in the field; arrows move the list
+        self._most = most
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Rows for all that there is to choose from, a line each."""
+        return max(self._most, 1)
+
+
 class Choose(ModalScreen["str | None"]):
     """Returns the chosen value, or None when put away.
 
@@ -45,6 +59,7 @@ class Choose(ModalScreen["str | None"]):
         choices: in the order to show.
         free: whether a text that matches nothing may be accepted as it stands.
         note: a line of explanation.
+        now: the value that holds now, on which the list begins.
     """
 
     BINDINGS = [
@@ -56,26 +71,30 @@ class Choose(ModalScreen["str | None"]):
     ]
 
     def __init__(
-        self, title: str, choices: Sequence[Choice], free: bool = False, note: str = ""
+        self,
+        title: str,
+        choices: Sequence[Choice],
+        free: bool = False,
+        note: str = "",
+        now: str = "",
     ) -> None:
         super().__init__()
         self._title = title
         self._choices = choices
         self._free = free
         self._note = note
+        self._now = now
         self._shown: list[Choice] = []
 
     def compose(self) -> ComposeResult:
         """Title, the field that narrows, the list, the keys."""
-        with Vertical(classes="dialog -tall"):
+        with Fitted(classes="dialog -tall"):
             yield Static(self._title, classes="dialog-title", markup=False)
             if self._note:
                 yield Static(self._note, classes="dim", markup=False)
             hint = _("type to narrow, or a path") if self._free else _("type to narrow")
             yield Field(placeholder=hint)
-            options = OptionList(markup=False)
-            options.can_focus = False  # keys stay in the field; arrows move the list
-            yield options
+            yield _Options(len(self._choices))
             yield Static(_("Enter  take      ↑↓  move      Esc  back"), classes="dialog-keys")
 
     def on_mount(self) -> None:
@@ -101,10 +120,17 @@ class Choose(ModalScreen["str | None"]):
         options.clear_options()
         options.add_options(Option(_line(choice, min(widest, COLUMN))) for choice in self._shown)
         if self._shown:
-            meant = (
-                i for i, one in enumerate(self._shown) if typed.strip() in (one.label, one.value)
-            )
-            options.highlighted = next(meant, 0)
+            meant = typed.strip() or self._now
+            at = (i for i, one in enumerate(self._shown) if meant in (one.label, one.value))
+            options.highlighted = next(at, 0)
+        else:
+            options.add_option(Option(Text(self._nothing(typed.strip()), "dim"), disabled=True))
+
+    def _nothing(self, typed: str) -> str:
+        """What stands in an empty list."""
+        if self._free and typed:
+            return _("Nothing listed fits: Enter takes what is typed.")
+        return _("Nothing fits.") if self._choices else _("There is nothing to choose from.")
 
     def action_move(self, by: int) -> None:
         """Move the highlight by `by` lines."""

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.i18n import N_, _
+from tui.dialogs.fitted import Fitted
 
 
 class Reading(ModalScreen[None]):
@@ -29,7 +30,7 @@ class Reading(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """Title, the text, how to close."""
-        with Vertical(classes="dialog -tall -wide"):
+        with Fitted(classes="dialog -tall -wide"):
             yield Static(self._title, classes="dialog-title", markup=False)
             with VerticalScroll() as scroll:
                 scroll.can_focus = True

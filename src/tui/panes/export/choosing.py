@@ -21,6 +21,7 @@ from tui.panes.base import Pane
 
 if TYPE_CHECKING:
     from engine.export.job import Order, Step
+    from engine.export.plan import Choices
     from engine.workspace import Workspace
     from tui.panes.export.look import Look
 
@@ -91,7 +92,7 @@ class Choosing(Pane):
             plans.choose(self.workspace, msgspec.structs.replace(chosen, **{what: value}))
             self._read_again()
 
-    async def _option(self, what: str, chosen: object) -> str | None:
+    async def _option(self, what: str, chosen: Choices) -> str | None:
         if what == "out":
             fields = [(_("folder"), getattr(chosen, what) or "models")]
             asked = await self.app.push_screen_wait(Ask(_("Folder for finished models"), fields))
@@ -99,7 +100,8 @@ class Choosing(Pane):
         if what == "dtype":
             offered = [Choice("auto", "auto", _("as the base has it"))]
             offered += [Choice(one, one) for one in ("bf16", "fp16", "fp32")]
-            return await self.app.push_screen_wait(Choose(_("Type of the weights"), offered))
+            title = _("Type of the weights")
+            return await self.app.push_screen_wait(Choose(title, offered, now=chosen.dtype))
         from engine.machine import gpu
 
         offered = [Choice("auto", "auto", _("a GPU if one is free, else the CPU"))]
@@ -108,7 +110,8 @@ class Choosing(Pane):
             Choice(f"cuda:{at}", f"cuda:{at}", one.name)
             for at, one in enumerate(gpu.for_one_process(gpu.read().gpus))
         ]
-        return await self.app.push_screen_wait(Choose(_("Where to compute"), offered))
+        title = _("Where to compute")
+        return await self.app.push_screen_wait(Choose(title, offered, now=chosen.device))
 
     # -- what becomes of the model ----------------------------------------------
 

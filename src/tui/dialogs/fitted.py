@@ -1,0 +1,36 @@
+"""A dialog's box that is as high as what is in it, up to the height that its style allows."""
+
+from __future__ import annotations
+
+from textual.containers import Vertical
+from textual.css.scalar import Unit
+from textual.geometry import Size
+from textual.widget import Widget
+
+
+class Fitted(Vertical):
+    """Its child with a height in fractions gets what it wants, or what is left and scrolls.
+
+    Textual's own containers take all the height that they may when there is such a child.
+    """
+
+    # Textual asks this before it does so; it has no public way to say no.
+    _has_relative_children_height = False
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """The rows of all that is in it, at `width` cells."""
+        return sum(_rows(child, container, viewport, width) for child in self.displayed_children)
+
+
+def _rows(widget: Widget, container: Size, viewport: Size, width: int) -> int:
+    """The rows that `widget` and its edges take at `width` cells, were there room for all."""
+    styles = widget.styles
+    height, edges = styles.height, styles.gutter
+    if height is not None and height.unit is Unit.CELLS:
+        return int(height.value) + styles.margin.height
+    inside = width - edges.width
+    if widget.is_container:
+        rows = sum(_rows(one, container, viewport, inside) for one in widget.displayed_children)
+    else:
+        rows = widget.get_content_height(container, viewport, inside)
+    return rows + edges.height + styles.margin.height

@@ -1,0 +1,89 @@
+"""What all dialogs have in common: their size, and what an empty list says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual.widgets import OptionList
+
+from engine.workspace import Workspace
+from tests.support.driver import Driver, opened
+from tui.dialogs.choose import Choice, Choose
+from tui.dialogs.reading import Reading
+
+LARGE = (140, 45)
+
+
+def box(screen: Driver) -> tuple[int, int]:
+    """The first and last line of the dialog's frame."""
+    lines = screen.lines()
+    top = next(at for at, line in enumerate(lines) if "╭" in line)
+    return top, next(at for at, line in enumerate(lines) if "╰" in line)
+
+
+async def test_a_dialog_is_as_high_as_what_is_in_it(tmp_path: Path) -> None:
+    async with opened(Workspace(tmp_path), LARGE) as screen:
+        screen.app.push_screen(Choose("Which?", [Choice(str(at), f"no. {at}") for at in range(3)]))
+        await screen.shows("no. 2", "Esc  back")
+        top, end = box(screen)
+        assert end - top == 1 + 1 + 1 + 3 + 2  # title, field, the three, keys
+        await screen.type("no. 1")
+        await screen.hides("no. 2")
+        assert box(screen) == (top, end)  # it does not jump while one types
+        await screen.press("escape")
+        screen.app.push_screen(Reading("Text", ["long " * 40, "last"]))
+        await screen.shows("last")
+        top, end = box(screen)
+        assert end - top == 1 + 1 + 2 + 1 + 2  # title, a line in two, the last, keys
+
+
+async def test_a_dialog_with_much_in_it_scrolls_and_leaves_the_screen_its_edges(
+    tmp_path: Path,
+) -> None:
+    for size in (LARGE, (80, 24), (60, 15)):
+        async with opened(Workspace(tmp_path), size) as screen:
+            screen.app.push_screen(Choose("Which?", [Choice(str(at), str(at)) for at in range(99)]))
+            await screen.shows("Which?", "Esc  back")
+            await screen.press(*["pagedown"] * 13)
+            await screen.shows("98")
+            top, end = box(screen)
+            assert (end - top + 1) / size[1] <= 0.9
+            await screen.press("escape")
+            screen.app.push_screen(Reading("Text", map(str, range(99))))
+            await screen.shows("Text", "Esc  close")
+            await screen.press("end")
+            await screen.shows("98", "Esc  close")
+
+
+async def test_a_list_without_a_match_says_so(tmp_path: Path) -> None:
+    async with opened(Workspace(tmp_path)) as screen:
+        chosen: list[str | None] = []
+        one = [Choice("a", "apple")]
+        screen.app.push_screen(Choose("Which?", one), chosen.append)
+        await screen.shows("apple")
+        await screen.type("pear")
+        await screen.shows("Nothing fits.")
+        await screen.press("enter", "down", "enter")
+        assert not chosen
+        await screen.press("escape")
+        screen.app.push_screen(Choose("Which?", one, free=True), chosen.append)
+        await screen.shows("apple")
+        await screen.type("pear")
+        await screen.shows("Nothing listed fits: Enter takes what is typed.")
+        await screen.press("enter")
+        assert chosen == [None, "pear"]
+        screen.app.push_screen(Choose("Which?", []))
+        await screen.shows("There is nothing to choose from.")
+
+
+async def test_language_and_theme_begin_on_what_holds_now(tmp_path: Path) -> None:
+    async with opened(Workspace(tmp_path)) as screen:
+        screen.app.theme = "nord"
+        for key, now in (("f9", "English"), ("ctrl+t", "nord")):
+            await screen.press(key)
+            await screen.shows(now, "Esc  back")
+            options = screen.app.screen.query_one(OptionList)
+            assert options.highlighted is not None
+            line = options.get_option_at_index(options.highlighted).prompt
+            assert str(line).split()[0] == now
+            await screen.press("escape")
