@@ -52,7 +52,7 @@ async def test_an_edit_changes_the_value_alone_and_is_undone_to_the_byte(
         await until(pilot, lambda: not pane(app).form.editing)
         assert config.read_bytes() == before.replace(b"lr = 2e-4", b"lr = 5e-4", 1) != before
         line = next(line for line in screen_lines(app) if " lr " in line)
-        assert line.startswith("●") and "5e-4  was 2e-4" in line
+        assert line.startswith(" ●  lr ") and "5e-4  was 2e-4" in line
         assert "saved" in screen(app)
         await pilot.press("u")
         await until(pilot, lambda: config.read_bytes() == before and shows(app, "undone"))

@@ -68,7 +68,7 @@ async def test_preflight_without_a_model_says_so(workspace: Workspace, config: P
         text = screen(app)
         assert "/nowhere/模型[/x]" in text and "Traceback" not in text
         line = next(line for line in screen_lines(app) if "pretrained_model" in line)
-        assert line[1] in "✗!"
+        assert line[2] in "✗!"
         assert "t  train with this" not in text
         # On the findings, Enter leads to the setting that one is about.
         await pilot.press("tab")

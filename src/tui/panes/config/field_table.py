@@ -38,7 +38,7 @@ class FieldTable(VirtualTable):
     def __init__(self, id: str) -> None:
         super().__init__(
             [
-                Column("", 2),
+                Column("", 3),
                 Column(N_("setting"), NAME_WIDTH),
                 Column(N_("value")),
             ],
@@ -140,7 +140,8 @@ class FieldTable(VirtualTable):
             return ["", Text(row.section, style="bold"), ""]
         name = row.field.name
         was = self._was.get(name)
-        mark = ("●" if was is not None else " ") + LEVEL_MARKS.get(self._levels.get(name, ""), " ")
+        changed = "●" if was is not None else " "
+        level = LEVEL_MARKS.get(self._levels.get(name, ""), " ")
         width = self._widths(self._width)[VALUE]
         shown = one_line(shown_value(row.field))
         if row.is_path:
@@ -152,7 +153,7 @@ class FieldTable(VirtualTable):
         room = width - value.cell_len
         if was is not None and room >= _LEAST_WAS:  # else the help alone tells it
             value.append("  " + _("was {value}").format(value=one_line(was) or "–"), "dim")
-        return [mark, tail(name, self.columns[NAME].width or 0), value]
+        return [f" {changed}{level}", tail(name, self.columns[NAME].width or 0), value]
 
     def _kind_of(self, index: int) -> Kind:
         field = self._rows[index].field
@@ -175,7 +176,7 @@ class SectionTable(VirtualTable):
     """The headings as a list of their own, with the worst mark inside each."""
 
     def __init__(self, id: str) -> None:
-        super().__init__([Column("", 1), Column(N_("section"))], id=id)
+        super().__init__([Column("", 2), Column(N_("section"))], id=id)
         self._sections: list[str] = []
         self._levels: dict[str, str] = {}
         self._checked = False
@@ -210,7 +211,7 @@ class SectionTable(VirtualTable):
     def _cells(self, index: int) -> Sequence[str]:
         section = self._sections[index]
         well = "✓" if self._checked else " "
-        return [LEVEL_MARKS.get(self._levels[section], well), section]
+        return [" " + LEVEL_MARKS.get(self._levels[section], well), section]
 
     def _kind_of(self, index: int) -> Kind:
         return _kind(self._levels[self._sections[index]])
