@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
+from rich.cells import cell_len
 
+from engine import i18n
 from engine.machine import gpu
 from engine.machine.host import Host
 from tests.support.nvml import GB, Card, Instance, Nvml, Process
@@ -65,3 +68,15 @@ def test_the_machines_screen_tells_what_cannot_be_used(nvml: Nvml) -> None:
 def test_the_machines_screen_says_why_there_is_no_gpu(nvml: Nvml) -> None:
     nvml.absent()
     assert next(iter(machine_lines(sight()))) == "No NVIDIA driver on this machine."
+
+
+@pytest.mark.parametrize("language", sorted(i18n.LANGUAGES))
+def test_the_machines_figures_stand_below_one_another(nvml: Nvml, language: str) -> None:
+    nvml.absent()
+    i18n.use(language)
+    try:
+        lines = list(machine_lines(sight()))
+    finally:
+        i18n.use("en")
+    starts = {cell_len(re.match(r".*?  ", line)[0]) for line in lines[-3:]}  # type: ignore[index]
+    assert len(starts) == 1, lines
