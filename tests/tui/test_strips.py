@@ -78,5 +78,5 @@ def test_the_machines_figures_stand_below_one_another(nvml: Nvml, language: str)
         lines = list(machine_lines(sight()))
     finally:
         i18n.use("en")
-    starts = {cell_len(re.match(r".*?  ", line)[0]) for line in lines[-3:]}  # type: ignore[index]
+    starts = {cell_len(re.match(r"\S+ +", line)[0]) for line in lines[-3:]}  # type: ignore[index]
     assert len(starts) == 1, lines
