@@ -57,6 +57,12 @@ def test_what_the_system_refuses_is_told_as_it_says_it(
     assert said.why == os.strerror(number) and todo in said.todo
 
 
+def test_what_a_network_or_a_library_refuses_is_no_file() -> None:
+    assert unforeseen.refused(ConnectionRefusedError(errno.ECONNREFUSED, "refused")) is None
+    assert unforeseen.refused(OSError("tiny does not appear to have a file named x")) is None
+    assert unforeseen.refused(OSError(errno.ENOSPC, "No room")) is not None
+
+
 def test_a_fault_of_ours_is_told_as_one() -> None:
     said = unforeseen.as_problem(KeyError("shape"), "--debug shows the details")
     assert isinstance(said, Failed) and "inside Tunedeck" in said.what

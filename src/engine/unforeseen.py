@@ -45,8 +45,9 @@ def as_problem(error: BaseException | None, details: str) -> Problem:
     """
     if isinstance(error, Problem):
         return error
-    if isinstance(error, OSError) and error.errno is not None:
-        return _refused(error)
+    said = refused(error)
+    if said is not None:
+        return said
     return Failed(
         _("Something went wrong inside Tunedeck"),
         f"{type(error).__name__}: {error}",
@@ -62,14 +63,20 @@ def remedy(number: int | None) -> str:
     return _(_REMEDIES[number]) if number in _REMEDIES else ""
 
 
-def _refused(error: OSError) -> Problem:
-    kind = Problem if error.errno in _INPUTS else Failed
+def refused(error: BaseException | None) -> Problem | None:
+    """What the file system refused, when `error` is that, and not a network's or a library's."""
+    if not isinstance(error, OSError):
+        return None
     path = error.filename2 if error.filename2 is not None else error.filename
-    what = _("A file or folder could not be used")
-    if isinstance(path, str | bytes):  # else it is a descriptor's number, or nothing
+    if isinstance(path, str | bytes):
         name = os.fsdecode(path)
         shown = name if len(name) <= _SHOWN else name[:_SHOWN] + "…"
         what = _("Cannot use {path}").format(path=shown)
+    elif error.errno in _REMEDIES:  # (a descriptor has no name)
+        what = _("A file or folder could not be used")
+    else:
+        return None
+    kind = Problem if error.errno in _INPUTS else Failed
     return kind(what, error.strerror or str(error), remedy(error.errno), _traceback(error))
 
 

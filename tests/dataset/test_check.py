@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 
@@ -10,6 +11,7 @@ from engine.dataset.checking.check import check
 from engine.dataset.reader import Dataset
 from engine.errors import Failed, Problem
 from engine.settings import Settings
+from tests.support import mounts
 
 GOOD = {"instruction": "a", "input": "", "output": "b"}
 
@@ -132,3 +134,22 @@ def test_numbers_below_one_are_refused(tmp_path):
     for name in ("max_length", "batch_size", "gpus", "accumulation"):
         with pytest.raises(Problem):
             report_on(tmp_path, lines(GOOD), **{name: 0})
+
+
+def test_a_disk_on_which_nothing_can_be_kept_is_no_fault_of_the_rows(tmp_path, tiny_model):
+    """Neither a full one nor one that can only be read: what is found is found anew next time."""
+
+    def apart():
+        cache = tmp_path / "full"
+        mounts.small(cache, 64 << 10)
+        for model in (None, tiny_model):
+            with (cache / "rest").open("ab", buffering=0) as rest, suppress(OSError):
+                while True:
+                    rest.write(bytes(4096))
+            assert report_on(tmp_path, lines(GOOD, GOOD), model=model, cache=cache).good == 2
+        (cache / "rest").unlink()
+        mounts.read_only(cache)
+        report = report_on(tmp_path, lines(GOOD, GOOD), model=tiny_model, cache=cache)
+        assert report.good == 2 and report.details is None
+
+    mounts.apart(apart)

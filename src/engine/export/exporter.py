@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine import files, i18n
+from engine import files, i18n, unforeseen
 from engine.errors import Problem
 from engine.export import gguf, handover, plan, template
 from engine.export.convert import convert
@@ -69,8 +69,9 @@ class Exporter:
         except Exception as error:  # whatever goes wrong is said in the app
             if self._cancelled():  # also when it says so in words of its own
                 return "cancelled", None, ""
-            if isinstance(error, Problem):
-                said = Said(error.what, error.why, error.todo, error.details)
+            problem = error if isinstance(error, Problem) else unforeseen.refused(error)
+            if problem is not None:
+                said = Said(problem.what, problem.why, problem.todo, problem.details)
             else:
                 said = Said(type(error).__name__, str(error), "", traceback.format_exc())
             return "failed", said, ""

@@ -20,8 +20,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine import i18n
-from engine.errors import Problem
+from engine import i18n, unforeseen
+from engine.errors import Failed, Problem
 
 Emit = Callable[..., None]
 """``emit("token", text="…")`` sends an event that belongs to the current request."""
@@ -80,7 +80,11 @@ def _answer(
         result = handlers[request["do"]](request, emit, is_cancelled)
     except BrokenPipeError:
         raise
-    except Problem as problem:
+    except Exception as error:  # whatever a library throws is an answer, not our end
+        problem = error if isinstance(error, Problem) else unforeseen.refused(error)
+        if problem is None:
+            what = f"{request['do']}: {type(error).__name__}"
+            problem = Failed(what, str(error).strip(), details=traceback.format_exc())
         emit(
             "error",
             what=problem.what,
@@ -88,14 +92,6 @@ def _answer(
             todo=problem.todo,
             details=problem.details,
             status=problem.status,
-        )
-    except Exception as error:  # whatever a library throws is an answer, not our end
-        emit(
-            "error",
-            what=f"{request['do']}: {type(error).__name__}",
-            why=str(error).strip(),
-            todo="",
-            details=traceback.format_exc(),
         )
     else:
         emit("done", **result)

@@ -63,22 +63,32 @@ def check(
         _need_shape(dataset)
         model = None  # no row can be read: there is nothing to tokenize
     key = check_cache.key(dataset, model, template, max_length, settings)
-    with (
-        WorkerClient(WORKER, settings) as client,  # starts when it is first asked
-        _folder(cache, key) as folder,
-    ):
-        asked = _Asked(dataset, client, progress, cancelled)
-        found = check_cache.load(folder, "rows")
-        if found is None:
-            found = asked.rows(model, template, max_length, trust_remote_code, folder)
-            check_cache.store(folder, "rows", found)
-        else:
-            found["cached"] = True
-        if model is not None:
-            found |= _training(found, asked, folder, max_length, pack, map_num_proc, seed)
-            steps = packing.steps(_samples(found), batch_size, gpus)
-            found |= {"steps_per_epoch": steps, "updates_per_epoch": -(-steps // accumulation)}
-            found |= {"details": None if cache is None else str(folder)}
+
+    def look(cache: Path | None) -> dict[str, Any]:
+        with (
+            WorkerClient(WORKER, settings) as client,  # starts when it is first asked
+            _folder(cache, key) as folder,
+        ):
+            asked = _Asked(dataset, client, progress, cancelled)
+            found = check_cache.load(folder, "rows")
+            if found is None:
+                found = asked.rows(model, template, max_length, trust_remote_code, folder)
+                check_cache.store(folder, "rows", found)
+            else:
+                found["cached"] = True
+            if model is not None:
+                found |= _training(found, asked, folder, max_length, pack, map_num_proc, seed)
+                steps = packing.steps(_samples(found), batch_size, gpus)
+                found |= {"steps_per_epoch": steps, "updates_per_epoch": -(-steps // accumulation)}
+                found |= {"details": None if cache is None else str(folder)}
+        return found
+
+    try:
+        found = look(cache)
+    except (OSError, Problem):
+        if cache is None or check_cache.usable(cache) or (cancelled is not None and cancelled()):
+            raise
+        found = look(None)  # a full disk, or one that can only be read, is no fault of the rows
     return msgspec.convert(
         {"format": dataset.format, "shape": dataset.shape} | found, CheckReport, strict=False
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import msgspec
 
 from engine import files
 from engine.dataset.reader import Dataset
+from engine.errors import Problem
 from engine.i18n import language
 from engine.paths import expanded
 from engine.settings import Settings
@@ -81,6 +84,16 @@ def folder(cache: Path, name: str) -> Path:
     return wanted
 
 
+def usable(cache: Path) -> bool:
+    """Whether a megabyte finds room there."""
+    try:
+        with TemporaryFile(dir=files.private_folder(cache)) as file:
+            file.write(bytes(1_000_000))
+    except (OSError, Problem):
+        return False
+    return True
+
+
 def load(kept: Path, name: str) -> dict[str, Any] | None:
     """What was stored under `name`; None when it is not there."""
     try:
@@ -91,6 +104,9 @@ def load(kept: Path, name: str) -> dict[str, Any] | None:
 
 
 def store(kept: Path, name: str, value: dict[str, Any]) -> None:
-    """Keep `value`. It is written last: what it speaks of lies there already."""
-    with files.replacing(kept / f"{name}.json") as file:
+    """Keep `value`. It is written last: what it speaks of lies there already.
+
+    Where there is no room it is asked for anew next time.
+    """
+    with contextlib.suppress(OSError), files.replacing(kept / f"{name}.json") as file:
         file.write(msgspec.json.encode(value))
