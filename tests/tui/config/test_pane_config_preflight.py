@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from engine.config.text.source import ConfigSource
 from engine.config.text.values import Code
 from engine.workspace import Workspace
@@ -15,7 +13,6 @@ from tests.support.config_pane import (
     ROWS,
     SMALL,
     app_on,
-    config_of,
     go_to,
     opened,
     pane,
@@ -23,19 +20,8 @@ from tests.support.config_pane import (
     shows,
     type_over,
     until,
-    workspace_in,
 )
 from tests.support.screen import screen_lines
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return workspace_in(tmp_path)
-
-
-@pytest.fixture
-def config(workspace: Workspace) -> Path:
-    return config_of(workspace)
 
 
 def on_a_cpu(config: Path, model: Path, rows: int) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from engine.config.text.source import ConfigSource
 from engine.config.text.values import Code
 from engine.workspace import Workspace
@@ -14,7 +12,6 @@ from tests.support.config_pane import (
     SMALL,
     STOCK,
     app_on,
-    config_of,
     go_to,
     opened,
     pane,
@@ -22,20 +19,9 @@ from tests.support.config_pane import (
     shows,
     type_over,
     until,
-    workspace_in,
 )
 from tests.support.screen import NASTY, screen_lines
 from tui.panes.config.raw import RawView
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return workspace_in(tmp_path)
-
-
-@pytest.fixture
-def config(workspace: Workspace) -> Path:
-    return config_of(workspace)
 
 
 async def test_an_edit_changes_the_value_alone_and_is_undone_to_the_byte(

@@ -16,29 +16,17 @@ from tests.support.config_pane import (
     SMALL,
     STOCK,
     app_on,
-    config_of,
     opened,
     pane,
     screen,
     shows,
     type_over,
     until,
-    workspace_in,
 )
 from tui.dialogs.ask import Ask
 from tui.dialogs.choose import Choose
 from tui.panes.config.choosing import ChooseConfig
 from tui.panes.config.form import Form
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return workspace_in(tmp_path)
-
-
-@pytest.fixture
-def config(workspace: Workspace) -> Path:
-    return config_of(workspace)
 
 
 async def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:
