@@ -239,6 +239,24 @@ def test_a_run_that_is_moved_while_it_waits_says_what_to_do(
     until(lambda: not os.path.lexists(before))
 
 
+def test_a_run_that_can_never_start_says_that_first_wherever_it_was_moved(
+    submit: Starter, cluster: Cluster
+) -> None:
+    run = submit(HOLDS, partition="low", extra=("--begin=now+1hour",))
+    run = RunFolder(run.path.rename(submit.workspace.runs / "moved-02"))
+    submit.runs[:] = [run]
+    limit = ("scontrol", "update", "PartitionName=low")
+    cluster.ask(*limit, "MaxTime=1")  # the job asks for more
+    try:
+        cluster.ask("scontrol", "update", f"JobId={run.job}", "StartTime=now")
+        until(lambda: (view._queue().forget(), "will never start" in run.summary().reason)[1])
+        assert "less time" in run.summary().todo
+    finally:
+        cluster.ask(*limit, "MaxTime=INFINITE")
+    control.stop(run)
+    assert run.state.state == "stopped" and "taken out" in run.summary().reason
+
+
 def test_a_lost_job_id_is_found_by_name(submit: Starter) -> None:
     run = submit(HOLDS, extra=("--begin=now+1hour",))
     known, job = submission.read(run.path), run.job

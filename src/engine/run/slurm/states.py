@@ -67,8 +67,8 @@ def _why_it_waits(written: RunState, job: Job, values: dict[str, str]) -> Cause:
     if job.start is not None:
         start = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.start))
         values = values | {"start": start}
-    if job.reason in words.NEVER:
-        return Cause("slurm-never", values)
+    if code := words.never(job.reason):
+        return Cause(code, values)
     if written.supervisor is not None:  # it ran before
         return Cause("slurm-again", values)
     return Cause(words.waits(job.reason, "start" in values), values)

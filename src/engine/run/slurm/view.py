@@ -18,7 +18,7 @@ import msgspec
 
 from engine.errors import Problem
 from engine.run.processes import leads
-from engine.run.slurm import client, states, submission
+from engine.run.slurm import client, states, submission, words
 from engine.run.slurm.client import Job
 from engine.run.slurm.submission import Submission
 from engine.run.state import Cause, RunState
@@ -56,10 +56,13 @@ def _judge(folder: Path, written: RunState, known: Submission, job: Job) -> RunS
     """How the run stands by what Slurm says of its job, which knows one place of the folder.
 
     A job that runs leaves a link there (`engine.run.place`). One that waits has no process
-    to do so, and Slurm changes no script that it has taken.
+    to do so, and Slurm changes no script that it has taken. One that waits for ever never
+    looks for its folder: what is to be done about that comes first.
     """
     found = states.judge(written, job)
     if not known.folder or leads(known.folder, folder):
+        return found
+    if found.cause is not None and found.cause.code in words.NEVER:
         return found
     if found.state == "queued":
         code = "slurm-moved"

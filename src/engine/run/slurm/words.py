@@ -12,9 +12,6 @@ _WAITS = {
     "Resources": N_("It waits in Slurm's queue until nodes are free (job {job})."),
     "Priority": N_("It waits in Slurm's queue; other jobs come first (job {job})."),
     "Dependency": N_("It waits in Slurm's queue for another job (job {job})."),
-    NEVER_SATISFIED: N_(
-        "It will never start: the job that it waits for did not succeed (job {job})."
-    ),
     "BeginTime": N_("It waits in Slurm's queue until its time to begin (job {job})."),
     "JobHeldUser": N_("It is held in Slurm's queue (job {job})."),
     "JobHeldAdmin": N_("It is held in Slurm's queue by an administrator (job {job})."),
@@ -23,8 +20,22 @@ _WAITS = {
 }
 _EXPECTED = N_("Slurm expects to start it at {start}.")
 
-NEVER = frozenset(("PartitionConfig", "PartitionNodeLimit", "BadConstraints"))
-"""Reasons for which a job waits for ever."""
+_NEVER = frozenset(
+    ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints")
+)
+NEVER = frozenset(("slurm-never", "slurm-never-awaited"))
+"""The codes for a job that waits for ever."""
+
+
+def never(reason: str) -> str:
+    """The code for a job that waits for ever for `reason`; "" when it may start yet.
+
+    A limit of each job's own (``QOSMaxNodePerJobLimit``, ``AssocMaxGRESPerJob``) is none
+    of all jobs together, which others leave room under when they end.
+    """
+    if reason == NEVER_SATISFIED:
+        return "slurm-never-awaited"
+    return "slurm-never" if reason in _NEVER or "PerJob" in reason else ""
 
 
 def waits(reason: str, expected: bool) -> str:
@@ -45,6 +56,10 @@ SPOKEN = {
     "slurm-never": _rule(
         N_("Slurm will never start it as it was asked for: {reason} (job {job})."),
         N_("Stop it, and ask for fewer nodes or GPUs, less time, or another partition."),
+    ),
+    "slurm-never-awaited": _rule(
+        N_("It will never start: the job that it waits for did not succeed (job {job})."),
+        N_("Stop it. Then `tunedeck resume RUN --now` starts it all the same."),
     ),
     "slurm-again": _rule(
         N_("It is back in Slurm's queue, and will go on from its last checkpoint (job {job}).")
