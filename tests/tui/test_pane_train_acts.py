@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -204,6 +205,12 @@ async def test_resume_from_the_last_step_offers_no_enter(workspace: Workspace) -
         await screen.shows("after step 40 of 100", "Enter go on")
 
 
+def in_order(text: str, *names: str) -> bool:
+    """Whether the list of runs has `names` below one another, the first at the top."""
+    listed = [line.split()[1] for line in text.splitlines() if re.match(r" [⏸◐] ", line)]
+    return [name for name in listed if name in names][: len(names)] == list(names)
+
+
 async def test_the_queue_is_shown_and_moved(workspace: Workspace) -> None:
     now = time.time()
     first = write_run(workspace, "first", "training", step=3, created=now - 30)
@@ -213,11 +220,16 @@ async def test_the_queue_is_shown_and_moved(workspace: Workspace) -> None:
         order = Order([], {}, [], str(workspace.root), [], wait=wait)
         files.write_json(run / state.ORDER, order)
     async with opened(workspace) as screen:
-        await screen.shows("third", "queued: after first")
-        await screen.press("j", "k")
+        await screen.shows("first  training")  # and not one that only waits
+        await screen.shows("queue 2/2: after first")
+        assert in_order(screen.text(), "second", "third", "first")
+        await screen.press("k")
         await screen.shows("^↑ ^↓  move")
         await screen.press("ctrl+up")
-        await screen.shows("third starts earlier.")
+        await screen.shows("third has place 1 of 2 in the queue.")
+        await screen.until(lambda text: in_order(text, "third", "second", "first"))
+        await screen.press("ctrl+up")  # it is the first already, and that is said
+        await screen.until(lambda text: text.count("third has place 1 of 2") == 2)
         await screen.press("enter")
         await screen.shows("It waits: after first.")
     order = msgspec.json.decode((workspace.runs / "third" / state.ORDER).read_bytes(), type=Order)

@@ -57,6 +57,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     created: float = 0.0
     waits: str = ""
     """For a queued run: what it waits for, in a few words ("after assistant-01")."""
+    place: float | None = None
+    """For a run in the workspace's queue: the lower, the sooner its turn comes."""
     note: str = ""
     """The user's own words about it."""
     tags: list[str] = []
@@ -252,6 +254,7 @@ class RunFolder:
         now, at = self.state, self.progress()
         words = reasons.say(now.cause)
         noted = notes.read(self.path)
+        wait = self.wait()
         return RunSummary(
             run=self.name,
             dir=str(self.path),
@@ -268,7 +271,8 @@ class RunFolder:
             eta=at.eta,
             alarms=[*([self.torn] if self.torn else []), *self._said(now.living)],
             created=self.created(),
-            waits=self._waits(),
+            waits=self._waits(wait),
+            place=None if wait is None or self.launcher == "slurm" else wait.place,
             note=noted.note,
             tags=noted.tags,
             archived=noted.archived,
@@ -296,9 +300,8 @@ class RunFolder:
         code = "waiting-unwatched" if here else "waiting-rebooted"
         return Cause(code, {"wait": waits.brief(wait, self.gpus), "run": self.name})
 
-    def _waits(self) -> str:
+    def _waits(self, wait: Wait | None) -> str:
         """What it waits for, in a few words; of a Slurm run only what we told Slurm."""
-        wait = self.wait()
         if wait is None or (self.launcher == "slurm" and waits.over(wait)):
             return ""
         return waits.brief(wait, self.gpus)

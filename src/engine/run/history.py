@@ -156,7 +156,8 @@ _STATES: tuple[Word, ...] = (
     "finished",
 )
 _KEYS: dict[str, Callable[[RunSummary], Any]] = {
-    "created": lambda run: -run.created,
+    # The queue goes before all that was started, in its own order.
+    "created": lambda run: (run.place is None, run.place or 0.0, -run.created),
     "name": lambda run: _natural(run.run),
     "loss": lambda run: (run.loss is None, run.loss or 0.0),
     "state": lambda run: _STATES.index(run.state),

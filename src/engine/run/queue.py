@@ -36,9 +36,10 @@ def waiting(workspace: Workspace) -> list[RunFolder]:
     return [run for _wait, run in turn.line(workspace)]
 
 
-def move(workspace: Workspace, run: RunFolder, by: int) -> None:
+def move(workspace: Workspace, run: RunFolder, by: int) -> tuple[int, int]:
     """Move a waiting run by so many places in the queue (-1: one to the front).
 
+    Returns its place there, from 1 on, and how many runs wait.
     Raises `Problem` when it does not wait.
     """
     with _changing(workspace):
@@ -54,11 +55,13 @@ def move(workspace: Workspace, run: RunFolder, by: int) -> None:
             raise _not_waiting(run)
         del others[at]
         to = min(max(at + by, 0), len(others))
+        now = (to + 1, len(others) + 1)
         if to == at:
-            return
+            return now
         place = _between([wait.place for wait, _run in others], to)
         wait = msgspec.structs.replace(order.wait, place=place)
         files.write_json(run.path / state.ORDER, msgspec.structs.replace(order, wait=wait))
+        return now
 
 
 def say(run: RunFolder) -> str:

@@ -98,8 +98,13 @@ class Acts:
     def move(self, run: Run, by: int) -> None:
         """Move a waiting run in the queue (-1: to an earlier place)."""
         workspace = self._pane.workspace
-        done = _("{run} starts earlier.") if by < 0 else _("{run} starts later.")
-        self._act(run, lambda folder: queue.move(workspace, folder, by), done)
+
+        def move() -> None:
+            place, count = queue.move(workspace, RunFolder(Path(run.summary.dir)), by)
+            done = _("{run} has place {place} of {count} in the queue.")
+            self._done(done.format(run=one_line(run.summary.run), place=place, count=count))
+
+        self._in_thread(move, "act")
 
     def kill(self, run: Run) -> None:
         """End the run now, after asking; of one that cannot be ended it is said why."""
@@ -127,11 +132,14 @@ class Acts:
     def _act(self, run: Run, deed: Callable[[RunFolder], object], done: str) -> None:
         def act() -> None:
             deed(RunFolder(Path(run.summary.dir)))
-            self._pane.post_message(self.Done())
-            said = done.format(run=one_line(run.summary.run))
-            self._pane.app.call_from_thread(self._pane.notify, said, markup=False, timeout=4)
+            self._done(done.format(run=one_line(run.summary.run)))
 
         self._in_thread(act, "act")
+
+    def _done(self, said: str) -> None:
+        """Something became of a run, in a thread: look again, and say what."""
+        self._pane.post_message(self.Done())
+        self._pane.app.call_from_thread(self._pane.notify, said, markup=False, timeout=4)
 
     def _in_thread(self, work: Callable[[], None], group: str) -> None:
         self._pane.run_worker(

@@ -182,7 +182,9 @@ class RunList(Vertical):
             self._choose(self._runs[event.index].summary.dir)
 
     def _draw(self) -> None:
-        rows = [words.row(run, run.summary.dir in self._marked) for run in self._runs]
+        places = (run.summary.place for run in self._every)
+        queue = sorted(place for place in places if place is not None)
+        rows = [words.row(run, run.summary.dir in self._marked, queue) for run in self._runs]
         before, self._rows = self._rows, rows
         if [row[1] for row in rows] != [row[1] for row in before]:
             at = [run.summary.dir for run in self._runs].index(self.chosen) if self._runs else 0

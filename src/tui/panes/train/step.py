@@ -20,8 +20,13 @@ class Step(NamedTuple):
 
 
 def first_choice(runs: Sequence[Run], last: str) -> str:
-    """The folder of a run in progress, else of the one opened last, else of the newest."""
-    wanted = [run.summary.dir for run in runs if run.living]
+    """The folder of a run in progress, else of the one opened last, else of the newest.
+
+    Of those in progress one that trains comes first, then the queue in its order.
+    """
+    living = [run for run in runs if run.living]
+    living.sort(key=lambda run: (run.summary.state == "queued", run.summary.place or 0.0))
+    wanted = [run.summary.dir for run in living]
     wanted += [run.summary.dir for run in runs if run.summary.dir == last]
     wanted += [run.summary.dir for run in runs]
     return wanted[0] if wanted else ""

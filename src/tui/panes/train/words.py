@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -44,14 +44,17 @@ def columns(wide: bool) -> tuple[Column, ...]:
     return Column("", 3), name, Column(N_("result"))
 
 
-def row(run: Run, compared: bool) -> list[str]:
-    """Mark (with + when it is compared), name and result, for the list of runs."""
+def row(run: Run, compared: bool, queue: Sequence[float]) -> list[str]:
+    """Mark (with + when it is compared), name and result, for the list of runs.
+
+    `queue`: the places of all runs that wait, in order.
+    """
     mark = f" {MARKS[run.summary.state]}" + ("+" if compared else "")
     alarms = [f"  ! {one_line(alarm, marks=False)}" for alarm in run.summary.alarms[-1:]]
-    return [mark, one_line(run.summary.run), "".join([result(run), *alarms])]
+    return [mark, one_line(run.summary.run), "".join([result(run, queue), *alarms])]
 
 
-def result(run: Run) -> str:
+def result(run: Run, queue: Sequence[float]) -> str:
     """What there is to say of a run in a few words."""
     at = run.summary
     word = spoken(at.state)
@@ -61,6 +64,9 @@ def result(run: Run) -> str:
         parts += [f"loss {at.loss:.3f}"] if at.loss is not None else []
         return "  ".join(parts)
     if at.waits and at.state in ("queued", "lost"):
+        if at.state == "queued" and at.place in queue and len(queue) > 1:
+            place = queue.index(at.place) + 1
+            word = _("queue {place}/{count}").format(place=place, count=len(queue))
         return f"{word}: {one_line(at.waits)}"
     if at.state == "finished":
         return word if at.loss is None else f"loss {at.loss:.3f}"
