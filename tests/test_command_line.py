@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,3 +145,46 @@ def _write_file(path: Path) -> None:
 def _write_folder(path: Path) -> None:
     with files.replacing_folder(path) as folder:
         (folder / "weights").write_bytes(bytes(20000))
+
+
+_WRITES = """\
+import signal, sys, types
+from pathlib import Path
+from engine import files
+from engine.cli import main
+
+def work(*_asked):
+    with files.replacing(Path("out.json")) as file:
+        file.write(b"half")
+        file.flush()
+        print("writes", flush=True)
+        while True:
+            signal.pause()
+
+asked = types.SimpleNamespace(json=False, run=work)
+main.parser = lambda _groups: types.SimpleNamespace(parse_args=lambda _words: asked)
+sys.exit(main.main([]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "ignored", "status"),
+    [
+        ([signal.SIGTERM], False, 128 + signal.SIGTERM),
+        ([signal.SIGHUP], False, 128 + signal.SIGHUP),
+        ([signal.SIGHUP, signal.SIGTERM], True, 128 + signal.SIGTERM),  # as nohup starts it
+        ([signal.SIGINT], False, 130),
+    ],
+)
+def test_a_signal_leaves_nothing_half_written(
+    tmp_path: Path, numbers: list[signal.Signals], ignored: bool, status: int
+) -> None:
+    command = [sys.executable, "-c", _WRITES]
+    command = ["env", "--ignore-signal=HUP", *command] if ignored else command
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"writes\n"
+        assert any(tmp_path.iterdir())
+        for number in numbers:
+            process.send_signal(number)
+        assert process.wait(30) == status
+    assert not any(tmp_path.iterdir())

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine import __version__, i18n, settings_file, unforeseen
+from engine.cli.interrupt import tidy_end
 from engine.cli.output import Output
 from engine.i18n import _
 from engine.text import clean
@@ -114,7 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         i18n.require(asked)
         group = VERBS.get(arguments[0]) if arguments else None
         parsed = parser((group,) if group else GROUPS).parse_args(arguments)
-        status: int = parsed.run(parsed, Output(json=parsed.json))
+        with tidy_end():
+            status: int = parsed.run(parsed, Output(json=parsed.json))
         return status
     except KeyboardInterrupt:
         return 130
