@@ -42,7 +42,7 @@ _HINTS = {
     TORN: N_("Take another checkpoint of the run: {others}"),
     RUN: N_("Give a checkpoint in it: {checkpoint}"),
     CONFIG: N_("Give the checkpoint that was trained with it."),
-    UNKNOWN: N_("Check the path."),
+    UNKNOWN: N_("A model's folder has a config.json, an adapter's an adapter_config.json."),
 }
 
 
@@ -64,7 +64,10 @@ class Artefact(NamedTuple):
 def identify(path: Path) -> Artefact:
     """Say what `path` is, from names and first bytes only. Raises `Problem` if nothing is there."""
     if not path.exists():
-        raise Problem(_("{path} does not exist").format(path=path), "", _("Check the path."))
+        why = ""
+        if path.is_symlink():
+            why = _("It is a link to {target}, which is not there.").format(target=path.readlink())
+        raise Problem(_("{path} does not exist").format(path=path), why, _("Check the path."))
     kind = _folder(path) if path.is_dir() else _file(path)
     others = sorted(one.name for one in _checkpoints(path.parent) if one != path)
     hint = _(_HINTS[kind]).format(

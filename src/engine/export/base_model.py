@@ -12,7 +12,7 @@ from engine.errors import Problem
 from engine.export import artefact, card, trained_config, training
 from engine.export.output import MANIFEST
 from engine.export.pickle_reader import Tensor, TorchFile
-from engine.export.safetensors_file import Reader
+from engine.export.safetensors_file import Reader, missing
 from engine.export.weights import Weight
 from engine.i18n import _
 
@@ -55,9 +55,8 @@ class BaseModel:
         self.config = read_config(path)
         self._refuse_quantized()
         self._open = ExitStack()
-        self._map: dict[str, str] = {}
         try:
-            files = self._files()
+            files, self._map = _weight_files(path)
             names = [_shard_name(file, number, len(files)) for number, file in enumerate(files)]
             self.shards = {
                 name: self._weights(file) for name, file in zip(names, files, strict=True)
@@ -90,19 +89,6 @@ class BaseModel:
                 _("Download the unquantized model that it was made from, and give that one."),
             )
 
-    def _files(self) -> list[Path]:
-        for single, index in ((SINGLE, INDEX), (PICKLED, PICKLED_INDEX)):
-            if (self.path / index).is_file():
-                self._map = _json(self.path / index).get("weight_map", {})
-                return [self.path / name for name in sorted(set(self._map.values()))]
-            if (self.path / single).is_file():
-                return [self.path / single]
-        raise _problem(
-            self.path,
-            _("There are no weights in it ({name} is missing).").format(name=SINGLE),
-            _("Download the whole model."),
-        )
-
     def _weights(self, file: Path) -> list[Weight]:
         if file.suffix == ".safetensors":
             return self._open.enter_context(Reader(file)).weights()
@@ -115,15 +101,7 @@ class BaseModel:
         ]
 
     def _check_index(self) -> None:
-        missing = set(self._map) - set(self.entries)
-        if missing:
-            raise _problem(
-                self.path,
-                _("Its index names tensors that are in no file: {name}, …").format(
-                    name=min(missing)
-                ),
-                _("Copy or download the model again."),
-            )
+        _refuse_missing(self.path, set(self._map) - set(self.entries))
 
     def find(self, name: str) -> str | None:
         """The tensor that holds the parameter `name` of the model, under the name in the files.
@@ -145,6 +123,55 @@ class BaseModel:
         """The name of the input embedding's tensor, if it can be told."""
         found = [name for name in self.entries if name.endswith(EMBEDDINGS)]
         return found[0] if len(found) == 1 else None
+
+
+def check_whole(folder: Path) -> None:
+    """Raises `Problem` when weights of the model in `folder` are missing, or torn.
+
+    Reads the headers of safetensors files; of others it looks whether they are there. Quantized
+    models are as good as any.
+    """
+    if any(one.suffix in _WEIGHT_SUFFIXES and one.is_file() for one in folder.iterdir()):
+        known = (SINGLE, INDEX, PICKLED, PICKLED_INDEX)
+        if not any((folder / name).is_file() for name in known):
+            return  # weights in files of other names: whoever loads them knows
+    files, index = _weight_files(folder)
+    entries: set[str] = set()
+    for file in files:
+        if file.suffix == ".safetensors":
+            with Reader(file) as reader:
+                entries.update(entry.name for entry in reader.entries)
+        elif not file.is_file() or not file.stat().st_size:
+            raise missing(file)
+    if all(file.suffix == ".safetensors" for file in files):
+        _refuse_missing(folder, set(index) - entries)
+
+
+def _weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
+    """The files that hold a model's weights, and which of them each tensor is in, as told."""
+    for single, index in ((SINGLE, INDEX), (PICKLED, PICKLED_INDEX)):
+        if (folder / index).is_file():
+            told = _json(folder / index).get("weight_map")
+            if not isinstance(told, dict) or not all(isinstance(one, str) for one in told.values()):
+                raise _problem(folder / index, _("It names no files."), _again())
+            return [folder / name for name in sorted(set(told.values()))], told
+        if (folder / single).is_file():
+            return [folder / single], {}
+    raise _problem(
+        folder,
+        _("There are no weights in it ({name} is missing).").format(name=SINGLE),
+        _("Download the whole model."),
+    )
+
+
+def _refuse_missing(folder: Path, names: set[str]) -> None:
+    if names:
+        why = _("Its index names tensors that are in no file: {name}, …")
+        raise _problem(folder, why.format(name=min(names)), _again())
+
+
+def _again() -> str:
+    return _("Copy or download the model again.")
 
 
 def companions(folder: Path) -> list[Path]:
@@ -184,9 +211,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise _problem(path, str(error)) from error
+        raise _problem(path, str(error), _again()) from error
     if not isinstance(value, dict):
-        raise _problem(path, _("It is not a JSON object."))
+        raise _problem(path, _("It is not a JSON object."), _again())
     return value
 
 

@@ -18,7 +18,7 @@ import msgspec
 
 from engine.errors import Problem
 from engine.export import artefact, gguf, trained_config
-from engine.export.base_model import read_config
+from engine.export.base_model import check_whole, read_config
 from engine.export.template import Templates
 from engine.export.verify import config_text
 from engine.i18n import _
@@ -73,7 +73,7 @@ def describe(
         rsync: ``HOST:FOLDER`` to copy it to, "" for no such line.
         templates: what `template.compare` found.
 
-    Raises `Problem` when `model` is something else.
+    Raises `Problem` when `model` is something else, or lacks some of its weights.
     """
     artefact.expect(model, (artefact.MODEL,), _("a whole model"))
     model = model.resolve()
@@ -84,6 +84,7 @@ def describe(
             _("Give {folder}.").format(folder=model.parent),
         )
     config = read_config(model)
+    check_whole(model)
     commands = [_MAKERS[tool](model, config) for tool in tools]
     if rsync:
         commands.append(Command("rsync", copy_line(model, rsync), _("goes on after a break")))

@@ -349,4 +349,5 @@ class _Window:
 
 
 def _problem(path: Path, why: str, todo: str = "") -> Problem:
-    return Problem(_("Cannot read the checkpoint {path}").format(path=path), why, todo)
+    what = _("Cannot read the checkpoint {path}").format(path=path)
+    return Problem(what, why, todo or _("Take another checkpoint, or copy the file again."))

@@ -24,6 +24,8 @@ class Reader:
         self.path = path
         try:
             self._file: IO[bytes] = path.open("rb")
+        except FileNotFoundError as error:
+            raise missing(path) from error
         except OSError as error:
             raise _problem(path, error.strerror or str(error)) from error
         try:
@@ -68,7 +70,6 @@ class Reader:
             raise _problem(
                 self.path,
                 _("It is torn: data that its header names are missing."),
-                _("Copy or download the file again."),
             )
         self.entries = [entry for _begin, _end, entry in places]
         self._begins = {entry.name: 8 + length + begin for begin, _end, entry in places}
@@ -108,5 +109,15 @@ def header(entries: Iterable[Entry], metadata: Mapping[str, str] | None = None) 
     return struct.pack("<Q", len(encoded)) + encoded
 
 
+def missing(path: Path) -> Problem:
+    """What is told of a file of weights that is not there, though its model needs it."""
+    if path.is_symlink():
+        why = _("It is a link to {target}, which is not there.").format(target=path.readlink())
+    else:
+        why = _("It is missing: the model's index names it.")
+    return _problem(path, why)
+
+
 def _problem(path: Path, why: str, todo: str = "") -> Problem:
-    return Problem(_("Cannot read the weights in {path}").format(path=path), why, todo)
+    what = _("Cannot read the weights in {path}").format(path=path)
+    return Problem(what, why, todo or _("Copy or download the file again."))
