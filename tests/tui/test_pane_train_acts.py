@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
@@ -18,7 +19,8 @@ from engine.joined.effective_batch import Batch
 from engine.machine.gpu import Gpu
 from engine.run import control, history, launch, notes, state
 from engine.run.folder import RunFolder
-from engine.run.state import Expected, Order, Wait
+from engine.run.processes import Identity
+from engine.run.state import Expected, Order, RunState, Wait
 from engine.workspace import Workspace
 from tests.support.nvml import GB, Card, Nvml, Process
 from tests.support.run_files import write_run
@@ -234,6 +236,32 @@ async def test_the_queue_is_shown_and_moved(workspace: Workspace) -> None:
         await screen.shows("It waits: after first.")
     order = msgspec.json.decode((workspace.runs / "third" / state.ORDER).read_bytes(), type=Order)
     assert order.wait is not None and order.wait.place < 0
+
+
+async def test_a_run_in_use_is_not_asked_about_in_vain(workspace: Workspace) -> None:
+    run = write_run(workspace, "waits", "queued")
+    watched = RunState("queued", changed=time.time(), supervisor=Identity.of(os.getpid()))
+    files.write_json(run / state.STATE, watched)
+    (run / state.LOG).unlink()
+    async with opened(workspace) as screen:
+        text = await screen.shows("waits  queued", "log: none yet")
+        assert "not there" not in text
+        for act in ("trash", "rename"):
+            await screen.press("h", *act, "enter")
+            await screen.shows("The run waits is in use", "Stop it first")
+            assert len(screen.pilot.app.screen_stack) == 1
+            await screen.press("escape")
+            await screen.hides("Stop it first")
+
+
+async def test_a_list_without_a_run_says_that_all_are_archived(workspace: Workspace) -> None:
+    write_run(workspace, "old", "finished", step=5)
+    async with opened(workspace) as screen:
+        await screen.shows("✓ old  finished")
+        await screen.press("h", *"archive", "enter")
+        await screen.shows("0/1  ·  all are archived: h shows them")
+        await screen.press("h", *"show arch", "enter")
+        await screen.shows("1/1  ·  with archived")
 
 
 async def test_a_run_is_renamed_noted_thrown_and_taken_back(workspace: Workspace) -> None:

@@ -17,7 +17,7 @@ from engine.run import checkpoints, notes, planning, queue, state
 from engine.run.bin import Trashed, empty, restore, size, trash, trashed
 from engine.run.folder import RunFolder, RunSummary
 from engine.run.notes import Notes
-from engine.run.rest import at_rest, links_to, refuse_taken
+from engine.run.rest import at_rest, links_to, refuse_in_use, refuse_taken
 from engine.run.state import Word
 from engine.workspace import Workspace
 
@@ -28,6 +28,7 @@ __all__ = [
     "empty",
     "note",
     "ordered",
+    "refuse_in_use",
     "rename",
     "restore",
     "search",

@@ -31,6 +31,16 @@ def at_rest(run: RunFolder) -> Iterator[None]:
             _("{path} is gone.").format(path=run.path),
             _("`tunedeck runs` lists those that are."),
         )
+    refuse_in_use(run)
+    if run.record is None:  # a work dir of plain XTuner: nobody but its user starts it
+        yield
+        return
+    with launch.locked(run.path, run.name):
+        yield
+
+
+def refuse_in_use(run: RunFolder) -> None:
+    """Raise `Problem` when the run is running, or waits."""
     now = run.state
     if now.living or run.processes():
         raise Problem(
@@ -38,11 +48,6 @@ def at_rest(run: RunFolder) -> Iterator[None]:
             _("Its state: {state}.").format(state=state.spoken(now.state)),
             _("Stop it first; for one that waits, that takes it out of the queue."),
         )
-    if run.record is None:  # a work dir of plain XTuner: nobody but its user starts it
-        yield
-        return
-    with launch.locked(run.path, run.name):
-        yield
 
 
 def refuse_taken(path: Path) -> None:

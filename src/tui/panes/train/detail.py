@@ -117,6 +117,7 @@ class RunDetail(Reporting, Vertical):
             words = figures(look.progress, curve, self._expected, self.size.width)
             self.query_one("#figures", Line).say(words)
             self._gauge(gauges(look.gpus, look.record, self._user) if run.living else [])
+        self.log_part.begun(run.summary.started is not None)
         self._curves = look.curves
         self._names = [
             (one.summary.dir, one.summary.run)

@@ -72,6 +72,7 @@ class History:
         self._acts.again(run)
 
     async def _rename(self, run: Run) -> None:
+        await asyncio.to_thread(history.refuse_in_use, RunFolder(Path(run.summary.dir)))
         answer = await self._ask(Ask(_("Rename"), [(_("name"), run.summary.run)]))
         if answer:
             name, workspace = answer[0].strip(), self._pane.workspace
@@ -99,9 +100,10 @@ class History:
 
     async def _trash(self, run: Run) -> None:
         folder = RunFolder(Path(run.summary.dir))
+        await asyncio.to_thread(history.refuse_in_use, folder)  # before it is asked in vain
         held = size(await asyncio.to_thread(history.size, folder))
         question = _("Put {run} into the trash?").format(run=one_line(run.summary.run))
-        means = _("{size}, checkpoints and all. It can be taken back until it is emptied.")
+        means = _("{size}, checkpoints and all. It can be had back until the trash is emptied.")
         if await self._ask(Confirm(question, means.format(size=held))):
             workspace = self._pane.workspace
             self._act(run, lambda folder: history.trash(workspace, folder))

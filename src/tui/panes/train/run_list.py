@@ -157,6 +157,8 @@ class RunList(Vertical):
         said = [_("search: {words}").format(words=one_line(self.sought))] if self.sought else []
         said += [_(history.ORDERS[self._order])] if self._order != "created" else []
         said += [_("with archived")] if self.archived else []
+        if not kept and self._every:
+            said.append(_("all are archived: h shows them"))
         self.set_class(bool(said), "-narrowed")
         count = f"{len(found)}/{len(self._every)}"
         back = "Esc  " + _("all runs") + " " if self.sought else ""

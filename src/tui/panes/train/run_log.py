@@ -74,6 +74,7 @@ class RunLog(Vertical):
         self._only = "all"
         self._rank: int | None = None
         self._wanted = ""
+        self._begun = True
 
     def compose(self) -> ComposeResult:
         """The line, the field that takes its place, the log."""
@@ -98,6 +99,12 @@ class RunLog(Vertical):
         # Of plain XTuner's work dir it is the newest start's, which a resume changes.
         self._view.open(lambda: RunFolder(path).log)
         self.say()
+
+    def begun(self, begun: bool) -> None:
+        """Whether the run was ever started: before that it has no log, and nothing is amiss."""
+        if begun != self._begun:
+            self._begun = begun
+            self.say()
 
     def find(self) -> None:
         """Type what to find, where the line about the log stands."""
@@ -147,6 +154,9 @@ class RunLog(Vertical):
     def say(self) -> None:
         """Say what is shown."""
         view = self._view
+        if view.gone and not self._begun:
+            self.query_one("#log-line", Line).say(" " + _("log: none yet"))
+            return
         # What is amiss comes first: the end of the line may be cut off.
         parts = [_("! the file is not there")] if view.gone else []
         parts += [_("! the file was cut short or replaced")] if view.begun_anew else []
