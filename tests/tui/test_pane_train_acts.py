@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from engine import files
+from engine.config.checks.findings import Finding
 from engine.config.memory.estimate import Estimate
 from engine.config.preflight import Report
 from engine.config.text.source import ConfigSource
@@ -26,6 +27,7 @@ from tests.support.nvml import GB, Card, Nvml, Process
 from tests.support.run_files import write_run
 from tests.support.train_pane import Screen, config, opened
 from tui.panes.train.asked import remembered
+from tui.panes.train.gpu_list import GpuList
 from tui.panes.train.launch_words import memory_line
 from tui.panes.train.node_lines import folded
 
@@ -74,6 +76,48 @@ async def test_a_launch_keeps_the_memory_that_its_check_told(
         await screen.hides("Launch a run")
     record = state.read_record(workspace.runs / "assistant-01")
     assert record is not None and record.expected == Expected(17_900_000_000, 15_000_000_000)
+
+
+async def test_the_keys_of_the_gpus_are_told_where_they_work(
+    workspace: Workspace, two_gpus: None
+) -> None:
+    async with opened(workspace) as screen:
+        await screen.press("l")
+        text = await screen.shows("[1] GPU0", "engine.train.entry", "^O config")
+        (gpus,) = (line for line in text.splitlines() if "GPU0  " in line)
+        (stages,) = (line for line in text.splitlines() if "ZeRO stage" in line)
+        assert gpus.index("[") == stages.index("[")
+        chosen = screen.pilot.app.screen.query_one(GpuList)
+        assert chosen.highlighted is None and "Space" not in text
+        await screen.press("tab")
+        text = await screen.shows("Space use or not  a all", "Esc back")
+        assert len([line for line in text.splitlines() if "a all" in line and "Esc" in line]) == 1
+        assert chosen.highlighted == 0
+        await screen.press("down", "space", "tab")
+        await screen.shows("[2] GPU1", "^O config")
+        await screen.press("shift+tab", "space")  # the cursor is where it was
+        await screen.shows("[ ] GPU1")
+
+
+async def test_what_the_check_found_can_be_read_in_full(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        Finding("info", "told", "Something to know"),
+        Finding("warning", "a", "A path that is long", "Why " * 60, "Do this."),
+        Finding("error", "b", "It will not run", "Because.", "Do that."),
+    ]
+    report = Report(False, found, None, None, None, None)
+    monkeypatch.setattr(before_start, "preflight", lambda *_config, **_asked: report)
+    async with opened(workspace) as screen:
+        await screen.press("l")
+        text = await screen.shows("✗ 1 error", "! 1 warning", "^R findings")
+        assert "Do that." not in text
+        await screen.press("ctrl+r")
+        text = await screen.shows("Preflight", "Because.", "Do that.", "Do this.", "to know")
+        assert text.index("It will not run") < text.index("A path that is long")
+        await screen.press("escape")
+        await screen.shows("Launch a run")
 
 
 async def test_the_effective_batch_is_kept_on_a_key(workspace: Workspace, two_gpus: None) -> None:

@@ -17,10 +17,13 @@ from engine.text import duration, one_line
 from tui.panes.train.launch_words import memory_line
 
 if TYPE_CHECKING:
+    from engine.config.checks.findings import Finding
     from engine.config.preflight import Report
 
 _SHOWN = 2
 """Findings that are named."""
+_LEVELS = {"error": ("✗ ", "red"), "warning": ("! ", "yellow")}
+"""The mark and the colour of what is grave; what is not has none."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,26 @@ def check_words(found: Check, gpus: Sequence[Gpu] = ()) -> Text:
         text.append("   " + _("≈ {time}, as {run} went").format(time=time, run=run))
     if report.estimate is not None and gpus:
         text.append("\n  ").append_text(memory_line(report.estimate.gpu_bytes, gpus))
-    grave = [one for one in report.findings if one.level != "info"]
-    for finding in sorted(grave, key=lambda one: one.level != "error")[:_SHOWN]:
+    grave = [one for one in _worst_first(report) if one.level != "info"]
+    for finding in grave[:_SHOWN]:
         text.append("\n  " + one_line(finding.what, marks=False))
     return text
+
+
+def findings(found: Check) -> list[Text]:
+    """All that was found, each with why it matters and what to do; [] for nothing."""
+    if found.report is None:
+        lines = [] if found.trouble is None else found.trouble.lines()
+        return [Text(one_line(line, marks=False)) for line in lines]
+    said: list[Text] = []
+    for one in _worst_first(found.report):
+        mark, style = _LEVELS.get(one.level, ("", ""))
+        what = Text.assemble((mark, style), (one_line(one.what, marks=False), "bold"))
+        rest = (one_line(part, marks=False) for part in (one.why, one.todo) if part)
+        said += [what, *map(Text, rest), Text()]
+    return said[:-1]
+
+
+def _worst_first(report: Report) -> list[Finding]:
+    order = [*_LEVELS, "info"]
+    return sorted(report.findings, key=lambda one: order.index(one.level))

@@ -40,6 +40,8 @@ class GpuList(OptionList):
         self._gpus: Sequence[Gpu] = ()
         self._marked: list[GpuId] = []
         self._user = getpass.getuser()
+        self._at = 0
+        """The line that the cursor was on when the list had the focus last."""
 
     @property
     def marked(self) -> tuple[GpuId, ...]:
@@ -56,14 +58,24 @@ class GpuList(OptionList):
         self._marked = [index for index in marked if index in here]
         self.clear_options()
         self.add_options(Option(self._line(one)) for one in gpus)
-        self.highlighted = 0 if gpus else None
-        # Inline, for the shell's style of lists in dialogs takes all the room.
+        self._at = 0
+        self.highlighted = self._at if gpus and self.has_focus else None
+        # Inline, for the shell's style of lists in dialogs takes all the room, and no edge.
         self.styles.height = len(gpus)
+        self.styles.padding = (0, 1)
         self.display = bool(gpus)
 
     def _line(self, one: Gpu) -> Text:
         at = str(self._marked.index(one.id) + 1) if one.id in self._marked else " "
         return Text(f"[{at}] {free_gpu(one, self._user)}", no_wrap=True, overflow="ellipsis")
+
+    def on_focus(self) -> None:
+        """The cursor is where it was."""
+        self.highlighted = self._at if self._gpus else None
+
+    def on_blur(self) -> None:
+        """No cursor: it would look like a choice."""
+        self._at, self.highlighted = self.highlighted or 0, None
 
     def action_mark(self) -> None:
         """Use the GPU under the cursor behind the others, or leave it out."""

@@ -26,7 +26,7 @@ from tui.copying import copy
 from tui.dialogs.choose import Choice, Choose
 from tui.panes.base import as_problem
 from tui.panes.train.asked import Asked, remember
-from tui.panes.train.check import Check, check, check_words
+from tui.panes.train.check import Check, check, check_words, findings
 from tui.panes.train.choice_line import ChoiceLine
 from tui.panes.train.gpu_list import GpuList
 from tui.panes.train.launch_form import LaunchForm, Seen, look
@@ -74,6 +74,7 @@ class Launch(ModalScreen["Launched | Asked"]):
             N_("the command, the line for each node or the batch script, in full"),
             id="launch.lines",
         ),
+        Binding("ctrl+r", "findings", N_("what preflight found, in full"), id="launch.findings"),
         Binding("ctrl+y", "copy", N_("copy the command"), id="launch.copy"),
     ]
 
@@ -101,11 +102,12 @@ class Launch(ModalScreen["Launched | Asked"]):
                 yield Static("", id="command", markup=False)
             yield Static("", id="check", markup=False)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
-            yield Static(_keys(), id="keys", classes="dialog-keys", markup=False)
+            yield Static("", id="keys", classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
         """Look at the machine first: the command depends on it."""
         self._form.first().focus()
+        self._say_keys()
         self._look()
 
     def on_unmount(self) -> None:
@@ -206,13 +208,14 @@ class Launch(ModalScreen["Launched | Asked"]):
         # What Slurm is asked for stands first: where there is little room, the rest is cut.
         options = slurm_options(made.plan.script) + "\n" if made.plan.script else ""
         self.query_one("#command", Static).update(f"{options}$ {clean(made.plan.shown)}")
-        self.query_one("#keys", Static).update(_keys(made.plan))
+        self._say_keys()
         batch = self.query_one("#batch", Static)
         batch.set_class(made.batch is None or made.before is None, "-closed")
         if made.batch is not None and made.before is not None:
             batch.update(batch_line(made.batch, made.before, bool(made.plan.gpus)))
         if self._checked != asked.checked:
             self._checked, self._check = asked.checked, None
+            self._say_keys()
             self.query_one("#check", Static).update(_("preflight: looking at config and data…"))
             self._check_in_thread(made.plan)
 
@@ -229,6 +232,7 @@ class Launch(ModalScreen["Launched | Asked"]):
         here = self._seen.gpus.gpus if self._seen is not None else []
         words = check_words(found, [one for one in here if one.id in chosen])
         self.query_one("#check", Static).update(words)
+        self._say_keys()
         if self._warned:  # Enter was pressed before the check had ended
             self._warned = False
             self._say_wrong("")
@@ -286,10 +290,40 @@ class Launch(ModalScreen["Launched | Asked"]):
         else:
             self.app.push_screen(Reading(_("The command"), [clean(plan.shown)]))
 
+    def action_findings(self) -> None:
+        """Show what preflight found: the dialog has room for its first words."""
+        from tui.dialogs.reading import Reading
+
+        lines = findings(self._check) if self._check is not None else []
+        if lines:
+            self.app.push_screen(Reading(_("Preflight"), lines))
+
     def action_copy(self) -> None:
         """Copy the command to the terminal's clipboard."""
         if self._planned is not None:
             copy(self, self._planned[1].plan.shown)
+
+    def on_descendant_focus(self) -> None:
+        """The GPUs have keys of their own."""
+        self._say_keys()
+
+    def _say_keys(self) -> None:
+        """The keys that matter now, on one line of 80 cells: ^S stands beside the settings."""
+        plan = self._planned[1].plan if self._planned is not None else None
+        if plan is not None and (plan.script or plan.lines):
+            shown = _("script") if plan.script else _("lines")
+        else:
+            shown = _("command")
+        keys = [_("Enter launch"), _("Tab next")]
+        if self.focused is self._form.gpus:
+            keys[:0] = [_("Space use or not"), _("a all")]
+        else:
+            keys += [_("^O config"), f"^L {shown}"]
+        if self._check is not None and findings(self._check):
+            keys.append(_("^R findings"))
+        elif shown == _("command"):  # what is not whole by itself is not copied
+            keys.append(_("^Y copy"))
+        self.query_one("#keys", Static).update("  ".join([*keys, _("Esc back")]))
 
     def _say_wrong(self, text: str) -> None:
         self.set_class(bool(text), "-wrong")
@@ -311,14 +345,3 @@ class Launch(ModalScreen["Launched | Asked"]):
             for part in ("#batch", "#command", "#check"):
                 self.query_one(part, Static).update("")
         self._say_wrong("\n".join(problem.lines()))
-
-
-def _keys(plan: planning.LaunchPlan | None = None) -> str:
-    """The keys; a command that is not whole by itself has more to show, and is not copied.
-
-    Ctrl+S stands beside the settings.
-    """
-    more = "^L " + _("command") + "  ^Y " + _("copy")
-    if plan is not None and (plan.script or plan.lines):
-        more = "^L " + (_("script") if plan.script else _("lines"))
-    return _("Enter launch  Tab next  ^O config  {more}  Esc back").format(more=more)

@@ -45,7 +45,7 @@ class NodeLines(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """A title, then a paragraph for each node."""
-        title = _("On each node, in this order; the first one runs here already when it is started")
+        title = _("A line for each node. Node 1 is this machine: the launch starts it here.")
         yield Static(title, classes="dialog-title", markup=False)
         with VerticalScroll():
             yield Static("", id="lines", markup=False)
