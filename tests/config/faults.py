@@ -199,6 +199,11 @@ def _small_adapter(bench: Bench) -> None:
     (bench.model / "config.json").rename(bench.model / "adapter_config.json")
 
 
+def _cut_config(bench: Bench) -> None:
+    path = bench.model / "config.json"
+    path.write_bytes(path.read_bytes()[:20])
+
+
 def _empty_weights(bench: Bench) -> None:
     (bench.model / "model.safetensors").unlink()
     (bench.model / "notes.bin").write_bytes(struct.pack("<Q", 0))
@@ -404,6 +409,7 @@ FAULTS = (
     # The model
     _text("no such model", "model-missing", "/model'", "/no-model'"),
     Fault("a folder without config.json", "model-not-a-model", _remove("config.json")),
+    Fault("a config.json cut short", "model-not-a-model", _cut_config),
     Fault("a model without weights", "model-not-a-model", _empty_weights),
     Fault("an adapter instead of a model", "model-adapter", _small_adapter),
     Fault("a shard is missing", "model-incomplete", _shard),

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from engine import weight_files
 from engine.errors import Problem
 from engine.i18n import _
 
@@ -68,7 +69,10 @@ def check(spec: ModelSpec) -> None:
     """Raise `Problem` when `spec` names something that cannot be loaded; says what it is."""
     model = Path(spec.model)
     _expect(model, "config.json", _("a model's folder"))
-    weights(model)
+    config(model)
+    if fault := weight_files.fault(model):
+        what = _("The model {path} is not whole").format(path=model)
+        raise Problem(what, fault, _("Copy or download it again."))
     if spec.adapter is not None:
         _expect(Path(spec.adapter), "adapter_config.json", _("an adapter's folder"))
 
@@ -98,7 +102,11 @@ def config(model: Path) -> dict[str, Any]:
             _("Download or copy the model again."),
         ) from error
     if not isinstance(value, dict):
-        raise Problem(_("Cannot read {path}").format(path=path), _("It is not a JSON object."))
+        raise Problem(
+            _("Cannot read {path}").format(path=path),
+            _("It is not a JSON object."),
+            _("Download or copy the model again."),
+        )
     return value
 
 

@@ -7,40 +7,18 @@ not what it should be: whether that is a fault is for the checks to say.
 from __future__ import annotations
 
 import json
-import struct
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-_HEADER = 64 << 20
-"""Bytes that a safetensors header may have; more is no header."""
-INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; {} where there is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+from engine.weight_files import WEIGHTS, header, read_json, shards
 
 
 def config(folder: Path) -> dict[str, Any]:
     """The model's config.json."""
     return read_json(folder / "config.json")
-
-
-def shards(folder: Path) -> dict[str, str]:
-    """Tensor name → file, from the index of a sharded model."""
-    for index in INDEXES:
-        names = read_json(folder / index).get("weight_map")
-        if isinstance(names, dict) and names:
-            return {str(name): str(file) for name, file in names.items()}
-    return {}
 
 
 def tensors(folder: Path) -> dict[str, list[int]]:
@@ -49,35 +27,6 @@ def tensors(folder: Path) -> dict[str, list[int]]:
     if names:
         return {name: [] for name in names}
     return {name: one["shape"] for name, one in header(folder / WEIGHTS[0]).items()}
-
-
-def header(file: Path) -> dict[str, dict[str, Any]]:
-    """A safetensors file's header: name → dtype, shape, data_offsets."""
-    try:
-        with file.open("rb") as stream:
-            size = int(struct.unpack("<Q", stream.read(8))[0])
-            if size > _HEADER:
-                return {}
-            found = json.loads(stream.read(size))
-    except (OSError, ValueError, struct.error):
-        return {}
-    found.pop("__metadata__", None)
-    return {name: one for name, one in found.items() if isinstance(one, dict) and "shape" in one}
-
-
-def torn(file: Path) -> bool:
-    """Whether a safetensors file is shorter than its header says (a download broken off)."""
-    found = header(file)
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            head = int(struct.unpack("<Q", stream.read(8))[0])
-    except (OSError, struct.error):
-        return True
-    if head > _HEADER or not found:
-        return head > size
-    end = max(int(one["data_offsets"][1]) for one in found.values())
-    return size < 8 + head + end
 
 
 def linears(folder: Path) -> list[str]:

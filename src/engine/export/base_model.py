@@ -12,7 +12,7 @@ from engine.errors import Problem
 from engine.export import artefact, card, trained_config, training
 from engine.export.output import MANIFEST
 from engine.export.pickle_reader import Tensor, TorchFile
-from engine.export.safetensors_file import Reader, missing
+from engine.export.safetensors_file import Reader
 from engine.export.weights import Weight
 from engine.i18n import _
 
@@ -123,28 +123,6 @@ class BaseModel:
         """The name of the input embedding's tensor, if it can be told."""
         found = [name for name in self.entries if name.endswith(EMBEDDINGS)]
         return found[0] if len(found) == 1 else None
-
-
-def check_whole(folder: Path) -> None:
-    """Raises `Problem` when weights of the model in `folder` are missing, or torn.
-
-    Reads the headers of safetensors files; of others it looks whether they are there. Quantized
-    models are as good as any.
-    """
-    if any(one.suffix in _WEIGHT_SUFFIXES and one.is_file() for one in folder.iterdir()):
-        known = (SINGLE, INDEX, PICKLED, PICKLED_INDEX)
-        if not any((folder / name).is_file() for name in known):
-            return  # weights in files of other names: whoever loads them knows
-    files, index = _weight_files(folder)
-    entries: set[str] = set()
-    for file in files:
-        if file.suffix == ".safetensors":
-            with Reader(file) as reader:
-                entries.update(entry.name for entry in reader.entries)
-        elif not file.is_file() or not file.stat().st_size:
-            raise missing(file)
-    if all(file.suffix == ".safetensors" for file in files):
-        _refuse_missing(folder, set(index) - entries)
 
 
 def _weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:

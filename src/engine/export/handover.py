@@ -16,9 +16,10 @@ from typing import Any
 
 import msgspec
 
+from engine import weight_files
 from engine.errors import Problem
 from engine.export import artefact, gguf, trained_config
-from engine.export.base_model import check_whole, read_config
+from engine.export.base_model import read_config
 from engine.export.template import Templates
 from engine.export.verify import config_text
 from engine.i18n import _
@@ -84,7 +85,9 @@ def describe(
             _("Give {folder}.").format(folder=model.parent),
         )
     config = read_config(model)
-    check_whole(model)
+    if (fault := weight_files.fault(model)) and not _own_names(model):
+        what = _("The model {path} is not whole").format(path=model)
+        raise Problem(what, fault, _("Copy or download it again."))
     commands = [_MAKERS[tool](model, config) for tool in tools]
     if rsync:
         commands.append(Command("rsync", copy_line(model, rsync), _("goes on after a break")))
@@ -99,6 +102,13 @@ def describe(
         commands=commands,
         gguf_bytes=gguf.sizes(model),
     )
+
+
+def _own_names(model: Path) -> bool:
+    """Whether its weights lie under names that transformers does not know, but others do."""
+    others = (".safetensors", ".pth", ".gguf")
+    known = weight_files.named(model)
+    return not known and any(one.suffix in others and one.is_file() for one in model.iterdir())
 
 
 def trusted(model: Path) -> bool:

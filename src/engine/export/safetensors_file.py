@@ -25,7 +25,7 @@ class Reader:
         try:
             self._file: IO[bytes] = path.open("rb")
         except FileNotFoundError as error:
-            raise missing(path) from error
+            raise _missing(path) from error
         except OSError as error:
             raise _problem(path, error.strerror or str(error)) from error
         try:
@@ -109,7 +109,7 @@ def header(entries: Iterable[Entry], metadata: Mapping[str, str] | None = None) 
     return struct.pack("<Q", len(encoded)) + encoded
 
 
-def missing(path: Path) -> Problem:
+def _missing(path: Path) -> Problem:
     """What is told of a file of weights that is not there, though its model needs it."""
     if path.is_symlink():
         why = _("It is a link to {target}, which is not there.").format(target=path.readlink())

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine import weight_files
 from engine.config import hub_cache, model_files, packages
 from engine.config.checks.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.checks.loaded import Loaded
@@ -53,6 +54,8 @@ def check(start: Start) -> Iterator[Finding]:
             yield _adapter(value, field)
         else:
             yield _not_a_model(value, _("It has no config.json."), field)
+    elif not model_files.config(path):
+        yield _not_a_model(value, _("Its config.json cannot be read."), field)
     else:
         yield from _weights(path, value, field)
         yield from _remote_code(start, path)
@@ -117,22 +120,12 @@ def _not_a_model(value: str, why: str, field: str) -> Finding:
 
 def _weights(path: Path, value: str, field: str) -> Iterator[Finding]:
     """All shards there, and none of them broken off."""
-    files = sorted(set(model_files.shards(path).values()))
-    missing = [one for one in files if not (path / one).is_file()]
-    if missing:
-        why = _("Missing: {files}").format(files=", ".join(missing[:3]))
-    else:
-        there = files or [one for one in model_files.WEIGHTS if (path / one).is_file()]
-        if not there:
-            why = _("It has no weights (model.safetensors or shards).")
-            yield _not_a_model(value, why, field)
-            return
-        torn = [
-            one for one in there if one.endswith(".safetensors") and model_files.torn(path / one)
-        ]
-        if not torn:
-            return
-        why = _("Shorter than it should be: {files}").format(files=", ".join(torn[:3]))
+    why = weight_files.fault(path)
+    if not why:
+        return
+    if not weight_files.named(path):
+        yield _not_a_model(value, why, field)
+        return
     yield Finding(
         ERROR,
         "model-incomplete",

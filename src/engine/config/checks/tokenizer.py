@@ -11,6 +11,7 @@ from engine.config.checks import model as check_model
 from engine.config.checks.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.checks.start import Start
 from engine.i18n import _
+from engine.weight_files import read_json
 
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 _MARKERS = re.compile(r"<\|[^|<>\s]+\|>|\[/?INST\]|<(?:start|end)_of_turn>")
@@ -45,7 +46,7 @@ def check(start: Start) -> Iterator[Finding]:
 
 def _ends(start: Start, folder: Path, field: str) -> Iterator[Finding]:
     """XTuner puts the beginning-of-text token before, and the end-of-text token after a text."""
-    kind = str(model_files.read_json(folder / "tokenizer_config.json").get("tokenizer_class", ""))
+    kind = str(read_json(folder / "tokenizer_config.json").get("tokenizer_class", ""))
     kind = kind.removesuffix("Fast")
     bos, eos = (
         start.config.get(f"tokenizer.{one}") or model_files.special_token(folder, one)

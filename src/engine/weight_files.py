@@ -1,0 +1,123 @@
+"""The files that a model's weights lie in, and whether all of them are there.
+
+Names, sizes and headers only: no weight is read, and no library is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.i18n import _
+
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_HEADER = 100_000_000
+"""Bytes that a safetensors header may have, by the format."""
+_NAMED = 3
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; {} where there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def shards(folder: Path) -> dict[str, str]:
+    """Tensor name → file, from the index of a sharded model; {} for one without an index."""
+    for index in INDEXES:
+        names = read_json(folder / index).get("weight_map")
+        if isinstance(names, dict) and names:
+            return {str(name): str(file) for name, file in names.items()}
+    return {}
+
+
+def header(file: Path) -> dict[str, dict[str, Any]]:
+    """A safetensors file's header: name → dtype, shape, data_offsets; {} for none."""
+    return (_read(file) or (0, {}))[1]
+
+
+def named(folder: Path) -> list[str]:
+    """The files of a model's weights: those that its index names, or the single one."""
+    files = sorted(set(shards(folder).values()))
+    return files or [one for one in WEIGHTS if (folder / one).is_file()]
+
+
+def fault(folder: Path) -> str:
+    """Why the model in `folder` lacks weights, in a sentence; "" when they are all there."""
+    index = next((name for name in INDEXES if (folder / name).is_file()), "")
+    names = shards(folder)
+    if index and not names:
+        return _("Its index cannot be read: {name}").format(name=index)
+    files = named(folder)
+    if not files:
+        return _("It has no weights (model.safetensors or shards).")
+    checks: tuple[tuple[Callable[[Path], bool], str], ...] = (
+        (lambda path: not path.is_file(), _("Missing: {files}")),
+        (_pointer, _("Never downloaded (Git LFS pointers): {files}")),
+        (_torn, _("Not whole: {files}")),
+    )
+    for wrong, words in checks:
+        found = [one for one in files if wrong(folder / one)]
+        if found:
+            return words.format(files=", ".join(_shown(folder, one) for one in found[:_NAMED]))
+    absent = _absent(folder, names)
+    return _("In no file, though its index names it: {name}").format(name=absent) if absent else ""
+
+
+def _absent(folder: Path, names: dict[str, str]) -> str:
+    """A tensor that is not in the file where the index says it is; "" for none."""
+    for file in set(names.values()):
+        if file.endswith(".safetensors"):
+            found = header(folder / file)
+            for name, place in names.items():
+                if place == file and name not in found:
+                    return name
+    return ""
+
+
+def _shown(folder: Path, file: str) -> str:
+    path = folder / file
+    return f"{file} → {path.readlink()}" if path.is_symlink() and not path.exists() else file
+
+
+def _read(file: Path) -> tuple[int, dict[str, dict[str, Any]]] | None:
+    """Where the data begin, and the header; None for what is no safetensors file."""
+    try:
+        with file.open("rb") as stream:
+            size = int(struct.unpack("<Q", stream.read(8))[0])
+            found = json.loads(stream.read(size)) if size <= _HEADER else None
+    except (OSError, ValueError, struct.error):
+        return None
+    if not isinstance(found, dict):
+        return None
+    tensors = {name: one for name, one in found.items() if isinstance(one, dict)}
+    return 8 + size, {name: one for name, one in tensors.items() if "shape" in one}
+
+
+def _pointer(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(8) == b"version "
+
+
+def _torn(file: Path) -> bool:
+    """Whether a file is shorter than its header says (a download broken off), or has none."""
+    size = file.stat().st_size
+    if file.suffix != ".safetensors":
+        return size == 0
+    read = _read(file)
+    if read is None:
+        return True
+    begin, found = read
+    try:
+        return size < begin + max(
+            (int(one["data_offsets"][1]) for one in found.values()), default=0
+        )
+    except (KeyError, IndexError, TypeError, ValueError):
+        return True

@@ -1,0 +1,90 @@
+"""Whether a model's weights are all there: told from names, sizes and headers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine import weight_files
+from engine.chat import sources
+from engine.errors import Problem
+from engine.export import handover
+from tests.export.conftest import make_base, save
+
+FIRST, SECOND = (f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
+INDEX = "model.safetensors.index.json"
+
+
+def spoil(model: Path, name: str) -> None:
+    """Do to `model` what befalls models."""
+    last = model / SECOND
+    if name == "nothing":
+        return
+    if name == "index":
+        (model / INDEX).write_text("{")
+    elif name == "less":
+        save(last, {})
+    else:
+        content = last.read_bytes()
+        last.unlink()
+        if name == "link":
+            last.symlink_to("/gone/blob")
+        elif name == "folder":
+            last.mkdir()
+        elif name != "missing":
+            kinds = {"empty": b"", "cut": content[:-1], "pointer": b"version https://git-lfs"}
+            last.write_bytes(kinds.get(name, b"\xff" * 200))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nothing", ""),
+        ("missing", f"Missing: {SECOND}"),
+        ("link", f"Missing: {SECOND} → /gone/blob"),
+        ("folder", f"Missing: {SECOND}"),
+        ("empty", f"Not whole: {SECOND}"),
+        ("cut", f"Not whole: {SECOND}"),
+        ("garbage", f"Not whole: {SECOND}"),
+        ("pointer", f"Never downloaded (Git LFS pointers): {SECOND}"),
+        ("index", f"Its index cannot be read: {INDEX}"),
+        ("less", "In no file, though its index names it: "),
+    ],
+)
+def test_what_befalls_a_model_is_told_before_it_is_loaded(
+    tmp_path: Path, name: str, says: str
+) -> None:
+    model = make_base(tmp_path / "model", shards=2)
+    spoil(model, name)
+    told = weight_files.fault(model)
+    assert told.startswith(says) and bool(told) == bool(says)
+    spec = sources.ModelSpec(str(model))
+    if not says:
+        sources.check(spec)
+        assert handover.describe(model).commands
+        return
+    for look in (lambda: sources.check(spec), lambda: handover.describe(model)):
+        with pytest.raises(Problem) as caught:
+            look()
+        assert caught.value.why == told and caught.value.todo
+
+
+def test_weights_of_other_names_are_handed_over(tmp_path: Path) -> None:
+    model = make_base(tmp_path / "model")
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        (model / file).unlink()
+    assert "no weights" in weight_files.fault(model)
+    with pytest.raises(Problem, match="no weights"):
+        handover.describe(model)
+    (model / "consolidated.00.pth").write_bytes(b"x")
+    assert handover.describe(model).commands
+
+
+def test_a_config_that_is_none_is_told_before_a_model_is_loaded(tmp_path: Path) -> None:
+    model = make_base(tmp_path / "model")
+    (model / "config.json").write_text(json.dumps([]))
+    with pytest.raises(Problem) as caught:
+        sources.check(sources.ModelSpec(str(model)))
+    assert "JSON object" in caught.value.why and caught.value.todo
