@@ -75,6 +75,19 @@ def test_merged_and_adapter_agree(tiny_model: Path, checkpoint: Path, tmp_path: 
     assert set(said["prompts"][0]) == {"prompt", "adapter", "merged"}
 
 
+@pytest.mark.slow
+def test_a_merged_model_whose_answers_are_no_numbers_does_not_agree(
+    tiny_model: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    out = merge(tiny_model, checkpoint, tmp_path / "merged").out
+    weights = load(out / "model.safetensors")
+    broken = weights["model.norm.weight"].copy()
+    broken[0] = np.nan
+    save(out / "model.safetensors", weights | {"model.norm.weight": broken})
+    with pytest.raises(Failed, match="NaN"):
+        verify(tiny_model, checkpoint, out, settings=Settings(), prompts=["Who are you?"])
+
+
 def judged(
     difference: float, effect: float, apart: float = 0.01, same: bool = True, rounding: float = 0.04
 ) -> Verified:

@@ -7,6 +7,7 @@ that was trained whole.
 from __future__ import annotations
 
 import gc
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -181,9 +182,11 @@ def _ask(
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference; infinite where one is not a number, which no maximum would keep."""
     # A resized vocabulary leaves rows at the end that no token uses.
     length = min(len(one), len(other))
-    return float((one[:length] - other[:length]).abs().max())
+    largest = float((one[:length] - other[:length]).abs().max())
+    return math.inf if math.isnan(largest) else largest
 
 
 def _free() -> None:
