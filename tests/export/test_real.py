@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,7 @@ def test_merged_and_adapter_agree(tiny_model: Path, checkpoint: Path, tmp_path: 
     )
     assert found.agree
     assert found.max_logit_diff <= found.tolerance < found.adapter_effect
+    assert (found.adapter_loss, found.base_rounding) == (found.max_logit_diff, 0)
     assert [one.prompt for one in found.prompts] == ["Who are you?", "你是谁？"]
     assert heard[-1] == (4, 4)
     # The base is not the merged model, and that is said.
@@ -73,6 +75,36 @@ def test_merged_and_adapter_agree(tiny_model: Path, checkpoint: Path, tmp_path: 
     said = json.loads(done.stdout)
     assert said["agree"] is False and said["max_logit_diff"] > found.tolerance
     assert set(said["prompts"][0]) == {"prompt", "adapter", "merged"}
+
+
+@pytest.mark.slow
+def test_what_a_wider_base_loses_of_itself_is_not_taken_from_the_adapter(
+    tiny_model: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    adapter = convert(checkpoint, tmp_path / "adapter").adapter
+    small = load(adapter / "adapter_model.safetensors")
+    small |= {name: value / 1000 for name, value in small.items() if "lora_B" in name}
+    save(adapter / "adapter_model.safetensors", small)
+    base = as_float32(tiny_model, tmp_path / "base")
+    out = merge(base, adapter, tmp_path / "merged", dtype="bf16").out
+    found = verify(base, adapter, out, settings=Settings(), prompts=["Who are you?"])
+    assert found.agree and found.coarse and found.learned
+    assert found.adapter_loss < 0.7 * found.max_logit_diff < found.base_rounding
+    assert "The base itself, which is float32, loses" in found.why
+
+
+def as_float32(model: Path, copy: Path) -> Path:
+    """A copy of a bfloat16 model whose float32 weights round to the model's."""
+    shutil.copytree(model, copy)
+    random, weights = np.random.default_rng(0), {}
+    for name, value in load(model / "model.safetensors").items():
+        unit = np.spacing(np.abs(value)).astype("f4")
+        weights[name] = value.astype("f4") + unit * random.uniform(-0.5, 0.5, value.shape)
+    save(copy / "model.safetensors", {name: one.astype("f4") for name, one in weights.items()})
+    config = json.loads((copy / "config.json").read_text())
+    config["dtype" if "dtype" in config else "torch_dtype"] = "float32"
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
 
 
 @pytest.mark.slow
@@ -89,11 +121,18 @@ def test_a_merged_model_whose_answers_are_no_numbers_does_not_agree(
 
 
 def judged(
-    difference: float, effect: float, apart: float = 0.01, same: bool = True, rounding: float = 0.04
+    difference: float,
+    effect: float,
+    apart: float = 0.01,
+    same: bool = True,
+    rounding: float = 0.04,
+    base: float = 0.0,
+    lost: float | None = None,
 ) -> Verified:
     found: dict[str, Any] = {
         "difference": difference, "effect": effect, "rounding": rounding, "apart": apart,
-        "stored": "bfloat16",
+        "base": base, "lost": difference if lost is None else lost,
+        "given": "float32" if base else "bfloat16", "stored": "bfloat16",
         "prompts": [{"prompt": "?", "adapter": "a", "merged": "a" if same else "b"}],
     }  # fmt: skip
     return module._judge(found)
@@ -110,6 +149,14 @@ def test_what_counts_as_agreeing() -> None:
     assert not bare.agree and "nearer to the base" in bare.why
     coarse = judged(0.7, 6, rounding=0.7)  # rounding itself does that, to peft's merge too
     assert coarse.agree and "12%" in coarse.why
+    assert coarse.coarse and not near_tie.coarse
+    based = judged(0.7, 6, rounding=0.7, base=0.65, lost=0.1)  # the base alone does that
+    assert based.agree and based.coarse and "rounding took" not in based.why
+    assert "which is float32" in based.why and "11%" in based.why
+    both = judged(0.9, 2, rounding=0.9, base=0.5, lost=0.6)
+    assert "rounding took 30%" in both.why and "25%" in both.why
+    faint = judged(0.3, 0.25, rounding=0.3, base=0.3, lost=0.01)  # less than the base's own
+    assert faint.learned and not judged(0.3, 0, rounding=0.3, base=0.3, lost=0.0).learned
     idle = judged(0.0, 0, apart=0.0, rounding=0.0)  # an adapter that does nothing
     assert idle.agree and not idle.learned
     with pytest.raises(Failed, match="NaN"):

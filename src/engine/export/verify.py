@@ -49,11 +49,13 @@ class Verified(msgspec.Struct, frozen=True):
     `max_logit_diff` is the largest difference of the first token's logits
     between the two forms; `tolerance` what rounding to `dtype` explains: twice what
     it does to peft's own merge, as ours and that may round some weights differently;
-    and `adapter_effect` the same difference between the base with and without the
-    adapter.
-    `why` explains, where they differ or their texts do. A model that was trained
-    whole has nothing to be compared with (`alone`): it loads, and answers with
-    numbers.
+    `adapter_effect` the same difference between the base with and without the adapter;
+    `base_rounding` that between the base and the base rounded to `dtype` (0 where it is
+    stored in it); and `adapter_loss` that between what the adapter changes of the one and
+    what the merged model changes of the other (else `max_logit_diff`).
+    `why` explains, where they differ or their texts do; `coarse`: the same model, merged
+    to a wider type, would keep more. A model that was trained whole has nothing to be
+    compared with (`alone`): it loads, and answers with numbers.
     """
 
     agree: bool
@@ -63,13 +65,17 @@ class Verified(msgspec.Struct, frozen=True):
     adapter_effect: float
     dtype: str
     why: str = ""
+    coarse: bool = False
+    base_rounding: float = 0.0
+    adapter_loss: float = 0.0
     alone: bool = False
     templates: Templates | None = None
 
     @property
     def learned(self) -> bool:
-        """Whether the adapter changes more than rounding does."""
-        return self.alone or self.adapter_effect > self.tolerance / 2
+        """Whether the adapter changes more than rounding it does."""
+        rounding = max(self.tolerance / 2 - self.base_rounding, _LEAST)
+        return self.alone or self.adapter_effect > rounding
 
 
 def verify(
@@ -175,19 +181,23 @@ def _ask(
 
 
 def _judge(found: dict[str, Any]) -> Verified:
-    numbers = [found[name] for name in ("difference", "effect", "rounding", "apart")]
+    names = ("difference", "effect", "rounding", "apart", "base", "lost")
+    numbers = [found[name] for name in names]
     if not all(map(math.isfinite, numbers)):
         raise Failed(
             _("The models cannot be compared"),
             _("Their answers are not numbers (NaN or infinity)."),
             _("Try an earlier checkpoint."),
         )
-    difference, effect, rounding, apart = numbers
+    difference, effect, rounding, apart, of_base, lost = numbers
     rounding = max(rounding, _LEAST)
     agree = apart <= rounding
     prompts = msgspec.convert(found["prompts"], list[Compared])
     changed = sum(one.adapter != one.merged for one in prompts)
-    taken = difference / effect if effect > 2 * _LEAST else 0.0
+    shares = [part / effect if effect > 2 * _LEAST else 0.0 for part in (lost, of_base)]
+    why = _explained(agree, shares[0], changed, found["stored"])
+    if agree and shares[1] > _MUCH:
+        why = " ".join(filter(None, (why, _of_base(shares[1], found["given"], found["stored"]))))
     return Verified(
         agree=agree,
         prompts=prompts,
@@ -195,7 +205,10 @@ def _judge(found: dict[str, Any]) -> Verified:
         tolerance=round(2 * rounding, 6),
         adapter_effect=round(effect, 6),
         dtype=found["stored"],
-        why=_explained(agree, taken, changed, found["stored"]),
+        why=why,
+        coarse=agree and max(shares) > _MUCH,
+        base_rounding=round(of_base, 6),
+        adapter_loss=round(lost, 6),
     )
 
 
@@ -225,6 +238,14 @@ def _explained(agree: bool, taken: float, changed: int, stored: str) -> str:
             changed,
         ).format(count=changed, dtype=stored)
     return ""
+
+
+def _of_base(share: float, given: str, stored: str) -> str:
+    """What the base loses of itself. `share`: as much of what the adapter changes."""
+    return _(
+        "The base itself, which is {given}, loses by rounding to {dtype}: its answers move by"
+        " {share} of what the adapter does. Merge to {given} to keep them."
+    ).format(given=given, dtype=stored, share=f"{share:.0%}")
 
 
 def config_text(folder: Path) -> str:

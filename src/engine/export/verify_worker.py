@@ -27,11 +27,13 @@ def compare(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> dic
     """Ask both forms the same questions, greedily.
 
     Takes base, adapter, merged (paths), prompts, new_tokens, trust. Gives for
-    each prompt both texts; the type stored; and the largest difference of the
-    first token's logits: between the two forms (difference), between the base with
-    and without its adapter (effect), between the adapter on its base and peft's own
-    merge of them, rounded to the type stored (rounding), and between that and the
-    merged model (apart).
+    each prompt both texts; the types that the base is given in and the merged model
+    stored in; and the largest difference of the first token's logits: between the two
+    forms (difference), between the base with and without its adapter (effect), between
+    the adapter on its base and peft's own merge of them, rounded to the type stored
+    (rounding), between that and the merged model (apart), between the base and the base
+    rounded to the type stored (base), and between what the adapter changes of the one
+    and what it changes of the other (lost).
     """
     trust = bool(request["trust"])
     tokenizer = AutoTokenizer.from_pretrained(request["merged"], trust_remote_code=trust)
@@ -45,18 +47,18 @@ def compare(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> dic
     computed = model.dtype
     del model
     _free()
-    base, _dtype = _load(request["base"], trust)
+    base, given = _load(request["base"], trust)
     model = PeftModel.from_pretrained(base, request["adapter"])
     model.eval()
-    rows, firsts, difference, effect = [], [], 0.0, 0.0
+    rows, firsts, bare, difference, effect = [], [], [], 0.0, 0.0
     for number, (prompt, tokens) in enumerate(zip(request["prompts"], prompts, strict=True)):
         text, logits = _ask(model, tokenizer, tokens, request["new_tokens"])
         firsts.append(logits)
         with model.disable_adapter():
-            without = _first(model, tokens)
+            bare.append(_first(model, tokens))
         other_text, other = merged[number]
         difference = max(difference, _distance(logits, other))
-        effect = max(effect, _distance(logits, without))
+        effect = max(effect, _distance(logits, bare[-1]))
         rows.append({"prompt": prompt, "adapter": text, "merged": other_text})
         emit("progress", done=len(merged) + number + 1, total=total)
     merge_as_peft(model, stored, computed)
@@ -65,12 +67,26 @@ def compare(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> dic
         rounded = _first(model, tokens)
         rounding = max(rounding, _distance(logits, rounded))
         apart = max(apart, _distance(rounded, other))
+    of_base, lost = 0.0, difference
+    if stored not in (given, torch.float32):  # all that the adapter does not change is rounded, too
+        del model, base
+        _free()
+        base, _given = _load(request["base"], trust)
+        _round(base, stored, computed)
+        coarse = [_first(base, tokens) for tokens in prompts]
+        of_base = max(map(_distance, bare, coarse))
+        wanted = map(_change, bare, firsts)
+        kept = map(_change, coarse, (other for _text, other in merged))
+        lost = max(map(_distance, wanted, kept))
     return {
         "prompts": rows,
         "difference": difference,
         "effect": effect,
         "rounding": rounding,
         "apart": apart,
+        "base": of_base,
+        "lost": lost,
+        "given": str(given).removeprefix("torch."),
         "stored": str(stored).removeprefix("torch."),
     }
 
@@ -181,11 +197,15 @@ def _ask(
     return text, _first(model, tokens)
 
 
-def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest difference; infinite where one is not a number, which no maximum would keep."""
+def _change(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     # A resized vocabulary leaves rows at the end that no token uses.
     length = min(len(one), len(other))
-    largest = float((one[:length] - other[:length]).abs().max())
+    return other[:length] - one[:length]
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference; infinite where one is not a number, which no maximum would keep."""
+    largest = float(_change(one, other).abs().max())
     return math.inf if math.isnan(largest) else largest
 
 
