@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.cli import export_verbs
 from engine.errors import Failed, Problem
 from engine.export import verify as module
 from engine.export.artefact import newest
@@ -150,6 +151,8 @@ def test_what_counts_as_agreeing() -> None:
     coarse = judged(0.7, 6, rounding=0.7)  # rounding itself does that, to peft's merge too
     assert coarse.agree and "12%" in coarse.why
     assert coarse.coarse and not near_tie.coarse
+    # The flag is the command line's to name: the pane has a key for it.
+    assert "--dtype" not in coarse.why and "--dtype" in "\n".join(export_verbs._verified(coarse))
     based = judged(0.7, 6, rounding=0.7, base=0.65, lost=0.1)  # the base alone does that
     assert based.agree and based.coarse and "rounding took" not in based.why
     assert "which is float32" in based.why and "11%" in based.why

@@ -107,6 +107,20 @@ async def test_an_upload_is_private_unless_it_is_said_otherwise(
     assert plan.choices(workspace).target == "hf:me/helper"
 
 
+async def test_what_to_do_about_a_coarse_type_is_told_by_the_panes_keys(
+    workspace: Workspace,
+) -> None:
+    merged = workspace.models / "run-01-iter_4"
+    answers = [Compared("你是谁？", "一个助手", "一个助手")]
+    why = "Merge to float32 or float16."
+    plan.keep(merged, Verified(True, answers, 0.1, 0.5, 9.0, "bfloat16", why, coarse=True))
+    async with opened(workspace) as screen:
+        await screen.shows("▸ Enter  chat with the model")
+        await screen.press("k")
+        text = await screen.shows(why, "o chooses another type; r on Merge", "一个助手")
+        assert "--dtype" not in text
+
+
 async def test_choices_are_remembered(workspace: Workspace) -> None:
     async with opened(workspace) as screen:
         await screen.shows("▸ Enter  chat with the model")

@@ -161,6 +161,8 @@ def _verified(found: Verified) -> Iterator[str]:
     )
     if found.why:
         yield found.why
+    if found.coarse:
+        yield _("`tunedeck merge` takes another type with --dtype.")
     if not found.learned:
         yield _("The adapter changes next to nothing ({effect:.4g}): did training work?").format(
             effect=found.adapter_effect

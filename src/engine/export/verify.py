@@ -227,7 +227,7 @@ def _explained(agree: bool, taken: float, changed: int, stored: str) -> str:
         return _(
             "It is merged right, but {dtype} is too coarse for so small changes: rounding took"
             " {share} of what the adapter does. Train longer or with a higher lr, merge to"
-            " float32 or float16 (--dtype), or serve base and adapter unmerged."
+            " float32 or float16, or serve base and adapter unmerged."
         ).format(dtype=stored, share=f"{min(taken, 1):.0%}")
     if changed:
         return ngettext(

@@ -177,6 +177,8 @@ def _verified(plan: Plan) -> Iterator[str]:
         return
     if found.why:
         yield found.why
+    if found.coarse:
+        yield _("o chooses another type; r on Merge then makes the model anew.")
     if not found.alone:
         yield _(
             "Largest logit difference {diff:.4g}; rounding to {dtype} explains {room:.4g}."
