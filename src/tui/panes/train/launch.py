@@ -316,7 +316,7 @@ class Launch(ModalScreen["Launched | Asked"]):
             shown = _("command")
         keys = [_("Enter launch"), _("Tab next")]
         if self.focused is self._form.gpus:
-            keys[:0] = [_("Space use or not"), _("a all")]
+            keys[:0] = [_("Space use"), _("a all")]
         else:
             keys += [_("^O config"), f"^L {shown}"]
         if self._check is not None and findings(self._check):
