@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,35 @@ def test_unknown_templates_and_empty_slots_are_named(
         session.load("C", ModelSpec(str(tiny_model), template="nonsense"))
     with pytest.raises(Problem, match="No model is loaded in C"):
         ask(session, "C", "Who?")
+
+
+def test_what_no_library_loads_is_told_with_what_to_do(
+    session: ChatSession, tiny_model: Path, tmp_path: Path
+) -> None:
+    bare = shutil.copytree(tiny_model, tmp_path / "bare")
+    for file in bare.glob("*token*"):
+        file.unlink()
+    with pytest.raises(Failed, match=r"tokenizer of .* cannot be loaded") as caught:
+        session.load("C", ModelSpec(str(bare)))
+    assert "tokenizer files" in caught.value.todo and caught.value.details
+    strange = shutil.copytree(tiny_model, tmp_path / "strange")
+    about = (strange / "config.json").read_text()
+    (strange / "config.json").write_text(about.replace('"llama"', '"nova"'))
+    with pytest.raises(Failed, match="cannot be loaded") as caught:
+        session.load("C", ModelSpec(str(strange)))
+    assert "nova" in caught.value.why and "transformers" in caught.value.todo
+
+
+def test_a_chat_template_that_refuses_is_told(
+    session: ChatSession, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "chat_template.jinja").write_text("{{ raise_exception('no system') }}")
+    session.load("C", ModelSpec(str(model)))
+    with pytest.raises(Failed, match="chat template cannot be used") as caught:
+        ask(session, "C", "Who?", max_new_tokens=1)
+    assert "no system" in caught.value.why and "--template" in caught.value.todo
+    session.unload("C")
 
 
 def test_a_template_of_xtuners_can_be_chosen(session: ChatSession, tiny_model: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from engine.chat.prompt import Prompter
-from engine.errors import Failed
+from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.worker.model_code import cache_max_length
 
@@ -221,8 +222,36 @@ def _load(folder: Path, device: str, dtype: Any, bits: int, trust: bool) -> Any:
         _leave_cudnn_attention()
     if trust:
         cache_max_length()
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
+    with _in_words(
+        _("The model {model} cannot be loaded").format(model=folder),
+        _("It may need another version of transformers; `tunedeck doctor` tells which is here."),
+    ):
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
     return model.eval()
+
+
+def tokenizer(folder: Path, trust: bool) -> Any:
+    """The tokenizer of the model in `folder`. Raises `Failed` when it has none that loads."""
+    from transformers import AutoTokenizer
+
+    with _in_words(
+        _("The tokenizer of {model} cannot be loaded").format(model=folder),
+        _("Copy the base model's tokenizer files into it."),
+    ):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+
+
+@contextmanager
+def _in_words(what: str, todo: str) -> Iterator[None]:
+    """Whatever a library throws becomes `Failed`; want of memory is somebody else's to tell."""
+    try:
+        yield
+    except (Problem, MemoryError, RuntimeError):
+        raise
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        why = lines[0].strip() if lines else type(error).__name__
+        raise Failed(what, why, todo, traceback.format_exc()) from error
 
 
 def _make_workspaces(device: str) -> None:

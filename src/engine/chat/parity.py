@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.chat.prompt import Prompter
+from engine.errors import Problem
 
 SAMPLE = (
     {"role": "system", "content": "You are kind."},
@@ -26,8 +27,8 @@ def compare(prompter: Prompter) -> dict[str, Any] | None:
     trained = prompter.ids(SAMPLE)
     try:
         own = Prompter(tokenizer, None).ids(SAMPLE)
-    except Exception as error:  # a template is a program: it may refuse, or be wrong
-        why = f"{type(error).__name__}: {error}"
+    except Problem as problem:
+        why = problem.why
         return {"agree": False, "trained": _text(tokenizer, trained), "tokenizer": "", "why": why}
     return {
         "agree": trained == own,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.chat import templates
-from engine.errors import Problem
+from engine.errors import Failed, Problem
 from engine.i18n import _
 
 Message = Mapping[str, str]
@@ -36,9 +36,16 @@ class Prompter:
     def ids(self, messages: Sequence[Message]) -> list[int]:
         """The token ids up to where the answer begins."""
         if self.template is None:
-            text = self.tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True
-            )
+            try:
+                text = self.tokenizer.apply_chat_template(
+                    list(messages), tokenize=False, add_generation_prompt=True
+                )
+            except Exception as error:  # a template is a program: it may refuse, or be wrong
+                raise Failed(
+                    _("This model's own chat template cannot be used"),
+                    f"{type(error).__name__}: {error}",
+                    _("Choose one of XTuner's with --template."),
+                ) from error
             return list(self.tokenizer.encode(text, add_special_tokens=False))
         return self._by_xtuner(self.template, *_turns(messages))
 

@@ -46,12 +46,10 @@ class Worker:
 
     def _load(self, request: Mapping[str, Any]) -> dict[str, Any]:
         started = time.monotonic()
-        from transformers import AutoTokenizer
-
         folder = Path(request["model"])
         adapter = Path(request["adapter"]) if request["adapter"] else None
         training = templates.for_model(folder, adapter)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=request["trust"])
+        tokenizer = models.tokenizer(folder, request["trust"])
         name, template = prompt.resolve(request["template"], training, tokenizer)
         prompter = Prompter(tokenizer, template)
         base, key = self._base(request, folder)
