@@ -53,6 +53,11 @@ async def test_search_in_the_background_and_next(workspace: Workspace) -> None:
         await screen.press("escape")
         await screen.hides("/自己1", "matches of the search")
         assert table(screen).count == 30 and cursor(screen) == 19
+        await find(screen, "没有这个词")
+        text = await screen.shows("/没有这个词  0 rows")
+        assert "capitals" not in text
+        await find(screen, "super nova")
+        await screen.shows("/super nova  0 rows  as it stands: capitals count")
 
 
 async def test_search_by_a_pattern_and_what_it_says_of_wrong_ones(workspace: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,9 +175,8 @@ def _facts(
     if draft is not None:
         yield _("Typed, not taken: {text}").format(text=draft)
     known = find(field.name)
-    usual = _usual(known) if known else ""
-    if usual:
-        yield _("Usual: {values}").format(values=usual)
+    if known and (values := usual(known)):
+        yield _("Usual: {values}").format(values=values)
     if was is not None:
         yield _("Was {value}").format(value=was or _("not set"))
     if used and "/" not in field.code:  # another run's paths are no advice
@@ -210,9 +210,17 @@ def _few(names: Sequence[str], most: int = 4) -> str:
     )
 
 
-def _usual(known: Known) -> str:
+def usual(known: Known) -> str:
+    """The usual values of a setting; "" where none are known."""
     if known.choices:
         return ", ".join(known.choices)
     if known.low is None or known.high is None:
         return ""
-    return f"{known.low:g} … {known.high:g}"
+    return f"{_typed(known.low)} … {_typed(known.high)}"
+
+
+def _typed(value: float) -> str:
+    """A number as a person types it: 1048576 and 1e-6, not 1.04858e+06 and 1e-06."""
+    if value == int(value):
+        return str(int(value))
+    return re.sub(r"e-0*", "e-", f"{value:g}")

@@ -68,7 +68,10 @@ class Find(ModalScreen["Query | None"]):
         self._say_kind()
 
     def _say_kind(self) -> None:
-        kind = _("as a regular expression") if self._regex else _("as it stands")
+        if self._regex:
+            kind = _("as a regular expression; (?i) before it takes capitals for small letters")
+        else:
+            kind = _("as it stands: capitals count")
         self.query_one("#find-kind", Static).update(kind)
 
     @on(Input.Submitted)
@@ -159,5 +162,7 @@ class SearchLine(Reporting, Line):
         text.append(ngettext("{count:,} row", "{count:,} rows", rows).format(count=rows))
         if not self.ended:
             text.append(" … " + share)
+        elif not rows and not self.wanted.regex and self.wanted.text.swapcase() != self.wanted.text:
+            text.append("  " + _("as it stands: capitals count"), style="dim")
         keys = _("n next  N previous  Esc end") if rows or not self.ended else _("Esc end")
         self.say(text, Text(keys + " ", style="dim"))
