@@ -287,6 +287,23 @@ def test_loading_a_config_imports_no_heavy_library(demo: Demo) -> None:
     assert ran.stdout.strip() == "[]", ran.stderr
 
 
+@pytest.mark.parametrize("name", ['a "quoted" name', "a\nb", "a\\u"])
+def test_a_path_that_mmengine_does_not_take_is_told(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from engine.cli.main import main
+
+    own = bench.config.with_name(f"{name}.py")
+    own.write_bytes(bench.config.read_bytes())
+    for config, folder in ((own, tmp_path), (bench.config, tmp_path / name)):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        assert main(["preflight", str(config), "--quick", "--json"]) == 1
+        [found] = json.loads(capsys.readouterr().out)["findings"]
+        assert found["code"] == "config-path" and found["todo"]
+
+
 def test_the_verb_looks_where_a_run_would_write(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -149,6 +149,7 @@ def preflight(
     flight.add(also)
     text = _read(path)
     flight.add(check_load.syntax(text))
+    flight.add(check_load.path(path, work_dir))
     flight.stage()
     if flight.failed:
         return flight.report()

@@ -37,6 +37,32 @@ def syntax(text: str) -> list[Finding]:
     ]
 
 
+def path(config: Path, work_dir: Path | None) -> list[Finding]:
+    """Whether mmengine can load a config that lies there, and the run's own copy of it.
+
+    It writes the path between quotation marks into code (``ConfigTransformer``).
+    """
+    refused = [one for one in (config, work_dir) if one is not None and not _taken(one.absolute())]
+    return [
+        Finding(
+            ERROR,
+            "config-path",
+            _("The config cannot be loaded from {path}").format(path=one),
+            _('mmengine takes no path with a ", a backslash or a line break.'),
+            _("Rename the file, or the folder that has it in its name."),
+        )
+        for one in refused[:1]
+    ]
+
+
+def _taken(path: Path) -> bool:
+    try:
+        ast.parse(f'"{path}"')
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
 def load_error(config: Loaded) -> list[Finding]:
     """What mmengine said when it could not load the config."""
     error = config.error
