@@ -99,6 +99,22 @@ async def test_the_keys_of_the_gpus_are_told_where_they_work(
         await screen.shows("[ ] GPU1")
 
 
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (140, 45)])
+async def test_a_launch_says_verdict_and_keys_on_any_screen(
+    workspace: Workspace, two_gpus: None, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    found = [Finding("warning", "a", "A path " + "that is long " * 20)]
+    report = Report(True, found, None, 120, 90, None)
+    monkeypatch.setattr(before_start, "preflight", lambda *_config, **_asked: report)
+    async with opened(workspace, size) as screen:
+        await screen.press("l")
+        await screen.shows("Launch a run", "nothing stands in its way", "Esc back", "╰")
+        await screen.press("tab", "tab", "tab", "tab", "right")
+        await screen.shows("several, by hand", "nothing stands in its way", "Esc back", "╰")
+        await screen.pilot.resize_terminal(80, 24)
+        await screen.shows("several, by hand", "nothing stands in its way", "Esc back", "$ ", "╰")
+
+
 async def test_what_the_check_found_can_be_read_in_full(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,12 +25,16 @@ class Fitted(Vertical):
 def _rows(widget: Widget, container: Size, viewport: Size, width: int) -> int:
     """The rows that `widget` and its edges take at `width` cells, were there room for all."""
     styles = widget.styles
-    height, edges = styles.height, styles.gutter
-    if height is not None and height.unit is Unit.CELLS:
-        return int(height.value) + styles.margin.height
+    height, most, edges = styles.height, styles.max_height, styles.gutter
     inside = width - edges.width
-    if widget.is_container:
-        rows = sum(_rows(one, container, viewport, inside) for one in widget.displayed_children)
+    if height is not None and height.unit is Unit.CELLS:
+        rows = int(height.value)
+    elif widget.is_container:
+        each = [_rows(one, container, viewport, inside) for one in widget.displayed_children]
+        beside = widget.layout is not None and widget.layout.name == "horizontal"
+        rows = (max(each, default=0) if beside else sum(each)) + edges.height
     else:
-        rows = widget.get_content_height(container, viewport, inside)
-    return rows + edges.height + styles.margin.height
+        rows = widget.get_content_height(container, viewport, inside) + edges.height
+    if most is not None and most.unit is Unit.CELLS:
+        rows = min(rows, int(most.value))
+    return rows + styles.margin.height

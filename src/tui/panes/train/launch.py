@@ -11,7 +11,7 @@ import msgspec
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import ScrollableContainer, Vertical
+from textual.containers import ScrollableContainer
 from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Input, Static
@@ -24,6 +24,7 @@ from engine.text import clean
 from engine.workspace import Workspace
 from tui.copying import copy
 from tui.dialogs.choose import Choice, Choose
+from tui.dialogs.fitted import Fitted
 from tui.panes.base import as_problem
 from tui.panes.train.asked import Asked, remember
 from tui.panes.train.check import Check, check, check_words, findings
@@ -35,6 +36,8 @@ from tui.panes.train.planning import Planned, planned, with_accumulation
 
 _PAUSE = 0.5
 """Seconds without a change before the command and the check are made anew."""
+_LOW = 18
+"""Rows below which the dialog does without the command."""
 
 
 class Launched(msgspec.Struct, frozen=True):
@@ -60,6 +63,7 @@ class Launch(ModalScreen["Launched | Asked"]):
         &.-wrong #wrong { display: block; }
         &.-short.-wrong #batch, &.-short.-wrong #check { display: none; }
         &.-high #check { margin-top: 1; max-height: 8; }
+        &.-low #command-box { display: none; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -94,7 +98,7 @@ class Launch(ModalScreen["Launched | Asked"]):
 
     def compose(self) -> ComposeResult:
         """Fields, what they come to, what stands in the way, the keys."""
-        with Vertical(classes="dialog -wide"):
+        with Fitted(classes="dialog -wide"):
             yield Static(_("Launch a run"), classes="dialog-title", markup=False)
             yield LaunchForm(self._asked, self._settings.slurm)
             yield Static("", id="batch", markup=False)
@@ -109,6 +113,10 @@ class Launch(ModalScreen["Launched | Asked"]):
         self._form.first().focus()
         self._say_keys()
         self._look()
+
+    def on_resize(self) -> None:
+        """Where there is little room the command gives way: a key shows it."""
+        self.set_class(self.size.height < _LOW, "-low")
 
     def on_unmount(self) -> None:
         """The configs with changed settings are frozen into their runs, or not wanted."""

@@ -65,7 +65,7 @@ class LaunchForm(ScrollableContainer, can_focus=False):
 
     DEFAULT_CSS = """
     LaunchForm {
-        height: auto; max-height: 9; overflow-x: hidden;
+        height: 1fr; min-height: 3; overflow-x: hidden;
         & .row { height: 1; }
         & .row.-closed { display: none; }
         & .label { width: 12; color: $text-muted; }
@@ -77,7 +77,7 @@ class LaunchForm(ScrollableContainer, can_focus=False):
         & #no-gpu, & #changes { padding: 0 1; width: 1fr; height: auto; }
         & #gpu-row { height: auto; }
     }
-    .-high LaunchForm { max-height: 20; & GpuList { max-height: 8; } }
+    .-high LaunchForm { & GpuList { max-height: 8; } }
     """
     SCOPED_CSS = False
 
