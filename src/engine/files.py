@@ -7,6 +7,7 @@ libraries: those are imported where they are used.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -74,11 +75,26 @@ def replacing(path: Path, force: bool = True, mode: int = 0o600) -> Iterator[IO[
                 file.flush()
                 os.fchmod(file.fileno(), mode)
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            _name(temporary, path, force)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
     _sync_folder(path.parent)
+
+
+def _name(temporary: Path, path: Path, force: bool) -> None:
+    """Let `temporary` be `path`; what came there meanwhile is replaced with `force` only."""
+    if not force:
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            refuse_existing(path, force)
+        except OSError:  # a disk without hard links
+            refuse_existing(path, force)
+        else:
+            temporary.unlink()
+            return
+    temporary.replace(path)
 
 
 @contextmanager
@@ -86,14 +102,14 @@ def replacing_folder(path: Path, force: bool = False) -> Iterator[Path]:
     """A new folder that becomes `path` when the block ends without an error.
 
     It is built under a temporary name beside the target. A leftover of an
-    earlier attempt that was killed is removed first.
+    earlier attempt that was killed is removed first. Raises `Problem` while
+    somebody else is making it.
     """
     refuse_existing(path, force)
     private_folder(path.parent)
     temporary = path.parent / f".{path.name}.part"
-    with _told_of(path, temporary):
-        _remove(temporary)
-        temporary.mkdir(mode=0o700)
+    with _told_of(path, temporary), _own(temporary, path):
+        refuse_existing(path, force)  # it may have been finished just now
         try:
             yield temporary
             for file in sorted(temporary.rglob("*")):
@@ -102,6 +118,7 @@ def replacing_folder(path: Path, force: bool = False) -> Iterator[Path]:
                     with in_words(said), file.open("rb") as opened:
                         os.fsync(opened.fileno())
             retired = path.parent / f".{path.name}.old"
+            refuse_existing(path, force)
             if path.exists():
                 _remove(retired)
                 path.rename(retired)
@@ -128,6 +145,75 @@ def _told_of(path: Path, temporary: Path) -> Iterator[None]:
         if nameless or str(error.filename).startswith(str(temporary)):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+@contextmanager
+def _own(temporary: Path, path: Path) -> Iterator[None]:
+    """An empty folder `temporary` that is ours alone; `Problem` when somebody makes `path` too."""
+    folder = None
+    while folder is None:
+        temporary.mkdir(mode=0o700, exist_ok=True)
+        folder = _held(temporary, path)
+    try:
+        for left in temporary.iterdir():
+            if left.is_dir() and not left.is_symlink():
+                _remove(left)
+            else:
+                left.unlink()
+        yield
+    finally:
+        os.close(folder)
+
+
+def _held(temporary: Path, path: Path) -> int | None:
+    """The folder, opened and locked; None when it is not there any more: another one is done."""
+    with contextlib.suppress(FileNotFoundError):
+        folder = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if not _locked(folder):
+                raise Failed(
+                    _("{path} is being made already").format(path=path),
+                    _("Another process writes it at this moment."),
+                    _("Wait until that is done, or choose another name."),
+                )
+            if os.path.samestat(os.fstat(folder), temporary.stat()):
+                return folder
+        except BaseException:
+            os.close(folder)
+            raise
+        os.close(folder)
+    return None
+
+
+def _locked(descriptor: int, wait: bool = False) -> bool:
+    """Lock what is open until it is closed; False when somebody else has it locked."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # a network disk without locks: as good as can be had there
+        return True
+    return True
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else is in such a block for `folder` meanwhile: what is read stays so till written.
+
+    One waits for another. Where `folder` cannot be opened nobody can write there either.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        _locked(descriptor, wait=True)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _remove(folder: Path) -> None:

@@ -88,7 +88,8 @@ def _take_back(workspace: Workspace, old: Path, new: Path, places: dict[Path, Pa
 
 def note(run: RunFolder, text: str) -> Notes:
     """Note something about the run, in the user's own words; "" takes the note away."""
-    return notes.change(run.path, note=text.strip())
+    words = text.strip()
+    return notes.change(run.path, lambda now: msgspec.structs.replace(now, note=words))
 
 
 def tag(run: RunFolder, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Notes:
@@ -100,13 +101,17 @@ def tag(run: RunFolder, add: Sequence[str] = (), remove: Sequence[str] = ()) -> 
                 _("A tag is one word, without commas."),
                 _("Write several as several tags, or use a note."),
             )
-    now = [one for one in notes.read(run.path).tags if one not in remove]
-    return notes.change(run.path, tags=list(dict.fromkeys([*now, *add])))
+
+    def tagged(now: Notes) -> Notes:
+        kept = [one for one in now.tags if one not in remove]
+        return msgspec.structs.replace(now, tags=list(dict.fromkeys([*kept, *add])))
+
+    return notes.change(run.path, tagged)
 
 
 def archive(run: RunFolder, on: bool = True) -> Notes:
     """Keep the run out of the everyday list, or take it back into it."""
-    return notes.change(run.path, archived=on)
+    return notes.change(run.path, lambda now: msgspec.structs.replace(now, archived=on))
 
 
 # A list of runs

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -29,11 +29,15 @@ def read(folder: Path) -> Notes:
         return Notes()
 
 
-def change(folder: Path, **changes: Any) -> Notes:
-    """Replace fields of the notes, by their names, and return what they are now."""
-    notes = msgspec.structs.replace(read(folder), **changes)
+def change(folder: Path, edit: Callable[[Notes], Notes]) -> Notes:
+    """Replace the notes by what `edit` makes of them, and return them.
+
+    What another window notes at the same time is kept: it waits.
+    """
     try:
-        files.write_json(folder / state.NOTES, notes)
+        with files.alone(folder):
+            notes = edit(read(folder))
+            files.write_json(folder / state.NOTES, notes)
     except (OSError, Problem) as error:
         why = error.why if isinstance(error, Problem) else error.strerror or str(error)
         raise Failed(

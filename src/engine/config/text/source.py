@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from engine import files
 from engine.config.known.field_table import ADDABLE
 from engine.config.text import splice, textfile
 from engine.config.text.document import Document, NoSuchKey
@@ -38,13 +39,14 @@ class ConfigSource(ConfigReader):
         own = path is None or (self.path is not None and path.resolve() == self.path.resolve())
         target = self.path if path is None else path
         assert target is not None, "a config from text needs a path"
-        if own and not force and target.exists() and textfile.now(target) != self._saved:
-            raise Problem(
-                _("{path} was changed by someone else").format(path=target),
-                _("It is not as it was when it was read here."),
-                _("Open it again, or save with force to overwrite that edit."),
-            )
-        self.path = textfile.write(target, self.text, force=own or force)
+        with files.alone(target.resolve().parent):  # or two could look at once, then write
+            if own and not force and target.exists() and textfile.now(target) != self._saved:
+                raise Problem(
+                    _("{path} was changed by someone else").format(path=target),
+                    _("It is not as it was when it was read here."),
+                    _("Open it again, or save with force to overwrite that edit."),
+                )
+            self.path = textfile.write(target, self.text, force=own or force)
         self._saved = self.text
         return self.path
 
