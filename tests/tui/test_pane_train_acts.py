@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from textual.widgets import Static
 
 from engine import files
 from engine.config.checks.findings import Finding
@@ -254,6 +255,22 @@ async def test_resume_chooses_a_checkpoint_and_tells_the_differences(workspace: 
         await screen.press("escape")
         await screen.hides("Go on with")
     assert RunFolder(run).state.state == "stopped"
+
+
+async def test_all_that_differs_can_be_read_on_a_small_screen(workspace: Workspace) -> None:
+    frozen(workspace, write_run(workspace, "assistant-01", "stopped", step=60, saved=(40,)))
+    async with opened(workspace, (60, 15)) as screen:
+        await screen.shows("stopped 60/100")
+        await screen.press("R")
+        await screen.shows("after step 40 of 100", "Esc back", "╰")
+        resume = screen.pilot.app.screen
+        note = "\n· ".join(["", *(f"note {at}" for at in range(20))])
+        resume.query_one("#differences", Static).update(note)
+        await screen.pilot.resize_terminal(62, 16)
+        text = await screen.shows("PgDn more", "note 0")
+        assert "note 19" not in text
+        await screen.press(*["pagedown"] * 9)
+        await screen.shows("note 19", "Esc back")
 
 
 async def test_resume_from_the_last_step_offers_no_enter(workspace: Workspace) -> None:

@@ -9,7 +9,7 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import ScrollableContainer, Vertical
+from textual.containers import ScrollableContainer
 from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
@@ -21,6 +21,7 @@ from engine.run.folder import RunFolder
 from engine.settings import Settings
 from engine.text import clean, one_line, size
 from engine.workspace import Workspace
+from tui.dialogs.fitted import Fitted
 from tui.panes.base import as_problem
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Checkpoints(OptionList):
         Binding("enter", "screen.resume", N_("go on"), show=False, id="checkpoints.resume"),
         Binding("j", "cursor_down", N_("Down"), show=False, id="checkpoints.down"),
         Binding("k", "cursor_up", N_("Up"), show=False, id="checkpoints.up"),
+        Binding("pagedown", "screen.page(1)", N_("more"), show=False, id="checkpoints.more"),
+        Binding("pageup", "screen.page(-1)", N_("back"), show=False, id="checkpoints.less"),
     ]
 
 
@@ -48,8 +51,7 @@ class Resume(ModalScreen[bool]):
     DEFAULT_CSS = """
     Resume {
         & OptionList { height: auto; max-height: 5; }
-        & #differences-box { height: auto; max-height: 9; margin-top: 1; overflow-x: hidden; }
-        &.-high #differences-box { max-height: 20; }
+        & #differences-box { height: 1fr; min-height: 3; margin-top: 1; overflow-x: hidden; }
         & #differences { height: auto; }
     }
     """
@@ -70,18 +72,23 @@ class Resume(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """Checkpoints, differences, the keys."""
         title = _("Go on with {run} from").format(run=one_line(self._run.name))
-        with Vertical(classes="dialog -wide"):
+        with Fitted(classes="dialog -wide"):
             yield Static(title, classes="dialog-title", markup=False)
             yield Checkpoints(id="checkpoints", markup=False)
             with ScrollableContainer(id="differences-box", can_focus=False):
                 yield Static("", id="differences", markup=False)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
-            yield Static(_keys(), id="resume-keys", classes="dialog-keys", markup=False)
+            yield Static("", id="resume-keys", classes="dialog-keys", markup=False)
 
     def on_mount(self) -> None:
         """Look what there is to go on from."""
         self.query_one(Checkpoints).focus()
+        self._say_keys()
         self._look()
+
+    def on_resize(self) -> None:
+        """There may be more to scroll to, or less."""
+        self.call_after_refresh(self._say_keys)
 
     # -- what is shown ------------------------------------------------------------
 
@@ -115,11 +122,25 @@ class Resume(ModalScreen[bool]):
         self.app.call_from_thread(self._tell, told)
 
     def _tell(self, told: Resumption) -> None:
-        from engine.joined.resuming import in_the_way
-
         self._told = told
         self.query_one("#differences", Static).update(differences(told))
-        self.query_one("#resume-keys", Static).update(_keys(not in_the_way(told)))
+        self._box.scroll_home(animate=False)
+        self.call_after_refresh(self._say_keys)
+
+    @property
+    def _box(self) -> ScrollableContainer:
+        return self.query_one("#differences-box", ScrollableContainer)
+
+    def _say_keys(self) -> None:
+        """The keys; Enter is not offered where it can only say why not."""
+        from engine.joined.resuming import in_the_way
+
+        keys = [_("↑↓ checkpoint"), _("e change settings"), _("Esc back")]
+        if self._told is None or not in_the_way(self._told):
+            keys.insert(0, _("Enter go on"))
+        if self._box.max_scroll_y:
+            keys.insert(-1, _("PgDn more"))
+        self.query_one("#resume-keys", Static).update("   ".join(keys))
 
     # -- what the keys do -----------------------------------------------------------
 
@@ -133,6 +154,10 @@ class Resume(ModalScreen[bool]):
             screen = Change(config, self._text, self._workspace, self._settings)
             self._text = await self.app.push_screen_wait(screen)
             self._compare()
+
+    def action_page(self, by: int) -> None:
+        """Scroll what differs by so many screens of it."""
+        self._box.scroll_relative(y=by * max(self._box.size.height - 1, 1), animate=False)
 
     def action_resume(self) -> None:
         """Go on as it is shown."""
@@ -154,13 +179,6 @@ class Resume(ModalScreen[bool]):
             self._starting = False
             said = "\n".join(as_problem(event.worker.error).lines())
             self.query_one("#wrong", Static).update(clean(said))
-
-
-def _keys(may_go_on: bool = True) -> str:
-    """The keys; Enter is not offered where it can only say why not."""
-    if may_go_on:
-        return _("Enter go on      ↑↓ checkpoint      e change settings      Esc back")
-    return _("↑↓ checkpoint      e change settings      Esc back")
 
 
 def _line(one: Checkpoint) -> Text:
