@@ -78,6 +78,23 @@ def test_a_broken_line_goes_on_where_it_was(hub: Hub, source: str) -> None:
     assert all(done <= total == len(LARGE) for done, total in seen) and seen
 
 
+@pytest.mark.parametrize("source", ["hf", "ms"])
+def test_what_has_come_over_a_slow_line_is_told(hub: Hub, source: str) -> None:
+    hub.repos["datasets", "me/slow"] = {"train.jsonl": LARGE[: 2 << 20]}
+    repo = parse(f"{source}:me/slow")
+    assert repo is not None
+    hub.slow, total = 0.2, 2 << 20
+    seen: list[int] = []
+
+    def told(done: int, _total: int) -> None:
+        seen.append(done)
+        if 0 < done < total:
+            hub.slow = 0  # it is shown: the rest may come at once
+
+    client.dataset(repo, settings=Settings(), progress=told)
+    assert any(0 < done < total for done in seen), seen
+
+
 def test_the_card_says_which_files_are_for_training(hub: Hub) -> None:
     hub.repos["datasets", "me/two"] = {"de/a.json": b"[1]", "en/a.json": b"[2]"}
     data = {"config_name": "default", "data_files": [{"split": "train", "path": "en/*"}]}

@@ -26,6 +26,9 @@ from engine.worker.serve import Cancelled, Emit, serve
 
 ATTEMPTS = 4
 """Times that one file is tried; each goes on where the last was cut off."""
+PIECE = 1 << 19
+"""Bytes that Hugging Face's client writes at once. Its own 10 MiB would show nothing for minutes
+on a slow line, and a line that breaks would lose them."""
 NOT_WANTED = ("original/*", "*.pth", "*.gguf", "*.onnx", "*.h5", "*.msgpack", "*.ot")
 """In a model's repository: the same weights once more, for other libraries."""
 
@@ -80,8 +83,10 @@ class HuggingFace:
 
     def fetch(self, names: Sequence[str]) -> Path:
         """See `Hub`."""
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import constants, snapshot_download
 
+        if not constants.HF_HUB_ENABLE_HF_TRANSFER:  # to that one it is the size of each request
+            constants.DOWNLOAD_CHUNK_SIZE = PIECE
         folder = snapshot_download(
             self._repo.name,
             repo_type=self._kind,
