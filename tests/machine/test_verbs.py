@@ -85,3 +85,15 @@ def test_doctor_tells_of_each_and_of_those_that_cannot_be_used(nvml: Nvml, tmp_p
         (True, "0: H100 80.0 GB, 2:0: H100 MIG 1g.10gb 10.0 GB (driver 570.86.15)"),
         (None, "GPU 1 is divided (MIG), and there is no instance to use."),
     ]
+
+
+@pytest.mark.parametrize("given", ["", "file", "."])
+def test_an_environment_is_built_in_no_folder_that_holds_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    """As when a variable of the shell was empty: the workspace would become one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert main.main(["doctor", "--install", given]) == 2
+    assert "is in use already" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

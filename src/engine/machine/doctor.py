@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from engine import resources, text
-from engine.errors import Failed
+from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.machine import gpu, host, mapped_rows
 from engine.settings import Settings
@@ -137,8 +137,16 @@ def install(target: Path, told: Callable[[str], None]) -> Path:
 
     uv is fetched into the new environment, so that nothing but Python is needed.
     `told` hears what is done next. Raises `Failed` when a step fails, whose own words
-    are on the terminal then; what is done already is not done again.
+    are on the terminal then; what is done already is not done again. Raises `Problem`
+    for a folder that holds something else.
     """
+    own = target.is_dir() and (not any(target.iterdir()) or (target / "pyvenv.cfg").is_file())
+    if target.exists() and not own:
+        raise Problem(
+            _("{path} is in use already").format(path=target),
+            _("An environment gets a folder of its own, or its files would mix with others."),
+            _("Name a folder that is not there yet."),
+        )
     binaries = target.resolve() / "bin"
     uv = [str(binaries / "uv"), "pip", "sync", "--quiet", "--python", str(binaries / "python")]
     steps = (
