@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def model(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text('{"dtype": "bfloat16"}')
-    (folder / "model.safetensors").write_bytes(b"\0" * 3_000_000)
+    (folder / "model.safetensors").write_bytes((struct.pack("<Q", 2) + b"{}").ljust(3_000_000))
     return folder
 
 
@@ -66,6 +67,7 @@ def test_a_model_without_weights_or_with_a_broken_config(model: Path) -> None:
     with pytest.raises(Problem, match="line 1 column 11"):
         fit.read(ModelSpec(str(model)))
     (model / "model.safetensors").unlink()
+    (model / "config.json").write_text("{}")
     with pytest.raises(Problem, match="no weights"):
         sources.check(ModelSpec(str(model)))
 
@@ -74,6 +76,16 @@ def test_needs_follow_the_type(model: Path, nvml: Nvml) -> None:
     assert fit.read(ModelSpec(str(model))).needs == pytest.approx(6_000_000 * fit.ROOM)
     assert fit.read(ModelSpec(str(model), dtype="bf16")).needs == pytest.approx(3e6 * fit.ROOM)
     assert fit.read(ModelSpec(str(model))).fits
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "cuda", "tpu"])
+def test_a_device_that_is_not_there_is_told_before_anything_starts(
+    model: Path, nvml: Nvml, device: str
+) -> None:
+    if device != "cuda":
+        nvml.set(Card())
+    with pytest.raises(Problem, match=f"There is no device {device}"):
+        fit.read(ModelSpec(str(model), device=device))
 
 
 def test_a_model_too_big_is_refused_before_anything_starts(

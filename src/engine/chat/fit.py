@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import msgspec
 from engine import text
 from engine.chat import sources
 from engine.chat.sources import ModelSpec
-from engine.errors import Failed
+from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.machine import gpu
 from engine.machine.devices import GpuId
@@ -62,6 +63,12 @@ def read(spec: ModelSpec, busy: Collection[GpuId] = ()) -> Fit:
     stored = _stored_bytes(sources.config(Path(spec.model)))
     size = sum(one.stat().st_size for one in sources.weights(Path(spec.model)))
     cards = [] if spec.device == "cpu" else _cards(spec.device, busy)
+    if not cards and spec.device not in ("auto", "cpu"):
+        raise Problem(
+            _("There is no device {device}").format(device=spec.device),
+            gpu.read().reason or _("{count} GPUs can be used.").format(count=len(gpu.read().gpus)),
+            _("Leave out --device: the CPU can do it."),
+        )
     taken = [] if spec.share else [card.id for _at, card in cards if card.id in busy]
     free = {at: card.free for at, card in cards if card.id not in taken}
     if not free:
@@ -99,6 +106,8 @@ def require(spec: ModelSpec, busy: Collection[GpuId] = ()) -> Fit:
 
 def _cards(device: str, busy: Collection[GpuId]) -> list[tuple[int, Gpu]]:
     """The visible GPUs that `device` allows, with torch's numbers for them."""
+    if not re.fullmatch(r"auto|cuda(:\d+)?", device):
+        return []
     cards = list(enumerate(gpu.for_one_process(gpu.read().gpus, busy)))
     number = device.removeprefix("cuda:") if device.startswith("cuda:") else ""
     return [one for one in cards if not number or str(one[0]) == number]

@@ -114,11 +114,11 @@ def _expect(path: Path, marker: str, wanted: str) -> None:
     if (path / marker).is_file():
         # A folder that peft wrote beside a full model is both; asking for either is right.
         return
-    why, todo = _what_instead(path)
+    why, todo = _what_instead(path, marker)
     raise Problem(_("{path} is not {wanted}").format(path=path, wanted=wanted), why, todo)
 
 
-def _what_instead(path: Path) -> tuple[str, str]:
+def _what_instead(path: Path, marker: str) -> tuple[str, str]:
     """What lies at `path`, and how to go on from there."""
     if not path.exists():
         return _("There is nothing there."), _("Check the path.")
@@ -141,4 +141,4 @@ def _what_instead(path: Path) -> tuple[str, str]:
             _("It is the folder of a training run."),
             _("Convert one of its checkpoints first: tunedeck convert CHECKPOINT"),
         )
-    return _("It has no config.json."), _("Check the path.")
+    return _("It has no {file}.").format(file=marker), _("Check the path.")
