@@ -46,6 +46,13 @@ def test_the_next_name_is_free(workspace: Workspace) -> None:
     assert plan(workspace, gpus=[]).name == "assistant-02"
 
 
+def test_a_config_of_any_name_gives_a_run_a_name(workspace: Workspace) -> None:
+    named = workspace.root / f"{'配' * 80}.py"
+    named.write_text("lr = 1\n")
+    made = planning.plan(named, workspace=workspace, settings=Settings(), gpus=[])
+    assert made.name.endswith("配-01") and len(made.name.encode()) <= 200
+
+
 def test_deepspeed_on_one_device_needs_no_torchrun(workspace: Workspace, two_gpus: None) -> None:
     made = plan(workspace, deepspeed="zero2")
     assert made.gpus == [1], "the one with the most free memory"
@@ -130,6 +137,8 @@ def test_names_of_stages(workspace: Workspace, wanted: str, name: str) -> None:
         ({"gpus": [1, 0, 1]}, "GPU 1 is named twice"),
         ({"gpus": [], "deepspeed": "zero9"}, "no DeepSpeed stage"),
         ({"gpus": [], "name": "../elsewhere"}, "cannot be a run's name"),
+        ({"gpus": [], "name": "中" * 70}, "too long"),
+        ({"gpus": [], "launcher": "nodes", "nodes": 0}, "on 0 nodes"),
     ],
 )
 def test_wishes_that_cannot_be(workspace: Workspace, wishes: dict[str, object], says: str) -> None:

@@ -41,7 +41,11 @@ def meeting(chosen: settings.Nodes) -> Meeting:
 
 def per_node(processes: int | None, gpus: int, nodes: int) -> int:
     """How many trainers each node starts. Raises `Problem` when they cannot be shared out."""
-    if nodes < 1 or (processes or nodes) % nodes:
+    if nodes < 1:
+        raise Problem(
+            _("A run cannot be on {nodes} nodes").format(nodes=nodes), "", _("Take 1 or more.")
+        )
+    if (processes or nodes) % nodes:
         raise Problem(
             _("{processes} processes do not fit {nodes} nodes").format(
                 processes=processes, nodes=nodes

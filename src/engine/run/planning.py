@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -19,6 +20,8 @@ from engine.run.state import Expected, Launcher, Wait
 from engine.settings import Settings, Slurm
 from engine.workspace import Workspace
 
+_LONGEST = 200
+"""Bytes in a run's name: file systems take 255, and what is being written has more in its name."""
 _BUILDS_ON = re.compile(r"^\s*(?:_base_\s*=|with\s+read_base\(\s*\)\s*:)", re.MULTILINE)
 
 
@@ -185,11 +188,19 @@ def check_name(name: str) -> None:
             _("It becomes a folder: letters, digits, - _ and . only."),
             _("Choose another name."),
         )
+    if len(os.fsencode(name)) > _LONGEST:
+        raise Problem(
+            _("{name} cannot be a run's name").format(name=name[:20] + "…"),
+            _("It becomes a folder, and is too long for one."),
+            _("Choose a shorter name."),
+        )
 
 
 def _next_name(workspace: Workspace, stem: str) -> str:
     """``assistant-01``, or the next number that no run of the workspace has."""
     stem = re.sub(r"[^\w.\-]+", "-", stem).lstrip(".-") or "run"
+    while len(os.fsencode(stem)) > _LONGEST - 4:  # the number comes behind it
+        stem = stem[:-1]
     taken = {entry.name for entry in workspace.runs.iterdir()} if workspace.runs.is_dir() else set()
     number = 1
     while f"{stem}-{number:02}" in taken:
