@@ -238,6 +238,8 @@ def test_what_paths_are(base: Path, adapter: Path, torch_files: Path, tmp_path: 
     }
     assert {path: artefact.identify(path).kind for path in kinds} == kinds
     assert str(run / "iter_12.pth") in artefact.identify(run).hint
+    hint = artefact.identify(run / "iter_3.pth").hint
+    assert "iter_12.pth, iter_6.pth, iter_5.pth" in hint, "the newest, and no more of hundreds"
     assert "iter_12.pth" in artefact.identify(run / "iter_3.pth").hint
     assert str(zero2) in artefact.identify(zero2 / "mp_rank_00_model_states.pt").hint
     for path in kinds:  # each says something of its own, and what to do

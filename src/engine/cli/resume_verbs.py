@@ -124,7 +124,11 @@ def _changed(run: RunFolder, values: list[str]) -> str:
 
     path = run.config
     if path is None:
-        raise Problem(_("The run {run} has no config").format(run=run.name))
+        raise Problem(
+            _("The run {run} has no config").format(run=run.name),
+            _("Its folder holds none."),
+            _("Put it back: XTuner keeps a copy of it in the folder of each start."),
+        )
     source = ConfigSource.open(path)
     for value in values:
         key, equals, written = value.partition("=")

@@ -46,6 +46,10 @@ _HINTS = {
 }
 
 
+_OTHERS = 3
+"""Checkpoints of a run that are named instead of one that is torn."""
+
+
 class Artefact(NamedTuple):
     """A path and what lies there.
 
@@ -69,7 +73,7 @@ def identify(path: Path) -> Artefact:
             why = _("It is a link to {target}, which is not there.").format(target=path.readlink())
         raise Problem(_("{path} does not exist").format(path=path), why, _("Check the path."))
     kind = _folder(path) if path.is_dir() else _file(path)
-    others = sorted(one.name for one in _checkpoints(path.parent) if one != path)
+    others = [one.name for one in _newest_first(path.parent) if one != path][:_OTHERS]
     hint = _(_HINTS[kind]).format(
         path=path,
         folder=path.parent,
@@ -99,7 +103,11 @@ def expect(path: Path, kinds: tuple[str, ...], wanted: str) -> Artefact:
 
 def newest(folder: Path) -> Path | None:
     """The checkpoint with the highest step in a run's folder."""
-    return max(_checkpoints(folder), key=lambda one: _step(one) or 0, default=None)
+    return next(iter(_newest_first(folder)), None)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(_checkpoints(folder), key=lambda one: _step(one) or 0, reverse=True)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -86,7 +86,11 @@ def resume_differences(
     assert record is not None
     own = run.config
     if own is None or not own.is_file():
-        raise Problem(_("The run {run} has no config").format(run=run.name))
+        raise Problem(
+            _("The run {run} has no config").format(run=run.name),
+            _("Its folder holds none."),
+            _("Put it back: XTuner keeps a copy of it in the folder of each start."),
+        )
     now = ConfigSource(config, own) if config is not None else ConfigSource.open(own)
     then = ConfigSource.open((rewind.config_of(run, chosen) if chosen else None) or own)
     read = {one.text: one for one in inputs.read(run.path)}

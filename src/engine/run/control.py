@@ -320,6 +320,12 @@ def _chosen(run: RunFolder, wanted: Path | None) -> Checkpoint:
                 _("`tunedeck runs {name}` lists its checkpoints.").format(name=run.name),
             )
     whole = [one for one in found if one.complete]
+    if wanted is not None and not whole:
+        raise Problem(
+            _("The run {name} cannot go on from {path}").format(path=wanted.name, name=run.name),
+            _("It is half written."),
+            _("Leave out --checkpoint: it goes on from the newest whole one."),
+        )
     if not whole:
         raise Problem(
             _("The run {name} has no checkpoint to go on from").format(name=run.name),
