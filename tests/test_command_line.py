@@ -16,6 +16,7 @@ from engine.cli.main import main
 from engine.errors import Failed, Problem
 from engine.paths import expanded
 from tests.support import mounts
+from tui import opening
 
 LONG = "a" * 300
 """No file system takes such a name."""
@@ -41,6 +42,23 @@ def test_a_path_that_cannot_be_asked_for_is_told(
     assert printed.out == "" and 1 <= len(printed.err.splitlines()) <= 3
     assert "inside Tunedeck" not in printed.err
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("folder", [LONG, "none", "a\nb"])
+def test_the_app_on_a_folder_that_cannot_be_asked_for(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert opening.run([folder]) == 2
+    assert 2 <= len(capsys.readouterr().err.splitlines()) <= 3
+
+
+def test_a_name_with_a_line_break_is_told_on_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs", "one\ntwo"]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == "There is no run one⏎two"
 
 
 @pytest.mark.parametrize(

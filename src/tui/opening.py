@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine import i18n, settings
+from engine import i18n, settings, unforeseen
 from engine.errors import Problem
 from engine.i18n import _
-from engine.text import clean
+from engine.text import one_line
 from engine.workspace import Workspace
 from tui.app import Tunedeck
 from tui.overlays import RESTART
@@ -32,8 +32,10 @@ def run(arguments: Sequence[str], language: str = "") -> int:
         workspace = Workspace(Path(arguments[0])) if arguments else Workspace.here()
         _require_terminal()
         os.chdir(workspace.root)  # where relative paths in configs start from
-    except Problem as problem:
-        sys.stderr.write(clean("\n".join(problem.lines())) + "\n")
+    except Exception as error:  # a folder that cannot be asked for, or entered
+        problem = unforeseen.as_problem(error, _("`tunedeck doctor` looks at what is here"))
+        for line in problem.lines():
+            sys.stderr.write(one_line(line) + "\n")
         return problem.status
     while True:
         app = Tunedeck(workspace, chosen)

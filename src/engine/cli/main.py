@@ -13,7 +13,7 @@ from engine import __version__, i18n, settings_file, unforeseen
 from engine.cli.interrupt import tidy_end
 from engine.cli.output import Output
 from engine.i18n import _
-from engine.text import clean
+from engine.text import one_line
 
 # One module a group; imported only when one of its verbs is asked for.
 VERBS = {
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # whatever it is, it is told in words
         problem = unforeseen.as_problem(error, _("--debug shows the details"))
         for line in problem.lines():
-            sys.stderr.write(clean(line) + "\n")
+            sys.stderr.write(one_line(line) + "\n")
         if debug:
             import traceback
 
