@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from engine.dataset.checking import check
 from engine.dataset.files.offsets import Progress
 from engine.dataset.reader import Dataset
+from engine.hub import client
 from engine.workspace import Workspace
 from tests.support.data_pane import ROWS, cursor, made, remember, table, write
 from tests.support.driver import opened
@@ -104,6 +105,23 @@ async def test_a_file_without_rows(workspace: Workspace) -> None:
         await screen.press("c")
         await screen.shows("holds no rows", "The check could not be made")
         await screen.press("n", "u", "down", "enter")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_dataset_of_a_hub_is_called_by_its_name(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    files = [write(workspace, f"part-{at}.json", json.dumps(ROWS[:2])) for at in range(count)]
+    monkeypatch.setattr(client, "dataset", lambda _repo, **_told: files)
+    async with opened(workspace) as screen:
+        for typed, called in (("hf:me/talks", "hf:me/talks"), (str(files[0]), "data/part-0.json")):
+            await screen.press("o")
+            await screen.shows("Open a dataset")
+            await screen.type(typed)
+            await screen.press("enter")
+            await screen.shows(f" {called} · ")
+            await screen.press("r")
+            await screen.shows(f" {called} · ")
 
 
 @pytest.mark.parametrize("size", [(80, 24), (140, 45)])

@@ -101,6 +101,7 @@ class Opener:
 
     def _fetch(self, name: str, shape: str | None) -> None:
         from engine.dataset import named
+        from engine.paths import expanded
 
         worker, told = get_current_worker(), 0.0
 
@@ -116,10 +117,9 @@ class Opener:
         found = named.files(
             [name], settings=self._settings, progress=say, cancelled=lambda: worker.is_cancelled
         )
-        if isinstance(found, Path):
-            self._open([found], shape, 0, "")
-        else:
-            self._open(found, shape, 0, "", called=name)
+        paths = [found] if isinstance(found, Path) else found
+        fetched = paths != [expanded(name)]
+        self._open(paths, shape, 0, "", called=name if fetched else "")
 
     def _open(
         self, paths: Sequence[Path], shape: str | None, row: int, words: str, called: str = ""
