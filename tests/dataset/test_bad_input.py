@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.dataset.editing.replace import replace
 from engine.dataset.reader import Dataset
 from engine.errors import Problem
 
@@ -127,6 +128,19 @@ def test_a_compressed_file_that_is_cut_off(tmp_path, kind):
         ((row, reason),) = dataset.faults()
         assert row == len(rows) - 1
         assert reason.startswith(f"line {len(rows)}, ") and "cut off" in reason
+
+
+def test_an_array_whose_compressed_file_is_cut_off(tmp_path):
+    """What is broken is the file, not the place in the text where that shows."""
+    packed = gzip.compress(json.dumps([{"text": os.urandom(40).hex()}] * 500).encode())
+    path = write(tmp_path / "a.json.gz", packed[:-30])
+    with Dataset.open(path) as dataset:
+        dataset.index()
+        said = dataset.unreadable("line 1, column 9: a string that is not closed")
+    assert "compressed file is damaged or cut off" in said.why and "Copy it again" in said.todo
+    with pytest.raises(Problem) as caught:
+        replace(path, "text", "word", out=tmp_path / "b.json")
+    assert caught.value.lines() == said.lines()
 
 
 def test_a_compressed_file_that_is_nothing_but_its_beginning(tmp_path):
@@ -269,6 +283,7 @@ def test_strange_rows_are_flagged_or_shown_and_the_others_open(tmp_path, name):
 
 READ_A_HUGE_ROW = """
 import sys
+from engine.dataset.editing.replace import replace
 from engine.dataset.reader import Dataset
 with Dataset.open(sys.argv[1]) as dataset:
     print([row.problem or row.value["a"] for row in dataset.page(0, 9)], dataset.index())

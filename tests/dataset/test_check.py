@@ -100,6 +100,13 @@ def test_a_file_whose_every_row_is_broken(tmp_path):
     assert [finding.row for finding in report.broken] == [0, 1]
 
 
+def test_a_large_file_whose_every_row_is_broken(tmp_path, monkeypatch):
+    """It is looked at by a worker, to which an unknown shape is as good as any."""
+    monkeypatch.setattr("engine.dataset.checking.check.SMALL", 0)
+    report = report_on(tmp_path, '{"instruction": broken\n' * 100)
+    assert report.rows == report.broken_total == 100 and report.good == 0
+
+
 def test_no_rows_at_all(tmp_path):
     with pytest.raises(Failed, match="holds no rows"):
         report_on(tmp_path, "[]", "data.json")

@@ -65,13 +65,13 @@ class Dataset:
 
         Args:
             path: the file or folder, or a list of files of one format.
-            shape: a name in `shapes.SHAPES`; told from the first rows without it.
+            shape: a name in `shapes.SHAPES`; told from the first rows without it (or with "").
             cache: a folder that keeps the index of large files for the next time.
 
         Returns after the first page has been read, however large the files are.
         Raises `Problem` when there is nothing that can be read.
         """
-        if shape is not None:
+        if shape:
             shapes.by_name(shape)
         paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
         dataset = cls(paths[0], find(paths, cache))
@@ -190,6 +190,9 @@ class Dataset:
 
     def unreadable(self, why: str) -> Problem:
         """The error for a row that cannot be read; `why` names the place."""
+        for part in list(self._parts):
+            if isinstance(part, TextPart) and (cut := part.cut_off()) is not None:
+                return cut
         todo = _("Correct that place, then try again.")
         if self.format in ("json", "jsonl"):
             return Problem(_("{path} is not right JSON").format(path=self.path), why, todo)

@@ -56,7 +56,7 @@ def _add_faults(dataset: Dataset, whole: Part) -> None:
         place = max(before, 0)
         if place < len(whole.status) and whole.status[place] & UNREADABLE:
             continue
-        remedy = _("Correct the JSON there, or remove the row.")
+        remedy = _("Correct the text there, or remove the row.")
         whole.fault([Finding(place, "", reason, remedy)], UNREADABLE)
 
 

@@ -66,7 +66,7 @@ class RowPass:
     def _structure(self, part: Part, row: Row) -> bool:
         """Whether XTuner can be given the row."""
         if row.problem is not None:
-            remedy = _("Correct the JSON there, or remove the row.")
+            remedy = _("Correct the text there, or remove the row.")
             part.fault([Finding(row.index, "", row.problem, remedy)], UNREADABLE)
             return False
         if self._shape is None or row.value is None:

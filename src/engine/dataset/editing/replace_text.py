@@ -19,6 +19,7 @@ from engine.dataset.editing.editor import (
 from engine.dataset.files.decode import BadRow
 from engine.dataset.files.delimited import Delimited
 from engine.dataset.files.text_part import TextPart
+from engine.errors import Problem
 
 _SPACE = b" \t\r\n"
 
@@ -144,8 +145,11 @@ class TextReplace:
             self._changes.tell(len(span))
         faults = self._part.faults()
         if faults:
-            raise self._changes.unreadable(self._part.path, faults[0][1])
+            raise self._unreadable(faults[0][1])
         self._write(self._part.tail())
+
+    def _unreadable(self, why: str) -> Problem:
+        return self._part.cut_off() or self._changes.unreadable(self._part.path, why)
 
     # -- writing ------------------------------------------------------------------
 
@@ -157,7 +161,7 @@ class TextReplace:
         except BadRow as bad:
             if self._part.layout.format == "json":
                 why = self._part_problem(row, bad)
-                raise self._changes.unreadable(self._part.path, why) from None
+                raise self._unreadable(why) from None
             self._changes.broken_row(row)
             text = content
         if edits:

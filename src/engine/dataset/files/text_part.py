@@ -11,6 +11,7 @@ from engine.dataset.files.layouts import BOM, Layout
 from engine.dataset.files.offsets import CHUNK, Offsets
 from engine.dataset.files.rows import Part, Row
 from engine.dataset.files.source import Source
+from engine.errors import Problem
 from engine.i18n import _
 
 LONGEST_ROW = 1 << 24
@@ -101,6 +102,13 @@ class TextPart(Part):
             place = self._place_at(self._offsets.done)
             found.append((self.known - 1, f"{place}: {self.source.fault}"))
         return found
+
+    def cut_off(self) -> Problem | None:
+        """What is wrong with a compressed file whose text ends before it should, as far as read."""
+        if self.source.fault is None:
+            return None
+        what = _("Cannot read {path}").format(path=self.path)
+        return Problem(what, self.source.fault, _("Copy it again from where it came from."))
 
     def fingerprint(self) -> str:
         """See `Part`."""
