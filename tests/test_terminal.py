@@ -130,6 +130,21 @@ def test_a_signal_restores_the_terminal(workspace: Path, number: signal.Signals)
         left_with(terminal, 128 + number, seconds=10)
 
 
+def test_ctrl_c_in_the_editor_ends_the_editor_alone(workspace: Path, tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\necho the editor is open\nsleep 60\n")
+    editor.chmod(0o755)
+    # Without a shell around it, which Ctrl-C would end as well.
+    program = ["env", f"EDITOR={editor}", sys.executable, "-m", "tui", str(workspace)]
+    with Terminal(shlex.join(program), 80, 24) as terminal:
+        terminal.wait("请介绍一下你自己0")
+        for key in ("C-c", "C-\\"):
+            terminal.keys("e")
+            terminal.wait("the editor is open")
+            terminal.keys(key)
+            terminal.wait("请介绍一下你自己0")
+
+
 def test_the_app_ends_with_its_terminal(workspace: Path) -> None:
     with tunedeck(workspace) as terminal:
         terminal.wait("请介绍一下你自己0")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,21 @@ def editor_command(path: Path, line: int) -> list[str]:
     return [*command, *at, str(path)]
 
 
+@contextmanager
+def _keys_are_the_editors() -> Iterator[None]:
+    """Ctrl-C and Ctrl-\\, which a terminal sends to all in the foreground, do not end the app.
+
+    A handler, for an editor would inherit it that they are ignored.
+    """
+    keys = (signal.SIGINT, signal.SIGQUIT)
+    before = {key: signal.signal(key, lambda _number, _frame: None) for key in keys}
+    try:
+        yield
+    finally:
+        for key, handler in before.items():
+            signal.signal(key, handler)
+
+
 def open_editor(app: App[Any], path: Path, line: int = 1) -> int:
     """Edit `path` in the user's editor; return its exit status when it was closed.
 
@@ -47,7 +65,7 @@ def open_editor(app: App[Any], path: Path, line: int = 1) -> int:
     """
     command = editor_command(path, line)
     try:
-        with app.suspend():
+        with app.suspend(), _keys_are_the_editors():
             return subprocess.run(command, check=False).returncode
     except SuspendNotSupported as error:
         raise Problem(
