@@ -44,6 +44,19 @@ def test_a_path_that_cannot_be_asked_for_is_told(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("verb", [("runs",), ("config", "list"), ("doctor",)])
+def test_in_a_folder_that_is_gone(
+    verb: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main([*verb]) == 2
+    assert "current folder does not exist any more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("folder", [LONG, "none", "a\nb"])
 def test_the_app_on_a_folder_that_cannot_be_asked_for(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

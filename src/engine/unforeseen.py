@@ -72,12 +72,31 @@ def refused(error: BaseException | None) -> Problem | None:
         name = os.fsdecode(path)
         shown = name if len(name) <= _SHOWN else name[:_SHOWN] + "…"
         what = _("Cannot use {path}").format(path=shown)
+    elif _nowhere():
+        return folder_gone()
     elif error.errno in _REMEDIES:  # (a descriptor has no name)
         what = _("A file or folder could not be used")
     else:
         return None
     kind = Problem if error.errno in _INPUTS else Failed
     return kind(what, error.strerror or str(error), remedy(error.errno), _traceback(error))
+
+
+def folder_gone() -> Problem:
+    """What is told where the current folder is no more."""
+    return Problem(
+        _("The current folder does not exist any more"),
+        _("It was removed or replaced since this shell entered it."),
+        _("Enter it again with cd."),
+    )
+
+
+def _nowhere() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 (all that is asked)
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _traceback(error: BaseException | None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine import files
+from engine import files, unforeseen
 from engine.errors import Problem
 from engine.i18n import _
 from engine.paths import expanded
@@ -61,11 +61,7 @@ class Workspace:
         try:
             return cls(Path.cwd())
         except FileNotFoundError as error:
-            raise Problem(
-                _("The current folder does not exist any more"),
-                _("It was removed or replaced since this shell entered it."),
-                _("Enter it again with cd."),
-            ) from error
+            raise unforeseen.folder_gone() from error
 
     def relative(self, path: Path) -> str:
         """`path` as a person writes it here: relative when it lies inside.
