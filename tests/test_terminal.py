@@ -145,6 +145,15 @@ def test_ctrl_c_in_the_editor_ends_the_editor_alone(workspace: Path, tmp_path: P
             terminal.wait("请介绍一下你自己0")
 
 
+def test_an_editor_that_is_not_there_leaves_the_screen_as_it_was(workspace: Path) -> None:
+    with tunedeck(workspace, EDITOR="/nowhere/editor") as terminal:
+        terminal.wait("请介绍一下你自己0")
+        terminal.keys("e")
+        terminal.wait("Cannot start the editor /nowhere/editor")
+        terminal.keys("Escape", "q")
+        left_with(terminal, 0, seconds=20)
+
+
 def test_the_app_ends_with_its_terminal(workspace: Path) -> None:
     with tunedeck(workspace) as terminal:
         terminal.wait("请介绍一下你自己0")

@@ -64,18 +64,24 @@ def open_editor(app: App[Any], path: Path, line: int = 1) -> int:
     Raises `Problem` when it cannot be started.
     """
     command = editor_command(path, line)
+    status: int | OSError
     try:
         with app.suspend(), _keys_are_the_editors():
-            return subprocess.run(command, check=False).returncode
+            # Nothing may be raised in here: the app would not come back to the screen.
+            try:
+                status = subprocess.run(command, check=False).returncode
+            except OSError as error:
+                status = error
     except SuspendNotSupported as error:
         raise Problem(
             _("An editor cannot be opened from here"),
             _("This terminal is not one that can be handed over."),
             _("Edit the file in another window; Tunedeck notices."),
         ) from error
-    except OSError as error:
+    if isinstance(status, OSError):
         raise Problem(
             _("Cannot start the editor {command}").format(command=command[0]),
-            error.strerror or str(error),
+            status.strerror or str(status),
             _("Set EDITOR to one that is installed."),
-        ) from error
+        ) from status
+    return status
