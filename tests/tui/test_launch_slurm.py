@@ -58,7 +58,8 @@ async def test_a_cluster_refuses_and_nothing_that_was_typed_is_lost(
         await screen.type("first")
         await screen.press("tab", "tab", "tab", "right", "right")
         await screen.shows("--partition=gpu", "--account=lab", "--time=08:00:00")
-        await screen.shows("--gpus-per-node=2", "partition=gpu account=lab", "^L script")
+        text = await screen.shows("--gpus-per-node=2", "partition=gpu account=lab", "^L script")
+        assert "time=08:00:00 gpus=2" in text and "(the" not in text  # whole, or not at all
         await screen.press("ctrl+l")
         await screen.shows("#SBATCH --job-name=tunedeck-first")
         await screen.press("escape", "tab", "tab")

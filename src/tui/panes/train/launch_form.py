@@ -28,6 +28,9 @@ from tui.panes.train.gpu_list import GpuList
 from tui.panes.train.launch_words import changes_line, slurm_wishes
 from tui.panes.train.planning import Planned
 
+_LABEL = 12
+"""Cells of a row's label."""
+
 
 class Living(NamedTuple):
     """A run that can be waited for."""
@@ -154,7 +157,8 @@ class LaunchForm(ScrollableContainer, can_focus=False):
         each = _("one a GPU: {count}") if made.plan.gpus else _("{count}, on the CPU")
         self.query_one("#processes", Input).placeholder = each.format(count=made.plan.processes)
         self.query_one("#nodes", Input).placeholder = str(made.plan.nodes)
-        self.query_one("#slurm", Input).placeholder = slurm_wishes(self._slurm)
+        room = self.size.width - _LABEL - 3  # the field's edges and its cursor
+        self.query_one("#slurm", Input).placeholder = slurm_wishes(self._slurm, room)
         self.query_one("#changes", Static).update(changes_line(made.changes, "^S"))
 
     def fold(self) -> None:

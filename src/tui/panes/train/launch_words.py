@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from engine.config.text.source import Change
@@ -60,11 +61,16 @@ def _formula(batch: Batch, on_gpus: bool) -> str:
     )
 
 
-def slurm_wishes(slurm: Slurm) -> str:
-    """What the settings ask Slurm for, as it is typed to ask for something else."""
+def slurm_wishes(slurm: Slurm, room: int) -> str:
+    """What the settings ask Slurm for, as it is typed to ask for something else.
+
+    Where they fit on `room` cells, with words on it.
+    """
     told = {name: getattr(slurm, name) for name in ("partition", "account", "time", "gpus")}
     pairs = [f"{name}={shlex.quote(str(value))}" for name, value in told.items() if value != ""]
-    return one_line(" ".join(pairs)) + "  " + _("(the settings; others: KEY=VALUE)")
+    wishes = one_line(" ".join(pairs))
+    told = wishes + "  " + _("(the settings; others: KEY=VALUE)")
+    return told if cell_len(told) <= room else wishes
 
 
 def slurm_options(batch_script: str) -> str:
