@@ -353,19 +353,36 @@ def test_ranks_without_a_gpu_hold_what_is_estimated() -> None:
     assert statistics.median(map(abs, errors.values())) <= 0.02
 
 
-def test_two_gpus_hold_what_is_estimated() -> None:
-    """By ``benchmarks/estimate.py --plans shared`` on one H200 and on two: ZeRO-1 and 3."""
+def test_two_ranks_hold_what_is_estimated() -> None:
+    """By ``benchmarks/estimate.py --plans shared`` on one H200, two, and one for two."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         import estimate_table
 
     found = estimate_table.results(ROOT / "tests/fixtures/gpu/memory_h200.jsonl")
-    assert [one["ranks"] for one in found] == [1, 2, 2, 2, 2]
+    assert [one["ranks"] for one in found] == [1, *[2] * 9]
     for one in found:
-        told = estimate_table.allocated(one)
-        assert told == pytest.approx(estimate_table.measured(one), rel=0.03), one["plan"]
-        first, *others = one.get("peaks") or [0]
-        assert all(other == pytest.approx(first, rel=0.001) for other in others)
+        told, peaks = estimate_table.allocated(one), one.get("peaks") or [one["peak"]]
+        # Of accumulating ranks one held at times what the other did not, and at the next size
+        # not any more: under DDP as much as all gradients, which are reduced in copies.
+        apart = max(peaks) - min(peaks)
+        assert apart <= (
+            2**31
+            if one["config"]["optim_wrapper"]["accumulative_counts"] > 1
+            else 0.001 * max(peaks)
+        )
+        assert told == pytest.approx(estimate_table.measured(one) - apart, rel=0.05), one["plan"]
+
+
+def test_ddp_joins_weights_before_the_first_step() -> None:
+    """0.38e9 weights under LoRA, two ranks, samples of a few tokens: 1984 MiB (an H200)."""
+    sizes = SMALL | {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096}
+    sizes |= {"num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 600}
+    lora = Loaded({"values": {"model": {"llm": {}, "lora": {"r": 8}}}})
+    two = estimate.memory(lora, model_sizes.of(sizes), tokens=64, processes=2)
+    assert two.moment == "start"
+    assert two.allocated_bytes >> 20 == pytest.approx(1984, rel=0.01)
+    assert estimate.memory(lora, model_sizes.of(sizes), tokens=64).moment != "start"
 
 
 @pytest.mark.parametrize("stage", ["Infinity", "7", '"auto"', "null"])

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import psutil
 
 from engine.joined import before_start
@@ -142,7 +143,9 @@ def begin(
         deepspeed=way.stage,
     )
     if CARDS and fault in ("", "waits"):
-        plan = before_start.expecting(plan, before_start.look(plan, Settings()))
+        # (Preflight refuses two processes on one card.)
+        each = msgspec.structs.replace(plan, gpus=plan.gpus * (2 if SHARED else 1))
+        plan = before_start.expecting(plan, before_start.look(each, Settings()))
     return launch.start(plan, Settings())
 
 

@@ -3,8 +3,9 @@
 Bytes are counted from what XTuner 0.2.0, transformers and peft keep: which
 tensors autograd saves, and in which type. Three moments compete for the peak:
 the loss (logits over the vocabulary), the backward pass (inside a layer, or at its
-end), and the optimizer's step. `room` adds what torch's allocator needs around them;
-`zero` says what DeepSpeed shares and what it holds for itself.
+end), and the optimizer's step; for several processes with short samples the start,
+too. `room` adds what torch's allocator needs around them; `zero` says what DeepSpeed
+shares and what it holds for itself.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ WORKSPACE = 70 << 20
 """cuBLAS's workspace and small things."""
 SCATTERED = 0.035
 """Of all tensors: what the allocator cannot use between them."""
+JOINED = 2 * (250 << 20)
+"""What torch's DDP joins to give each rank the first one's weights: two pieces are under way."""
 FLATTENED = 3_200_000_000
 """What it holds besides when ZeRO-1 or 2 trains whole models: measured without a limit only."""
 
@@ -85,7 +88,7 @@ class Held(msgspec.Struct, frozen=True):
     """Bytes by part at one moment."""
 
     moment: str
-    """loss, backward or optimizer."""
+    """start, loss, backward or optimizer."""
     parts: dict[str, int]
     block: int
     """The largest tensor that is made then."""
@@ -136,7 +139,12 @@ def moments(training: Training, model: Shape) -> list[Held]:
         "gradients": gradients,
         "optimizer": resident["optimizer"] + _step(training, trained),
     }
+    start = {**resident, "optimizer": 0.0}
+    if training.processes > 1:
+        joined = min(JOINED, resident["weights"] + resident["adapter"])
+        start["buffers"] += joined - WORKSPACE  # cuBLAS has not begun
     return [
+        _held("start", start, 0),
         _loss(training, model, {**resident, "gradients": waiting}),
         _held("backward", backward, _block_inside(training, model)),
         _held("optimizer", step, 0 if training.adapted else 4.0 * model.head),
