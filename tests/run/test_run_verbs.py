@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,33 @@ def test_a_broken_run_does_not_hide_the_others(
     told = capsys.readouterr()
     assert [run["run"] for run in json.loads(told.out)] == ["lora"]
     assert "broken" in told.err
+
+
+def as_somebody(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a verb without root's right to read everything."""
+    plain = [sys.executable, "-c", "from engine.cli.main import main; exit(main())", *command]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may read everything, and no setpriv is here to take that away")
+        plain = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", *plain]
+    return subprocess.run(plain, capture_output=True, text=True)
+
+
+def test_another_users_runs_hide_none_of_ones_own(workspace: Path) -> None:
+    """Each user's runs are private: two may work in one folder."""
+    theirs = workspace / "runs" / "theirs"
+    theirs.mkdir(parents=True)
+    (theirs / "state.json").write_text("{}")
+    theirs.chmod(0)
+    try:
+        listed = as_somebody("runs", "--json")
+        assert [run["run"] for run in json.loads(listed.stdout)] == ["lora"], listed.stderr
+        assert "Left out" in listed.stderr and "theirs" in listed.stderr
+        assert as_somebody("queue", "--json").stdout == "[]\n"
+        asked = as_somebody("stop", "theirs")
+        assert asked.returncode == 2 and "another user's" in asked.stderr
+    finally:
+        theirs.chmod(0o700)
 
 
 def test_logs_of_a_plain_work_dir(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

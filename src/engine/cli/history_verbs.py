@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cli import run_lines
@@ -82,7 +83,11 @@ def _runs(args: argparse.Namespace, out: Output) -> int:
         thrown = history.trashed(workspace)
         out.result(thrown, lambda: map(_thrown, thrown))
         return 0
-    seen = (_summary(run, out) for run in list_runs(workspace))
+    private: list[Path] = []
+    seen = [_summary(run, out) for run in list_runs(workspace, private=private.append)]
+    if private:
+        names = ", ".join(sorted(path.name for path in private))
+        out.say(_("Left out, as only their own user may read them: {names}").format(names=names))
     found = [one for one in seen if one is not None and (one.archived or not args.archived)]
     # What is asked for by its words is found, put away or not.
     if not args.search and not args.archived:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -355,25 +355,46 @@ def _is_config(file: Path) -> bool:
 
 
 def is_run(path: Path) -> bool:
-    """Whether `path` is a run's folder: ours, or a work dir of plain XTuner."""
-    if not path.is_dir():
-        return False
-    if (path / state.STATE).exists() or (path / state.EVENTS).exists():
-        return True
-    return any(path.glob("[0-9]*_[0-9]*/vis_data"))
+    """Whether `path` is a run's folder: ours, or a work dir of plain XTuner.
+
+    Raises `Problem` for one that cannot be entered: each user's runs are their own.
+    """
+    try:
+        if not path.is_dir():
+            return False
+        if (path / state.STATE).exists() or (path / state.EVENTS).exists():
+            return True
+        return any(path.glob("[0-9]*_[0-9]*/vis_data"))
+    except PermissionError as error:
+        raise Problem(
+            _("Cannot read the run in {path}").format(path=path),
+            error.strerror or str(error),
+            _("It may be another user's, whose runs are private."),
+        ) from error
 
 
 def list_runs(
-    workspace: Workspace, known: Mapping[str, RunFolder] | None = None
+    workspace: Workspace,
+    known: Mapping[str, RunFolder] | None = None,
+    private: Callable[[Path], object] = lambda path: None,
 ) -> list[RunFolder]:
     """The runs of a workspace, newest first; XTuner's own ``work_dirs/`` too.
 
     Those in `known` (by path) are the same objects again: they have read much already.
+    Another user's, which cannot be entered, are left out; `private` is told of each.
     """
+
+    def mine(entry: Path) -> bool:
+        try:
+            return is_run(entry)
+        except Problem:
+            private(entry)
+            return False
+
     parents = [workspace.runs, workspace.root / "work_dirs"]
     entries = [entry for parent in parents if parent.is_dir() for entry in parent.iterdir()]
     # A run whose folder lies elsewhere is a link in runs/: each folder once.
-    paths = {entry.resolve() for entry in entries if is_run(entry)}
+    paths = {entry.resolve() for entry in entries if mine(entry)}
     seen = known or {}
     runs = (seen.get(str(path)) or RunFolder(path) for path in paths)
     return sorted(runs, key=RunFolder.created, reverse=True)
