@@ -378,6 +378,11 @@ class Tunedeck(Overlays):
 
 
 def _foremost(runs: Sequence[RunSummary]) -> RunSummary | None:
-    """The run that is told everywhere: one that trains, else one in progress, else the newest."""
+    """The run that is told everywhere: one that trains, else one in progress, else the newest.
+
+    Of those that wait, the first in the queue.
+    """
     training = [run for run in runs if run.state == "training"]
-    return next(iter([*training, *(run for run in runs if run.state in ACTIVE), *runs]), None)
+    active = [run for run in runs if run.state in ACTIVE]
+    active.sort(key=lambda run: (run.state == "queued", run.place or 0.0))
+    return next(iter([*training, *active, *runs]), None)

@@ -315,6 +315,17 @@ async def test_the_queue_is_shown_and_moved(workspace: Workspace) -> None:
     assert order.wait is not None and order.wait.place < 0
 
 
+async def test_of_runs_that_wait_the_next_one_is_told_everywhere(workspace: Workspace) -> None:
+    for at, name in enumerate(("second", "first")):
+        run = write_run(workspace, name, "queued")
+        wait = Wait(free=True, place=float(-at))
+        order = Order([], {}, [], str(workspace.root), [], wait=wait)
+        files.write_json(run / state.ORDER, order)
+    async with opened(workspace) as screen:
+        await screen.shows("first  queued")
+        await screen.until(lambda text: "⏸ first" in text.splitlines()[-1])
+
+
 async def test_a_run_in_use_is_not_asked_about_in_vain(workspace: Workspace) -> None:
     run = write_run(workspace, "waits", "queued")
     watched = RunState("queued", changed=time.time(), supervisor=Identity.of(os.getpid()))

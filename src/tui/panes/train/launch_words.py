@@ -69,8 +69,8 @@ def slurm_wishes(slurm: Slurm, room: int) -> str:
     told = {name: getattr(slurm, name) for name in ("partition", "account", "time", "gpus")}
     pairs = [f"{name}={shlex.quote(str(value))}" for name, value in told.items() if value != ""]
     wishes = one_line(" ".join(pairs))
-    told = wishes + "  " + _("(the settings; others: KEY=VALUE)")
-    return told if cell_len(told) <= room else wishes
+    explained = wishes + "  " + _("(the settings; others: KEY=VALUE)")
+    return explained if cell_len(explained) <= room else wishes
 
 
 def slurm_options(batch_script: str) -> str:
