@@ -184,7 +184,7 @@ async def test_settings_that_cannot_be_saved_are_said(workspace: Workspace) -> N
         await screen.press("f9")
         await screen.type("中")
         await screen.press("enter")
-        await screen.shows("Cannot make the folder")
+        await screen.shows("Cannot read the settings in", "Not a directory")
         assert screen.app.return_code is None
 
 
