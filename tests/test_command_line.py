@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,9 @@ from engine import files, settings, unforeseen
 from engine.cli.main import main
 from engine.errors import Failed, Problem
 from engine.paths import expanded
+from engine.workspace import Workspace
 from tests.support import mounts
+from tests.support.run_files import write_run
 from tui import opening
 
 LONG = "a" * 300
@@ -55,6 +58,24 @@ def test_in_a_folder_that_is_gone(
     gone.rmdir()
     assert main([*verb]) == 2
     assert "current folder does not exist any more" in capsys.readouterr().err
+
+
+def test_a_name_that_is_not_utf8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As an archive from a machine with another encoding leaves them (here: GBK)."""
+    workspace = tmp_path / os.fsdecode("数据".encode("gbk"))
+    workspace.mkdir()
+    monkeypatch.chdir(workspace)
+    rows = Path(os.fsdecode("问答.json".encode("gbk")))
+    rows.write_text('[{"instruction": "a", "input": "", "output": "b"}]')
+    assert main(["data", "show", str(rows), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["files"] == [str(rows)], "none of its bytes is lost"
+    run = write_run(Workspace(workspace), "one", "finished")
+    assert main(["trash", "one"]) == 2 and run.is_dir()
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "A name is not UTF-8" and "convmv" in said[2]
 
 
 @pytest.mark.parametrize("folder", [LONG, "none", "a\nb"])

@@ -12,6 +12,7 @@ import os
 
 from engine.errors import Failed, Problem
 from engine.i18n import N_, _
+from engine.text import one_line
 
 _REMEDIES = {
     errno.ENOSPC: N_("Make room on its disk."),
@@ -32,6 +33,8 @@ _INPUTS = frozenset(
     )
 )  # fmt: skip
 """Numbers that say something of the path that was given, not of the work done on it."""
+_AROUND = 60
+"""Characters that are told on both sides of one that cannot be written."""
 _SHOWN = 200
 """Characters of a path that are told: one that is too long need not be read through."""
 
@@ -45,7 +48,7 @@ def as_problem(error: BaseException | None, details: str) -> Problem:
     """
     if isinstance(error, Problem):
         return error
-    said = refused(error)
+    said = refused(error) or _undecodable(error)
     if said is not None:
         return said
     return Failed(
@@ -54,6 +57,19 @@ def as_problem(error: BaseException | None, details: str) -> Problem:
         _("{details}; please report them. Nothing of your runs is touched.").format(
             details=details
         ),
+        _traceback(error),
+    )
+
+
+def _undecodable(error: BaseException | None) -> Problem | None:
+    """A name of which some bytes are no UTF-8 cannot be written down, in a config least of all."""
+    if not isinstance(error, UnicodeEncodeError) or error.encoding != "utf-8":
+        return None
+    around = error.object[max(0, error.start - _AROUND) : error.end + _AROUND]
+    return Problem(
+        _("A name is not UTF-8"),
+        one_line(around),
+        _("Rename it: `convmv -f gbk -t utf8 -r --notest FOLDER` does it for a whole folder."),
         _traceback(error),
     )
 

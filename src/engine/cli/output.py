@@ -18,6 +18,18 @@ Progress = Callable[[int, int], None]
 """``progress(done, total)``; total 0 when it is not known."""
 
 
+def _json(value: Any) -> str:
+    import msgspec
+
+    try:
+        return msgspec.json.encode(value, enc_hook=str).decode()
+    except UnicodeEncodeError:
+        # A file's name that is not UTF-8: its bytes as Python writes them, so that none is lost.
+        import json
+
+        return json.dumps(msgspec.to_builtins(value, enc_hook=str))
+
+
 class Output:
     """One command's output, as text or (``--json``) as one JSON document."""
 
@@ -44,9 +56,7 @@ class Output:
     def result(self, value: Any, human: Callable[[], Iterable[str]]) -> None:
         """Print `value` as JSON when asked for, else the lines that `human` makes."""
         if self.json:
-            import msgspec
-
-            sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+            sys.stdout.write(_json(value) + "\n")
             sys.stdout.flush()
         else:
             self.lines(human())

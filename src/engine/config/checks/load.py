@@ -48,7 +48,7 @@ def path(config: Path, work_dir: Path | None) -> list[Finding]:
             ERROR,
             "config-path",
             _("The config cannot be loaded from {path}").format(path=one),
-            _('mmengine takes no path with a ", a backslash or a line break.'),
+            _('mmengine takes no path with a ", a backslash, a line break or what is not UTF-8.'),
             _("Rename the file, or the folder that has it in its name."),
         )
         for one in refused[:1]
