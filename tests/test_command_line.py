@@ -64,16 +64,16 @@ def test_a_name_that_is_not_utf8(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As an archive from a machine with another encoding leaves them (here: GBK)."""
-    workspace = tmp_path / os.fsdecode("数据".encode("gbk"))
-    workspace.mkdir()
-    monkeypatch.chdir(workspace)
+    made = tmp_path / "made"
+    made.mkdir()
+    write_run(Workspace(made), "one", "finished")
+    monkeypatch.chdir(made.rename(tmp_path / os.fsdecode("数据".encode("gbk"))))
     rows = Path(os.fsdecode("问答.json".encode("gbk")))
     rows.write_text('[{"instruction": "a", "input": "", "output": "b"}]')
     assert main(["data", "show", str(rows), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["files"] == [str(rows)], "none of its bytes is lost"
-    run = write_run(Workspace(workspace), "one", "finished")
-    assert main(["trash", "one"]) == 2 and run.is_dir()
+    assert main(["trash", "one"]) == 2 and Path("runs/one").is_dir()
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "A name is not UTF-8" and "convmv" in said[2]
 
