@@ -199,6 +199,17 @@ def _write_folder(path: Path) -> None:
         (folder / "weights").write_bytes(bytes(20000))
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_leads_nowhere(tmp_path: Path, closed: str) -> None:
+    """As some who start programs leave them."""
+    verb = f"{sys.executable} -m tui runs --json {closed}"
+    done = subprocess.run(["sh", "-c", verb], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("" if ">&- " in f"{closed} " and closed != "2>&-" else "[]\n")
+    app = f"{sys.executable} -m tui . {closed}"
+    assert subprocess.run(["sh", "-c", app], cwd=tmp_path, capture_output=True).returncode == 2
+
+
 _WRITES = """\
 import signal, sys, types
 from pathlib import Path

@@ -14,8 +14,9 @@ makes a hundred thousand that stay, and looking at them all the time is a tenth 
 def main() -> None:
     """Run the command line or the app; ends the process with its exit status."""
     gc.set_threshold(_LOOK)
-    from engine.cli.main import VERBS, language_of
+    from engine.cli.main import VERBS, language_of, open_streams
 
+    open_streams()
     language, arguments = language_of(sys.argv[1:])
     if arguments and (arguments[0] in VERBS or arguments[0].startswith("-")):
         from engine.cli.main import main as run_verb

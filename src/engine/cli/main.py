@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from engine import __version__, i18n, settings_file, unforeseen
@@ -105,8 +106,19 @@ def language_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return "", list(arguments)
 
 
+def open_streams() -> None:
+    """Let standard input, output and error be there: where one was closed, it leads nowhere.
+
+    Else the next file that is opened would be it, and what is printed would go into that.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status (0 fine, 1 not fine, 2 wrong usage or input)."""
+    open_streams()
     asked, arguments = language_of(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     i18n.use(asked)
