@@ -113,7 +113,8 @@ def open_streams() -> None:
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 (it stays)
+            setattr(sys, name, stream)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
