@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import Problem
-from engine.run import planning
+from engine.run import launch, nodes, planning, state
+from engine.run.folder import RunFolder
 from engine.settings import Nodes, Settings
 from engine.workspace import Workspace
 from tests.support.nvml import GB, Card, Instance, Nvml, instance_uuid
@@ -190,3 +191,15 @@ def test_processes_are_shared_out_equally(workspace: Workspace) -> None:
     assert made.command[made.command.index("--nproc-per-node") + 1] == "2"
     with pytest.raises(Problem, match="do not fit 2 nodes"):
         plan(workspace, gpus=[], launcher="nodes", nodes=2, processes=3)
+
+
+def test_the_line_of_each_node_is_told_again_from_the_run(
+    workspace: Workspace, two_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "begin", lambda plan, settings, attempt: RunFolder(plan.dir))
+    for wishes in ({"launcher": "nodes", "nodes": 3, "deepspeed": "zero2"}, {}):
+        made = plan(workspace, gpus=[1], **wishes)
+        launch.start(made, Settings())
+        record = state.read_record(made.dir)
+        assert record is not None and nodes.lines(record, made.dir) == made.lines
+    assert not made.lines

@@ -196,6 +196,27 @@ async def test_the_line_of_each_node_is_shown_and_copied(
         assert "--node-rank 1" in screen.pilot.app.clipboard
 
 
+async def test_the_line_of_each_node_is_had_again_while_the_run_waits_for_them(
+    workspace: Workspace,
+) -> None:
+    write_run(workspace, "other", "finished", step=5, created=time.time() - 9)
+    run = write_run(workspace, "far", "starting")
+    record = state.read_record(run)
+    assert record is not None
+    command = ["python", "-m", "torchrun", "--nnodes", "2", "--node-rank", "0", "x.py"]
+    by_hand = msgspec.structs.replace(record, launcher="nodes", nodes=2, command=command)
+    files.write_json(run / state.RECORD, by_hand)
+    async with opened(workspace) as screen:
+        await screen.shows("far  starting")
+        await screen.press("j", "k")
+        await screen.shows("Enter  the line of each node", "S  stop it")
+        for keys in (("enter",), ("h", *"each", "enter")):
+            await screen.press(*keys)
+            await screen.shows("node 2", "--node-rank 1 x.py", "copies a node's line")
+            await screen.press("escape")
+            await screen.hides("node 2")
+
+
 def test_a_folded_line_is_the_same_to_a_shell() -> None:
     line = "cd '/a b' && A='x  y' python -m x --text 'it'\"'\"'s' " + "word " * 30
     lines = list(folded(line.strip(), 40))

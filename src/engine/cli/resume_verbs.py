@@ -57,7 +57,7 @@ def add(
 
 def _resume(args: argparse.Namespace, out: Output) -> int:
     from engine.joined import resuming
-    from engine.run import control
+    from engine.run import control, nodes, state
     from engine.run.folder import open_run
 
     workspace = out.workspace()
@@ -85,7 +85,11 @@ def _resume(args: argparse.Namespace, out: Output) -> int:
     document = {"run": run.name, "state": now.state} | {
         name: getattr(found, name) for name in ("checkpoint", "step", "differences", "notes")
     }
-    out.result(document, lambda: [word.format(run=run.name)])
+    record = state.read_record(run.path)
+    typed = nodes.lines(record, run.path) if record is not None else []
+    document |= {"lines": typed} if typed else {}
+    others = [_("Start this on the other nodes:"), *typed[1:]] if typed else []
+    out.result(document, lambda: [word.format(run=run.name), *others])
     if args.attach:
         return attend(run, out)
     return 1 if now.state == "failed" else 0

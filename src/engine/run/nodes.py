@@ -21,6 +21,10 @@ from engine.errors import Problem
 from engine.i18n import _
 from engine.run import program
 from engine.run.processes import MARK
+from engine.run.state import RunRecord
+
+_RANK = "--node-rank"
+"""What alone differs from node to node."""
 
 
 class Meeting(NamedTuple):
@@ -64,7 +68,7 @@ def trainer(
     The rendezvous is static: torch's other one (c10d) gives ranks out by host name,
     and hands on the name of the first node as that node itself knows it.
     """
-    options = ["--nnodes", str(nodes), "--node-rank", str(rank)]
+    options = ["--nnodes", str(nodes), _RANK, str(rank)]
     options += ["--master-addr", where.address, "--master-port", where.port]
     options += ["--rdzv-conf", f"timeout={where.patience}"]
     return program.torchrun(python, options, count, arguments)
@@ -75,6 +79,19 @@ def line(folder: Path, run: Path, env: dict[str, str], command: list[str]) -> st
     values = {**env, MARK: str(run)}
     words = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
     return f"cd {shlex.quote(str(folder))} && {' '.join(words)} {shlex.join(command)}"
+
+
+def lines(record: RunRecord, run: Path) -> list[str]:
+    """What is typed on each node of the run in the folder `run`, as it was started last.
+
+    The first one's comes first; [] for a run of another launcher.
+    """
+    command = record.command
+    if record.launcher != "nodes" or _RANK not in command:
+        return []
+    at = command.index(_RANK) + 1
+    commands = ([*command[:at], str(rank), *command[at + 1 :]] for rank in range(record.nodes))
+    return [line(Path(record.workspace), run, record.environment, one) for one in commands]
 
 
 def own_address() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,9 @@ from textual.message import Message
 
 from engine.errors import Problem
 from engine.i18n import _
-from engine.run import control, queue
+from engine.run import control, nodes, queue
 from engine.run.folder import RunFolder
+from engine.run.state import read_record
 from engine.text import one_line
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.reading import Reading
@@ -64,6 +66,17 @@ class Acts:
         if answer.lines:
             pane.app.push_screen(NodeLines(answer.lines))
 
+    def lines(self, run: Run) -> None:
+        """Show what is typed on each of the run's nodes, as it was started last."""
+        self._in_thread(lambda: self._lines(Path(run.summary.dir)), "lines")
+
+    def _lines(self, folder: Path) -> None:
+        from tui.panes.train.node_lines import NodeLines
+
+        record = read_record(folder)
+        if record is not None and (lines := nodes.lines(record, folder)):
+            self._pane.app.call_from_thread(self._pane.app.push_screen, NodeLines(lines))
+
     def again(self, run: Run) -> None:
         """Launch the config that `run` froze once more: to change something in it."""
         self._in_thread(lambda: self._again(run), "again")
@@ -89,11 +102,13 @@ class Acts:
             self._act(run, lambda waits: control.resume(waits, settings), _("{run} waits again."))
             return
         screen = Resume(folder, pane.workspace, pane.settings)
-        pane.app.call_from_thread(pane.app.push_screen, screen, self._resumed)
+        resumed = partial(self._resumed, run)
+        pane.app.call_from_thread(pane.app.push_screen, screen, resumed)
 
-    def _resumed(self, goes_on: bool | None) -> None:
+    def _resumed(self, run: Run, goes_on: bool | None) -> None:
         if goes_on:
             self._pane.post_message(self.Done())
+            self.lines(run)  # where each node has one: they are others now
 
     def move(self, run: Run, by: int) -> None:
         """Move a waiting run in the queue (-1: to an earlier place)."""

@@ -28,6 +28,8 @@ _ACTS = {
     "trash": (N_("to the trash"), N_("it can be taken back from there")),
 }
 """What can be done with the chosen run."""
+_NODES = {"lines": (N_("the line of each node"), N_("as it was started last"))}
+"""The same, for a run that is started by hand on several."""
 _LIST = {
     "search": (N_("search the runs"), ""),
     "sort": (N_("sort the runs"), ""),
@@ -50,7 +52,8 @@ class History:
         self._pane.run_worker(self._menu(run), group="menu", exit_on_error=False)
 
     async def _menu(self, run: Run | None) -> None:
-        acts = {**(_ACTS if run is not None else {}), **_LIST}
+        by_hand = run is not None and run.summary.launcher == "nodes"
+        acts = {**(_ACTS if run is not None else {}), **(_NODES if by_hand else {}), **_LIST}
         choices = [
             Choice(name, _(label), _(detail) if detail else "")
             for name, (label, detail) in acts.items()
@@ -70,6 +73,9 @@ class History:
 
     async def _again(self, run: Run) -> None:
         self._acts.again(run)
+
+    async def _lines(self, run: Run) -> None:
+        self._acts.lines(run)
 
     async def _rename(self, run: Run) -> None:
         await asyncio.to_thread(history.refuse_in_use, RunFolder(Path(run.summary.dir)))

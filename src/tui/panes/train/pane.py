@@ -259,6 +259,8 @@ class TrainPane(Pane):
             self.post_message(self.Go("config"))
         elif self._step.action == "why":
             self.action_why()
+        elif self._step.action == "lines" and run is not None:
+            self._acts.lines(run)
         elif self._step.action == "export" and run is not None:
             self.post_message(self.Opened(run=run.summary.dir))
             self.post_message(self.Go("export"))

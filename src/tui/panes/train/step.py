@@ -15,7 +15,7 @@ from tui.panes.train.observer import Run
 class Step(NamedTuple):
     """What Enter does, and the line that says so (with other keys that matter now)."""
 
-    action: Literal["launch", "config", "export", "why", "wait"]
+    action: Literal["launch", "config", "export", "why", "lines", "wait"]
     hint: str
 
 
@@ -67,6 +67,8 @@ def _of_run(run: Run) -> Step:
     if state in ("failed", "lost"):
         return Step("why", _join(_("Enter  why it failed, and what to do"), resume))
     if run.living:
+        if state == "starting" and run.summary.launcher == "nodes":
+            return Step("lines", _join(_("Enter  the line of each node"), _stop_key(run)))
         stop = _stop_key(run) if state != "stopping" else _("it saves a checkpoint, then it ends")
         if saved is None:
             return Step("wait", _join(stop, _("q  leave: it goes on without this window")))
