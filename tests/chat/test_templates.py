@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.assignments import Reference
 from engine.chat import templates
-from engine.chat.templates import Reference, Training
+from engine.chat.templates import Training
 
 # As a person writes it.
 WRITTEN = """

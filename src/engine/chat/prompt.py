@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine.assignments import Reference
 from engine.chat import templates
 from engine.errors import Failed, Problem
 from engine.i18n import _
@@ -141,6 +142,6 @@ def system(wanted: str | None, training: templates.Training | None) -> str:
     if wanted is not None:
         return wanted
     value = training.system if training is not None else None
-    if isinstance(value, templates.Reference):
+    if isinstance(value, Reference):
         return templates.of_xtuner()[1].get(value.key, "")
     return value or ""

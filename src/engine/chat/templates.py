@@ -7,25 +7,18 @@ never run. Standard library only: the app and the chat worker both use this.
 
 from __future__ import annotations
 
-import ast
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-CONFIG = "xtuner_config.py"
+from engine import assignments
+from engine.assignments import UNKNOWN, XTUNER_CONFIG, Reference
+
 TOKENIZER = "tokenizer"
 """The name that stands for the tokenizer's own chat template."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A name of XTuner's that the config uses, such as ``PROMPT_TEMPLATE.qwen_chat``."""
-
-    table: str
-    key: str
 
 
 @dataclass(frozen=True)
@@ -46,9 +39,9 @@ class Training:
 def for_model(model: Path, adapter: Path | None = None) -> Training | None:
     """The training config that lies with the adapter, else with the model; None without one."""
     for folder in (adapter, model):
-        if folder is not None and (folder / CONFIG).is_file():
+        if folder is not None and (folder / XTUNER_CONFIG).is_file():
             try:
-                return read((folder / CONFIG).read_text(encoding="utf-8"))
+                return read((folder / XTUNER_CONFIG).read_text(encoding="utf-8"))
             except (OSError, UnicodeDecodeError):
                 return None
     return None
@@ -56,7 +49,7 @@ def for_model(model: Path, adapter: Path | None = None) -> Training | None:
 
 def read(text: str) -> Training | None:
     """What a config's text says; None when it is not Python."""
-    names = _assignments(text)
+    names = assignments.read(text)
     if names is None:
         return None
     template = next(_find(names.get("train_dataloader"), "template"), None)
@@ -71,7 +64,8 @@ def _template(value: Any) -> str | dict[str, Any] | None:
     if isinstance(value, Reference):
         return value.key if value.table == "PROMPT_TEMPLATE" else None
     if isinstance(value, dict) and isinstance(value.get("INSTRUCTION"), str):
-        return {key: part for key, part in value.items() if isinstance(key, str)}
+        told = {key: part for key, part in value.items() if isinstance(key, str)}
+        return {key: part for key, part in told.items() if part is not UNKNOWN}
     return None
 
 
@@ -93,49 +87,13 @@ def _reference(value: Any) -> Any:
 def _find(value: Any, key: str) -> Iterator[Any]:
     """All values that stand under `key`, however deep."""
     if isinstance(value, dict):
-        if value.get(key) is not None:
+        if value.get(key) not in (None, UNKNOWN):
             yield value[key]
         for part in value.values():
             yield from _find(part, key)
     elif isinstance(value, list):
         for part in value:
             yield from _find(part, key)
-
-
-def _assignments(text: str) -> dict[str, Any] | None:
-    """The top level's names and values; what only running it would tell is None."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    names: dict[str, Any] = {}
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign):
-            value = _value(statement.value, names)
-            for target in statement.targets:
-                if isinstance(target, ast.Name):
-                    names[target.id] = value
-    return names
-
-
-def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
-    if isinstance(node, ast.Name):
-        return names.get(node.id)
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        return Reference(node.value.id, node.attr)
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [_value(one, names) for one in node.elts]
-    if isinstance(node, ast.Dict):
-        pairs = zip(node.keys, node.values, strict=True)
-        return {
-            key.value: _value(value, names) for key, value in pairs if isinstance(key, ast.Constant)
-        }
-    if isinstance(node, ast.Call):
-        return {one.arg: _value(one.value, names) for one in node.keywords if one.arg}
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        return None
 
 
 @cache
@@ -149,6 +107,6 @@ def of_xtuner() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     for place in (spec.submodule_search_locations or []) if spec else []:
         source = Path(place) / "utils" / "templates.py"
         if source.is_file():
-            names = _assignments(source.read_text(encoding="utf-8")) or {}
+            names = assignments.read(source.read_text(encoding="utf-8")) or {}
             return names.get("PROMPT_TEMPLATE") or {}, names.get("SYSTEM_TEMPLATE") or {}
     return {}, {}

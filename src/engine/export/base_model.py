@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from engine.assignments import XTUNER_CONFIG
 from engine.errors import Problem
-from engine.export import artefact, card, trained_config, training
+from engine.export import artefact, card, training
 from engine.export.output import MANIFEST
 from engine.export.pickle_reader import Tensor, TorchFile
 from engine.export.safetensors_file import Reader
@@ -29,7 +30,7 @@ _WEIGHT_SUFFIXES = {
 }  # fmt: skip
 # A card and a training are the base's own; an index and sums describe the base's shards.
 _NOT_CARRIED = {
-    card.NAME, card.CURVE, training.NAME, trained_config.NAME, CONFIG, MANIFEST,
+    card.NAME, card.CURVE, training.NAME, XTUNER_CONFIG, CONFIG, MANIFEST,
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine import files
+from engine.assignments import XTUNER_CONFIG
 from engine.errors import Problem
 from engine.export import adapter_config, artefact, dtypes, room, trained_config, training
 from engine.export.checkpoint import Checkpoint
@@ -97,7 +98,7 @@ def convert(
         with files.replacing_folder(out, force) as folder:
             output = Output(folder)
             size = result.write(output, _adding(total, progress))
-            output.write(trained_config.NAME, [text])
+            output.write(XTUNER_CONFIG, [text])
             trained = training.of(checkpoint, opened.step)
             output.text(training.NAME, trained.text())
             if kind == artefact.MODEL:

@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from engine import files
+from engine.assignments import XTUNER_CONFIG
 from engine.errors import Failed, Problem
 from engine.export import (
     artefact,
@@ -31,7 +32,6 @@ from engine.export import (
     gpu_merge,
     model_folder,
     room,
-    trained_config,
     training,
     unquantized,
 )
@@ -267,10 +267,10 @@ def _describe(
     """Write all that makes weights a model, and what it was trained with."""
     changes: dict[str, object] = {"tie_word_embeddings": False} if untied else {}
     model_folder.write_companions(output, model.path, model.config, target, changes)
-    for file in (adapter / trained_config.NAME, adapter / training.NAME):
+    for file in (adapter / XTUNER_CONFIG, adapter / training.NAME):
         if file.is_file():
             output.copy(file)
-    trained_with = adapter / trained_config.NAME
+    trained_with = adapter / XTUNER_CONFIG
     config = trained_with.read_text("utf-8", "replace") if trained_with.is_file() else ""
     told = json.loads((adapter / CONFIG).read_bytes())
     base = str(told.get("base_model_name_or_path") or model.path)

@@ -5,12 +5,14 @@ The plan is read from what lies on disk, so it says the same after a restart.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from engine import files
+from engine.assignments import XTUNER_CONFIG
 from engine.errors import Problem
 from engine.export import artefact, trained_config
 from engine.export.convert import CONFIG, default_out
@@ -83,12 +85,21 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def left(self) -> tuple[Step, ...]:
         """The steps that are not done."""
-        done: dict[Step, bool] = {
+        return tuple(step for step, done in self._steps.items() if not done)
+
+    @property
+    def done(self) -> tuple[Step, ...]:
+        """The steps whose result is there, and all that they need to be done once more."""
+        steps = itertools.takewhile(lambda step: self._steps[step], self._steps)
+        return tuple(step for step in steps if not (self.whole and step == "merge"))
+
+    @property
+    def _steps(self) -> dict[Step, bool]:
+        return {
             "convert": self.converted,
             "merge": self.is_merged or self.whole,
             "verify": self.is_merged and self.verified is not None,
         }
-        return tuple(step for step, is_done in done.items() if not is_done)
 
     @property
     def is_merged(self) -> bool:
@@ -228,7 +239,7 @@ def _text(file: Path) -> str:
 def _configs(checkpoint: Path, adapter: Path) -> list[Path]:
     found = sorted(checkpoint.parent.glob("*.py"))
     return [
-        adapter / trained_config.NAME,
+        adapter / XTUNER_CONFIG,
         *(one for one in found if not one.name.startswith("zero_")),
     ]
 

@@ -1,9 +1,7 @@
 """What export needs to know from an XTuner config, read without running it.
 
-A config is a Python program. Here its text is only parsed: names that were
-assigned, literals and ``dict(…)`` are followed, everything else counts as
-unknown. Both forms work: the one a person writes, and the resolved one that
-mmengine stores in a checkpoint.
+Both forms work: the one a person writes, and the resolved one that mmengine
+stores in a checkpoint.
 """
 
 from __future__ import annotations
@@ -11,15 +9,7 @@ from __future__ import annotations
 import ast
 from typing import Any, NamedTuple
 
-NAME = "xtuner_config.py"
-"""Beside the weights of an adapter or a model: the config that it was trained with."""
-
-
-class _Unknown:
-    """A value that only running the config would tell."""
-
-
-UNKNOWN = _Unknown()
+from engine import assignments
 
 
 class TrainedConfig(NamedTuple):
@@ -48,9 +38,8 @@ DATA = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst")
 
 def data_files(text: str) -> list[str]:
     """The data files that a config names, as it writes them; [] when it is not Python."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = assignments.parse(text)
+    if tree is None:
         return []
     names = dict.fromkeys(
         node.value
@@ -73,9 +62,8 @@ def main_values(text: str) -> dict[str, str]:
 
     Values that are longer than a line are left out.
     """
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = assignments.parse(text)
+    if tree is None:
         return {}
     found = {
         target.id: ast.unparse(statement.value)
@@ -89,17 +77,9 @@ def main_values(text: str) -> dict[str, str]:
 
 def read(text: str) -> TrainedConfig | None:
     """Read a config's text; None when it is not Python or has no model in it."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    names = assignments.read(text)
+    if names is None:
         return None
-    names: dict[str, Any] = {}
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign):
-            value = _value(statement.value, names)
-            for target in statement.targets:
-                if isinstance(target, ast.Name):
-                    names[target.id] = value
     model = names.get("model")
     llm = model.get("llm") if isinstance(model, dict) else None
     if not isinstance(model, dict) or not isinstance(llm, dict):
@@ -133,24 +113,3 @@ def _plain(value: Any) -> bool:
     parts = list(value.values()) if isinstance(value, dict) else value
     parts = parts if isinstance(parts, (list, tuple, set)) else [parts]
     return all(part is None or isinstance(part, (str, int, float)) for part in parts)
-
-
-def _value(node: ast.expr, names: dict[str, Any]) -> Any:
-    """The value of `node` as far as it can be told; `UNKNOWN` where it cannot."""
-    if isinstance(node, ast.Name):
-        return names.get(node.id, UNKNOWN)
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [_value(one, names) for one in node.elts]
-    if isinstance(node, ast.Dict):
-        pairs = zip(node.keys, node.values, strict=True)
-        return {
-            key.value: _value(value, names) for key, value in pairs if isinstance(key, ast.Constant)
-        }
-    if isinstance(node, ast.Call):
-        if isinstance(node.func, ast.Name) and node.func.id == "dict":
-            return {one.arg: _value(one.value, names) for one in node.keywords if one.arg}
-        return UNKNOWN
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        return UNKNOWN

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from engine.assignments import XTUNER_CONFIG
 from engine.errors import Failed, Problem
 from engine.export import artefact, trained_config
 from engine.export.convert import Progress, convert
@@ -251,7 +252,7 @@ def _of_base(share: float, given: str, stored: str) -> str:
 def config_text(folder: Path) -> str:
     """The config that an adapter or a model was trained with; "" when none lies in its folder."""
     try:
-        return (folder / trained_config.NAME).read_text(encoding="utf-8")
+        return (folder / XTUNER_CONFIG).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
 

@@ -1,0 +1,81 @@
+"""What a Python file assigns at its top, read without running it.
+
+Names that were assigned before, literals, lists, dicts, and the arguments of
+``dict(…)`` and of classes are followed; everything else counts as unknown.
+Standard library only: the training interpreter reads configs by this as well.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Any
+
+XTUNER_CONFIG = "xtuner_config.py"
+"""Beside the weights of an adapter or a model: the config that it was trained with."""
+
+
+class _Unknown:
+    """A value that only running the file would tell."""
+
+
+UNKNOWN = _Unknown()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An attribute of a name, such as ``PROMPT_TEMPLATE.qwen_chat``."""
+
+    table: str
+    key: str
+
+
+def parse(text: str) -> ast.Module | None:
+    """The tree of a file's text; None when it is not Python."""
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def read(text: str) -> dict[str, Any] | None:
+    """Each name's last value, `UNKNOWN` where only running would tell; None when not Python."""
+    tree = parse(text)
+    if tree is None:
+        return None
+    names: dict[str, Any] = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign):
+            value = _value(statement.value, names)
+            for target in statement.targets:
+                if isinstance(target, ast.Name):
+                    names[target.id] = value
+    return names
+
+
+def _value(node: ast.expr, names: dict[str, Any]) -> Any:
+    if isinstance(node, ast.Name):
+        return names.get(node.id, UNKNOWN)
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return Reference(node.value.id, node.attr)
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(one, names) for one in node.elts]
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {
+            key.value: _value(value, names) for key, value in pairs if isinstance(key, ast.Constant)
+        }
+    if isinstance(node, ast.Call):
+        return _arguments(node, names)
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return UNKNOWN
+
+
+def _arguments(call: ast.Call, names: dict[str, Any]) -> Any:
+    """Those of ``dict`` and of a class (by its capital): a function may return anything."""
+    name = ast.unparse(call.func).rpartition(".")[2]
+    if call.args or not (name == "dict" or name[:1].isupper()):
+        return UNKNOWN
+    return {one.arg: _value(one.value, names) for one in call.keywords if one.arg}
