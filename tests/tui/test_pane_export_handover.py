@@ -14,9 +14,10 @@ from engine.export.verify import Compared, Verified
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.export.test_handover import CONVERTER, QUANTIZER
-from tests.support.driver import opened
+from tests.support.driver import Driver, opened
 from tests.support.hub_server import Hub, serving
 from tests.support.run_files import write_run
+from tui.palette import actions
 
 
 @pytest.fixture
@@ -154,3 +155,67 @@ async def test_what_was_cut_off_is_said_and_can_be_begun_again(workspace: Worksp
         pass  # whoever did it was killed
     async with opened(workspace) as screen:
         await screen.shows("✗ Adapter was cut off, nothing half was left: Enter goes on.")
+
+
+KEYS = {
+    "checkpoint": "c checkpoint",
+    "base": "b base model",
+    "all": "a all steps",
+    "again": "r step again",
+    "options": "o type, device, folder",
+    "copy": "y copy a command",
+    "gguf": "f GGUF file",
+    "upload": "u upload",
+    "cancel": "x cancel",
+}
+MAKING = {"checkpoint", "base", "options"}
+HANDING = {"checkpoint", "copy", "gguf", "upload"}
+
+
+@pytest.mark.parametrize(
+    ("done", "rows"),
+    [
+        # Of the five rows, the keys that are told with the cursor on each.
+        ((), [MAKING | {"all"}] * 5),
+        (("convert",), [MAKING | {"all"} | ({"again"} if at == 1 else set()) for at in range(5)]),
+        (("convert", "merge"), [MAKING, *[MAKING | {"again"}] * 2, MAKING, HANDING]),
+        (("convert", "merge", "verify"), [MAKING, *[MAKING | {"again"}] * 3, HANDING]),
+    ],
+)
+async def test_the_keys_offered_are_those_of_the_step_under_the_cursor(
+    workspace: Workspace, done: tuple[str, ...], rows: list[set[str]]
+) -> None:
+    merged = workspace.models / "run-01-iter_4"
+    if "verify" not in done:
+        merged.with_name(merged.name + plan.VERIFIED).unlink()
+    if "merge" not in done:
+        shutil.rmtree(merged)
+    if "convert" not in done:
+        shutil.rmtree(workspace.runs / "run-01" / "iter_4-adapter")
+    async with opened(workspace) as screen:
+        await screen.shows("run-01 / iter_4.pth")
+        await screen.press("g")
+        for keys in rows:
+            told = await screen.until(lambda _, keys=keys: keys == offered(screen))
+            assert all(KEYS[key] in told.splitlines()[-2] for key in keys), "the line is cut"
+            found = {one.binding.id for ones in actions(screen.app).values() for one in ones}
+            assert found & {f"export.{key}" for key in KEYS} == {f"export.{key}" for key in keys}
+            await screen.press("down")
+
+
+def offered(screen: Driver) -> set[str]:
+    """The actions whose keys stand in the keys line."""
+    return {action for action, key in KEYS.items() if key in screen.lines()[-2]}
+
+
+async def test_a_key_that_means_nothing_yet_says_why(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.models / "run-01-iter_4")
+    async with opened(workspace) as screen:
+        await screen.shows("▸ Enter  merge into the base model")
+        for key in "yfu":
+            await screen.press(key)
+            await screen.shows("First the model has to be made.", "put away")
+            await screen.press("escape")
+            await screen.hides("put away")
+        await screen.press("G", "r")
+        await screen.shows("There is nothing to do again here")

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from engine import files
-from engine.assignments import XTUNER_CONFIG
 from engine.errors import Problem
 from engine.export import artefact, trained_config
 from engine.export.convert import CONFIG, default_out
@@ -89,7 +88,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def done(self) -> tuple[Step, ...]:
-        """The steps whose result is there, and all that they need to be done once more."""
+        """The steps whose results are there, and those of the steps before them too."""
         steps = itertools.takewhile(lambda step: self._steps[step], self._steps)
         return tuple(step for step in steps if not (self.whole and step == "merge"))
 
@@ -239,7 +238,7 @@ def _text(file: Path) -> str:
 def _configs(checkpoint: Path, adapter: Path) -> list[Path]:
     found = sorted(checkpoint.parent.glob("*.py"))
     return [
-        adapter / XTUNER_CONFIG,
+        adapter / trained_config.NAME,
         *(one for one in found if not one.name.startswith("zero_")),
     ]
 

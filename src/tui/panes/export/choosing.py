@@ -20,6 +20,7 @@ from tui.dialogs.confirm import Confirm
 from tui.panes.base import Pane
 
 if TYPE_CHECKING:
+    from engine.export.handover import Handover
     from engine.export.job import Order, Step
     from engine.export.plan import Choices
     from engine.workspace import Workspace
@@ -115,12 +116,17 @@ class Choosing(Pane):
 
     # -- what becomes of the model ----------------------------------------------
 
+    @property
+    def _made(self) -> tuple[Look, Handover]:
+        """What is shown, and its model. Raises `Problem` while that is not made."""
+        if self.seen is None or self.seen.handover is None:
+            raise Problem(_("First the model has to be made."))
+        return self.seen, self.seen.handover
+
     @work(exit_on_error=False)
     async def action_copy(self) -> None:
         """Copy one of the commands that serve or copy the model."""
-        found = self.seen.handover if self.seen is not None else None
-        if found is None:
-            return
+        found = self._made[1]
         offered = [Choice(one.tool, one.tool, one.note) for one in found.commands]
         chosen = await self.app.push_screen_wait(Choose(_("Copy the command for"), offered))
         line = next((one.command for one in found.commands if one.tool == chosen), "")
@@ -130,16 +136,16 @@ class Choosing(Pane):
     @work(exit_on_error=False)
     async def action_gguf(self) -> None:
         """Make a GGUF file of the model; the sizes are said before."""
-        seen = self.seen
-        if seen is None or seen.handover is None or self.busy:
-            return
+        seen, found = self._made
+        if self.busy:
+            raise at_work()
         if not seen.llama_cpp:
             raise Problem(
                 _("llama.cpp is not here"),
                 _("GGUF files are made by llama.cpp's own programs."),
                 _("Install llama.cpp, and put it on PATH or set llama_cpp to its folder."),
             )
-        sizes = seen.handover.gguf_bytes
+        sizes = found.gguf_bytes
         offered = [Choice(kind, kind, "≈ " + size(count)) for kind, count in sizes.items()]
         note = _("{size} are free").format(size=size(_free(seen.plan.merged)))
         chosen = await self.app.push_screen_wait(Choose(_("GGUF file"), offered, note=note))
@@ -152,14 +158,14 @@ class Choosing(Pane):
         from engine.export import plan as plans
         from engine.hub import upload
 
-        seen = self.seen
-        if seen is None or seen.handover is None or self.busy:
-            return
+        seen, found = self._made
+        if self.busy:
+            raise at_work()
         chosen = plans.choices(self.workspace)
         owner = chosen.target.rpartition("/")[0] if chosen.target else "hf:me"
         fields = [(_("repository"), f"{owner}/{seen.plan.merged.name}")]
         note = _("hf: is Hugging Face, ms: ModelScope. {size} to upload.").format(
-            size=size(seen.handover.bytes)
+            size=size(found.bytes)
         )
         dialog = Ask(_("Upload"), fields, check=lambda texts: upload.target(texts[0]), note=note)
         asked = await self.app.push_screen_wait(dialog)
@@ -179,6 +185,11 @@ class Choosing(Pane):
             self.seen.plan, (step,), workspace=self.workspace, settings=self.settings
         )
         self.run_job(msgspec.structs.replace(wanted, **values))
+
+
+def at_work() -> Problem:
+    """Why nothing else can be begun."""
+    return Problem(_("A step is at work."), "", _("Wait until it is done, or cancel it with x."))
 
 
 def _free(path: Path) -> int:

@@ -15,10 +15,10 @@ from textual.widget import Widget
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
-from engine.errors import Failed
+from engine.errors import Failed, Problem
 from engine.i18n import N_, _
 from engine.text import clean
-from tui.panes.export.choosing import Choosing
+from tui.panes.export.choosing import Choosing, at_work
 from tui.panes.export.words import (
     ADAPTER,
     CHECKPOINT,
@@ -65,7 +65,7 @@ class ExportPane(Choosing):
         Binding("c", "checkpoint", N_("checkpoint"), id="export.checkpoint"),
         Binding("b", "base", N_("base model"), id="export.base"),
         Binding("a", "all", N_("all steps"), id="export.all"),
-        Binding("r", "again", N_("this step again"), id="export.again"),
+        Binding("r", "again", N_("step again"), id="export.again"),
         Binding("o", "options", N_("type, device, folder"), id="export.options"),
         Binding("y", "copy", N_("copy a command"), id="export.copy"),
         Binding("f", "gguf", N_("GGUF file"), id="export.gguf"),
@@ -165,6 +165,7 @@ class ExportPane(Choosing):
     @on(VirtualTable.Moved)
     def _moved(self, event: VirtualTable.Moved) -> None:
         self._say(event.index)
+        self.refresh_bindings()  # which draws the keys
 
     def _say(self, step: int) -> None:
         self.query_one("#said-scroll", VerticalScroll).scroll_home(animate=False)
@@ -178,7 +179,12 @@ class ExportPane(Choosing):
 
     def action_all(self) -> None:
         """Do every step that is left."""
-        self._go(only_one=False)
+        if self._busy is not None:
+            self.trouble(at_work())
+        elif self.seen is not None and not self.seen.plan.left:
+            self.trouble(Problem(_("Every step is done."), "", _("Enter goes to the chat.")))
+        else:
+            self._go(only_one=False)
 
     @on(VirtualTable.Selected)
     def _selected(self) -> None:
@@ -197,14 +203,19 @@ class ExportPane(Choosing):
 
     def action_again(self) -> None:
         """Do the step under the cursor once more (its result is replaced)."""
-        steps: dict[int, Step] = {ADAPTER: "convert", MERGE: "merge", VERIFY: "verify"}
-        cursor = self._table.cursor or CHECKPOINT
-        step = steps.get(cursor)
-        if self._busy is not None or self.seen is None or step is None:
-            return
-        whole = self.seen.plan.whole
-        if self._next() >= cursor and not (whole and step == "merge"):
+        step = self._done_under_cursor()
+        if self._busy is not None:
+            self.trouble(at_work())
+        elif step is not None:
             self._begin((step,), again=True)
+        else:
+            what = _("There is nothing to do again here")
+            self.trouble(Problem(what, "", _("Go to a step that is done; Enter does the next one.")))
+
+    def _done_under_cursor(self) -> Step | None:
+        steps: dict[int | None, Step] = {ADAPTER: "convert", MERGE: "merge", VERIFY: "verify"}
+        step = steps.get(self._table.cursor)
+        return step if self.seen is not None and step in self.seen.plan.done else None
 
     @work(thread=True, group="begin", exit_on_error=False)
     def _begin(self, steps: tuple[Step, ...], again: bool = False) -> None:
@@ -280,6 +291,21 @@ class ExportPane(Choosing):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """There is something to cancel only while a step is at work."""
         return action != "cancel" or (self.is_mounted and self._busy is not None)
+
+    def offers(self, action: str) -> bool:
+        """Making a model on the steps that make it, handing it over on the last one."""
+        if not self.is_mounted or self.seen is None:
+            return action in ("checkpoint", "next")
+        on_model = self._table.cursor == HAND_OVER and self.seen.handover is not None
+        if self._busy is not None:
+            return action == "cancel" or (action == "copy" and on_model)
+        offered = {
+            "all": len(self.seen.plan.left) > 1,  # Enter does a single one
+            "again": self._done_under_cursor() is not None,
+            **dict.fromkeys(("base", "options"), not on_model),
+            **dict.fromkeys(("copy", "gguf", "upload"), on_model),
+        }
+        return offered.get(action, True)
 
     def action_cancel(self) -> None:
         """End the step in progress; nothing is left under its final name."""
