@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from engine import files
+from engine.assignments import XTUNER_CONFIG
 from engine.errors import Problem
 from engine.export import artefact, trained_config
 from engine.export.convert import CONFIG, default_out
@@ -238,7 +239,7 @@ def _text(file: Path) -> str:
 def _configs(checkpoint: Path, adapter: Path) -> list[Path]:
     found = sorted(checkpoint.parent.glob("*.py"))
     return [
-        adapter / trained_config.NAME,
+        adapter / XTUNER_CONFIG,
         *(one for one in found if not one.name.startswith("zero_")),
     ]
 

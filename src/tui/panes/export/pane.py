@@ -210,7 +210,9 @@ class ExportPane(Choosing):
             self._begin((step,), again=True)
         else:
             what = _("There is nothing to do again here")
-            self.trouble(Problem(what, "", _("Go to a step that is done; Enter does the next one.")))
+            self.trouble(
+                Problem(what, "", _("Go to a step that is done; Enter does the next one."))
+            )
 
     def _done_under_cursor(self) -> Step | None:
         steps: dict[int | None, Step] = {ADAPTER: "convert", MERGE: "merge", VERIFY: "verify"}
