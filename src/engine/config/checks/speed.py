@@ -66,7 +66,7 @@ def _uncompiled(start: Start) -> Iterator[Finding]:
             "compile-spare",
             _("torch could compile the model's layers"),
             _(
-                "A step of a 7B model then took 0.6 of the time (0.75 on a quantised base), the "
+                "A step of a 7B model then took 0.6 of the time (0.7 on a quantised base), the "
                 "first one half a minute more. Losses differ a little: less is rounded. Fewer "
                 "than 200 steps are left as they are."
             ),
