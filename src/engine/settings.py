@@ -147,7 +147,20 @@ def _override(values: dict[str, Any]) -> None:
         for table in tables:
             place = place.setdefault(table, {}) if isinstance(place, dict) else None
         if isinstance(place, dict):  # else the file is wrong there, which is told of next
-            place[name] = shlex.split(value) if kind == tuple[str, ...] else value
+            place[name] = _words(name, value) if kind == tuple[str, ...] else value
+
+
+def _words(name: str, value: str) -> list[str]:
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        raise Problem(
+            _("A setting is not right (in {path} or a TUNEDECK_ variable)").format(
+                path=settings_file.path()
+            ),
+            f"{name}: {error}",
+            _("Write it as in a shell: a quotation mark is closed, or has a backslash before it."),
+        ) from error
 
 
 def save(**changes: str | bool | int) -> None:

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from engine.chat.session import ChatSession, ModelSpec
 from engine.dataset.checking.check import check
 from engine.dataset.preview import WORKER, Preview, template_names
 from engine.dataset.reader import Dataset
@@ -34,13 +35,16 @@ def test_an_interpreter_that_is_not_there():
     assert "/no/such/python" in it.value.what
 
 
-def test_an_interpreter_without_xtuner(tmp_path):
+def test_an_interpreter_without_xtuner(tmp_path, tiny_model):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     settings = Settings(interpreter=str(tmp_path / "bare" / "bin" / "python"))
     with pytest.raises(Problem) as caught:
         template_names(settings)
     assert "XTuner is not installed" in caught.value.what
     assert caught.value.todo
+    with ChatSession(settings) as session, pytest.raises(Problem) as caught:
+        session.load("A", ModelSpec(str(tiny_model), device="cpu"))
+    assert "transformers" in caught.value.why and "tunedeck doctor" in caught.value.todo
 
 
 @pytest.mark.slow

@@ -171,6 +171,10 @@ def test_settings_of_slurm_come_from_the_file_and_the_environment(
     found = settings.load().slurm
     assert (found.partition, found.time, found.continues) == ("big", "1:00:00", 2)
     assert found.extra == ("--a=1", "--b=x y")
+    monkeypatch.setenv("TUNEDECK_SLURM_EXTRA", "--a='1")
+    with pytest.raises(Problem, match="No closing quotation"):
+        settings.load()
+    monkeypatch.delenv("TUNEDECK_SLURM_EXTRA")
     settings_file.path().write_text('[slurm]\npartitoin = "gpu"\n')
     with pytest.raises(Problem, match=r"slurm\.partition"):
         settings.load()

@@ -22,6 +22,7 @@ from typing import Any
 
 from engine import i18n, unforeseen
 from engine.errors import Failed, Problem
+from engine.i18n import _
 
 Emit = Callable[..., None]
 """``emit("token", text="…")`` sends an event that belongs to the current request."""
@@ -84,7 +85,10 @@ def _answer(
         problem = error if isinstance(error, Problem) else unforeseen.refused(error)
         if problem is None:
             what = f"{request['do']}: {type(error).__name__}"
-            problem = Failed(what, str(error).strip(), details=traceback.format_exc())
+            todo = ""
+            if isinstance(error, ModuleNotFoundError):
+                todo = _("Run `tunedeck doctor` to check the training environment.")
+            problem = Failed(what, str(error).strip(), todo, traceback.format_exc())
         emit(
             "error",
             what=problem.what,
