@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-from pathlib import Path
-
-import pytest
 
 from engine.dataset.preview import Sample, Segment
 from engine.workspace import Workspace
-from tests.support.data_pane import ROWS, cursor, made, remember, table, write
+from tests.support.data_pane import ROWS, cursor, remember, table, write
 from tests.support.driver import Driver, opened
 from tui.panes.data.segments import LONGEST, sample_figures, sample_text, value_text
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """A workspace with a dataset of 30 rows, which nobody has opened."""
-    return made(tmp_path)
 
 
 async def find(screen: Driver, text: str) -> None:

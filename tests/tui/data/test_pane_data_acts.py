@@ -9,15 +9,9 @@ from typing import Any
 import pytest
 
 from engine.workspace import Workspace
-from tests.support.data_pane import ROWS, cursor, made, remember, write
+from tests.support.data_pane import ROWS, cursor, remember, write
 from tests.support.driver import opened
 from tui.panes.data import acts
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """A workspace with a dataset of 30 rows, which nobody has opened."""
-    return made(tmp_path)
 
 
 @pytest.fixture

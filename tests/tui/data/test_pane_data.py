@@ -17,16 +17,10 @@ from engine.dataset.files.offsets import Progress
 from engine.dataset.reader import Dataset
 from engine.hub import client
 from engine.workspace import Workspace
-from tests.support.data_pane import ROWS, cursor, made, remember, table, write
+from tests.support.data_pane import ROWS, cursor, remember, table, write
 from tests.support.driver import opened
 from tests.support.screen import NASTY, segments_of
 from tui.panes.data.segments import BAR
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """A workspace with a dataset of 30 rows, which nobody has opened."""
-    return made(tmp_path)
 
 
 async def test_open_by_choosing_and_open_again_tomorrow(workspace: Workspace) -> None:
