@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_USED = 3
 """Values told of those that a setting had in earlier runs."""
+_ON_A_LINE = 64
+"""Cells of a change that stands on one line of a dialog, on a screen of 80 cells."""
 _VALUE = 28
 """Cells of such a value."""
 _WRAPPING = 14
@@ -109,8 +111,12 @@ def changes(config: OpenConfig) -> list[Text | str]:
         return [_("This config does not say which one it was copied from.")]
     lines: list[Text | str] = []
     for name, was in config.was.items():
-        now = one_line(config.source.code_of(name)) or "–"
-        lines.append(Text.assemble((one_line(name), "bold"), f"  {one_line(was) or '–'} → {now}"))
+        before, now = (one_line(code) or "–" for code in (was, config.source.code_of(name)))
+        title = Text(one_line(name), "bold")
+        if title.cell_len + cell_len(before) + cell_len(now) > _ON_A_LINE:
+            lines += [title, f"  {before}", f"→ {now}"]
+        else:
+            lines.append(Text.assemble(title, f"  {before} → {now}"))
     lines.append("")
     colours = {"+": "green", "-": "red", "@": "cyan"}
     diff = config.source.diff(config.origin, config.path.name, config.origin_name)
