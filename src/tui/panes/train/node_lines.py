@@ -45,7 +45,7 @@ class NodeLines(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """A title, then a paragraph for each node."""
-        title = _("A line for each node. Node 1 is this machine: the launch starts it here.")
+        title = _("A line for each node. Node 1 is this machine: its line is started for you.")
         yield Static(title, classes="dialog-title", markup=False)
         with VerticalScroll():
             yield Static("", id="lines", markup=False)
