@@ -70,6 +70,9 @@ KEY_NAMES = {
 }
 """How keys are written on keyboards, where Textual writes them otherwise."""
 
+_TROUBLE_EDGES = 3
+"""Cells beside the words of the line of trouble."""
+
 
 class Tunedeck(Overlays):
     """The app on one workspace."""
@@ -312,9 +315,12 @@ class Tunedeck(Overlays):
         if aside:
             return
         line = self.query_one("#trouble", Static)
-        what, *rest = (clean(part) for part in problem.lines())
-        away = ("   Esc  " + _("put away"), "dim")
-        line.update(Text("\n").join([Text.assemble(what, away), *map(Text, rest)]))
+        lines = [Text(clean(part)) for part in problem.lines()]
+        away = Text("   Esc  " + _("put away"), "dim")
+        room = self.size.width - _TROUBLE_EDGES - away.cell_len
+        # On the first line that does not break it in two.
+        next((one for one in lines if one.cell_len <= room), lines[0]).append_text(away)
+        line.update(Text("\n").join(lines))
         line.set_class(good, "-good")
         line.add_class("-shown")
 

@@ -188,6 +188,15 @@ async def test_settings_that_cannot_be_saved_are_said(workspace: Workspace) -> N
         assert screen.app.return_code is None
 
 
+async def test_the_key_that_puts_a_message_away_stands_in_one_piece(workspace: Workspace) -> None:
+    async with opened(workspace) as screen:
+        for what in ("It broke", "A name that fills the line " * 3 + "and more"):
+            screen.app.show_problem(Problem(what, "Why it did.", "What to do. " * 9))
+            await screen.shows("Why it did.", "Esc  put away")
+        await screen.press("escape")
+        await screen.hides("put away")
+
+
 async def test_a_theme_chosen_and_taken_back_is_kept(workspace: Workspace) -> None:
     async with opened(workspace) as screen:
         for theme in ("nord", "tunedeck"):
