@@ -81,7 +81,7 @@ async def test_the_keys_screen_lists_what_really_works(workspace: Workspace) -> 
         await screen.press("escape")
         await screen.hides("Everywhere")
         await screen.press("4", "question_mark")
-        text = await screen.shows("Keys", "base model")
+        text = await screen.shows("Keys", "checkpoint")
         assert "substitute" not in text, "keys of another pane"
 
 
@@ -292,11 +292,11 @@ async def test_without_colours_the_tab_and_the_cursor_show(
         assert "Checkpoint" in "".join(s.text for s in under_cursor)
         # In a dialog the choice and the place where one types as well.
         await screen.press("ctrl+p")
-        await screen.shows("Commands", "copy a command")
+        await screen.shows("Commands", "checkpoint", "First row")
         strips = screen.app.screen._compositor.render_strips(screen.app.size)
         drawn = [s for strip in strips for s in strip if s.style]
         assert any(s.style.underline and "checkpoint" in s.text for s in drawn if s.style)
-        assert not any(s.style.underline and "base model" in s.text for s in drawn if s.style)
+        assert not any(s.style.underline and "First row" in s.text for s in drawn if s.style)
         assert any(s.style.reverse and s.text == "t" for s in drawn if s.style)
 
 
