@@ -75,6 +75,22 @@ def test_a_broken_adapter_is_not_merged(base: Path, adapter: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     "values",
     [
+        {"lora_alpha": None}, {"lora_alpha": "x"}, {"lora_alpha": float("inf")}, {"r": []},
+        {"alpha_pattern": "x"}, {"rank_pattern": [None]}, {"alpha_pattern": {"q_proj": "x"}},
+    ],
+)  # fmt: skip
+def test_numbers_that_are_none(
+    base: Path, adapter: Path, tmp_path: Path, values: dict[str, Any]
+) -> None:
+    change(adapter, **values)
+    with pytest.raises(Problem, match="Cannot merge the adapter") as caught:
+        merge(base, adapter, tmp_path / "out")
+    assert caught.value.status == 2 and caught.value.todo
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
         {"peft_type": "LOHA"},
         {"init_lora_weights": "pissa_niter_4"}, {"trainable_token_indices": [3]},
         {"something_new": 1},

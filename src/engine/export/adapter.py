@@ -196,7 +196,21 @@ class Adapter:
                 ),
                 _("Use peft's merge_and_unload, or chat with the adapter unmerged."),
             )
-        return {**adapter_config.DEFAULTS, **config}
+        config = {**adapter_config.DEFAULTS, **config}
+        self._check_numbers(config)
+        return config
+
+    def _check_numbers(self, config: dict[str, Any]) -> None:
+        """What the changes are scaled with: numbers, for all modules or by a pattern for some."""
+        for name, pattern in (("lora_alpha", "alpha_pattern"), ("r", "rank_pattern")):
+            some = config[pattern] or {}
+            if not isinstance(some, dict):
+                raise self._problem(_("{name} is not a JSON object.").format(name=pattern))
+            for value in (config[name], *some.values()):
+                if not isinstance(value, int | float) or not math.isfinite(value):
+                    raise self._problem(
+                        _("{name} is {value}, which is no number.").format(name=name, value=value)
+                    )
 
     def _weights(self) -> list[Weight]:
         file, pickled = self.path / "adapter_model.safetensors", self.path / "adapter_model.bin"
@@ -270,7 +284,8 @@ class Adapter:
         return default
 
     def _problem(self, why: str, todo: str = "") -> Problem:
-        return Problem(_("Cannot merge the adapter {path}").format(path=self.path), why, todo)
+        what = _("Cannot merge the adapter {path}").format(path=self.path)
+        return Problem(what, why, todo or _("Convert its checkpoint again, or copy it again."))
 
 
 def load(weight: Weight) -> np.ndarray[Any, Any]:
