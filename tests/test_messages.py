@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import io
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from babel.messages.catalog import Catalog
-from babel.messages.extract import extract_from_dir
+from babel.messages.extract import extract_from_dir, extract_from_file
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 
-from engine.cli.main import language_of
+from engine.cli.flags import FLAGS
+from engine.cli.main import language_of, parser
+from engine.errors import Way
 from engine.i18n import LOCALE_DIR
+from tui.panes.chat import ChatPane
+from tui.panes.config import ConfigPane
+from tui.panes.data import DataPane
+from tui.panes.export import ExportPane
+from tui.panes.train import TrainPane
 
 SOURCE = Path(LOCALE_DIR).parent.parent
+COMMAND = re.compile(r"`[^`]*`|(tunedeck|modelscope) .*|--shm-size")
 KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
 TODO = "run `make messages`, translate what is new in zh/LC_MESSAGES/tunedeck.po, run it again"
 
@@ -123,3 +133,36 @@ def test_a_verb_speaks_it_however_it_is_started(module: str, words: tuple[str, .
 def test_a_language_that_is_none_of_ours(words: tuple[str, ...]) -> None:
     done = subprocess.run([sys.executable, "-m", "tui", *words], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr == "There is no language fr\nKnown: en, zh.\n"
+
+
+def test_the_engine_leaves_flags_and_keys_to_who_shows_its_texts() -> None:
+    """A flag means nothing in a pane, a key nothing on the command line."""
+    named = []
+    for path in (SOURCE / "engine").rglob("*.py"):
+        if "cli" in path.parts:
+            continue
+        texts = extract_from_file("python", path, keywords=KEYWORDS)
+        # A command that can be typed is another matter, and so are other programs' flags.
+        named += [
+            (path.name, line, text)
+            for line, text, *_rest in texts
+            if re.search(r"(?<!\S)-(-\w|o\b)", COMMAND.sub("", str(text)))
+        ]
+    assert named == []
+
+
+def test_each_way_is_told_by_who_has_it() -> None:
+    flags = {option for verb in verbs(parser()) for option in verb._option_string_actions}
+    told = {flag for text in FLAGS.values() for flag in re.findall(r"(?<!\S)-[\w-]+", text)}
+    assert told and told <= flags
+    panes = [pane.WAYS for pane in (DataPane, ConfigPane, TrainPane, ExportPane, ChatPane)]
+    assert set(FLAGS).union(*panes) == set(get_args(Way))
+
+
+def verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """`parser`, and the parsers of all its verbs."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from verbs(inner)

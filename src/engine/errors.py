@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from typing import Literal
+
+Way = Literal[
+    "base",
+    "bits",
+    "checkpoint",
+    "config",
+    "device",
+    "dtype",
+    "engine",
+    "force",
+    "out",
+    "regex",
+    "set",
+    "share-gpu",
+    "template",
+    "trust-remote-code",
+    "unload",
+]
+"""What a person can do about a problem with a flag of the command line, or a key of the app:
+`engine.cli.flags` and each pane know which."""
+
 
 class Problem(Exception):
     """An input or a wish that cannot be followed, in words for a person.
@@ -11,6 +35,8 @@ class Problem(Exception):
         why: the cause ("line 3, column 7: expected a comma").
         todo: the next step ("Correct that line, then open the file again").
         details: what an expert wants to see (a traceback), shown on request.
+        ways: how `todo` is done where a surface has something for it; `todo` itself
+            names no flag and no key.
 
     ``status`` is the exit status of the command line: 2 for wrong usage and
     for input that cannot be read, 1 (see `Failed`) for work that went wrong.
@@ -18,12 +44,27 @@ class Problem(Exception):
 
     status = 2
 
-    def __init__(self, what: str, why: str = "", todo: str = "", details: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        why: str = "",
+        todo: str = "",
+        details: str = "",
+        ways: tuple[Way, ...] = (),
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.why = why
         self.todo = todo
         self.details = details
+        self.ways = ways
+
+    def told(self, tell: Callable[[Way], str]) -> Problem:
+        """The same, as a surface says it: `tell` gives a sentence for a way, or ""."""
+        said = copy.copy(self)
+        said.todo = " ".join(filter(None, (self.todo, *map(tell, self.ways))))
+        said.ways = ()
+        return said
 
     def lines(self) -> list[str]:
         """The message in one to three lines, empty parts left out."""

@@ -50,7 +50,8 @@ def refuse_existing(path: Path, force: bool) -> None:
         raise Problem(
             _("{path} exists already").format(path=path),
             _("Nothing is overwritten unasked."),
-            _("Choose another name, or add --force."),
+            _("Choose another name."),
+            ways=("force",),
         )
 
 

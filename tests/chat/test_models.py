@@ -171,5 +171,5 @@ def test_quantized_in_four_bits(session: ChatSession, models: dict[str, Path]) -
 def test_code_that_a_model_brings_needs_a_word(
     session: ChatSession, models: dict[str, Path]
 ) -> None:
-    with pytest.raises(Problem, match="--trust-remote-code"):
+    with pytest.raises(Problem, match="Read that code"):
         session.load("A", ModelSpec(str(models["internlm2"])))

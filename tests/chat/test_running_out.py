@@ -31,7 +31,7 @@ def test_it_says_what_was_asked_for_and_what_helps(freed: list[str]) -> None:
         running_out.loading(lambda: fails(TORCH), "/models/seven")
     told = caught.value
     assert told.what == "Memory ran out while /models/seven was loaded"
-    assert told.why.endswith("of which 310.62 MiB is free.") and "--bits 4" in told.todo
+    assert told.why.endswith("of which 310.62 MiB is free.") and "bits" in told.ways
     assert told.details == TORCH and freed == ["freed"]
     assert told.__context__ is None, "the error's frames hold the tensors"
 

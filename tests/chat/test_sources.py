@@ -115,7 +115,7 @@ def test_code_of_the_models_own_needs_somebodys_word(model: Path) -> None:
 
     assert _trust(ModelSpec(str(model), trust=True)) is False, "there is nothing to trust"
     (model / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "x.Y"}}))
-    with pytest.raises(Problem, match="--trust-remote-code"):
+    with pytest.raises(Problem, match="Read that code"):
         _trust(ModelSpec(str(model)))
     assert _trust(ModelSpec(str(model), trust=True))
     (model / "xtuner_config.py").write_text("model = dict(llm=dict(trust_remote_code=True))")

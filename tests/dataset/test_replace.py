@@ -257,4 +257,4 @@ def test_what_cannot_be_meant(tmp_path, old, new, options, word):
 
 
 def test_without_a_target_nothing_is_done(tmp_path):
-    assert "-o" in refused(write(tmp_path, PRETTY), "尖米", NEW).todo
+    assert refused(write(tmp_path, PRETTY), "尖米", NEW).ways == ("out",)

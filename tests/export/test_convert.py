@@ -95,7 +95,7 @@ def test_an_existing_target_is_refused(checkpoint: Path) -> None:
 
 def test_a_checkpoint_without_config_asks_for_one(torch_files: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(torch_files / "no_config.pth", tmp_path / "iter_1.pth"))
-    with pytest.raises(Problem, match="--config"):
+    with pytest.raises(Problem, match="Give the config"):
         convert(path)
     config = tmp_path / "sub" / "config.py"
     config.parent.mkdir()

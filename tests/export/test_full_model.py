@@ -86,7 +86,7 @@ def test_it_is_the_trained_model(
 
 
 def test_a_missing_base_is_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(Problem, match="--base"):
+    with pytest.raises(Problem, match="Give that model's folder"):
         convert(ZERO3 / "full-1" / "checkpoint", tmp_path / "out")
     assert not any(tmp_path.iterdir())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -51,6 +52,16 @@ async def test_without_a_model_it_says_what_to_do_and_keeps_the_question(
         await screen.shows("no model chosen", "^O  choose a model")
         await ask(screen, "Who are you?")
         await screen.shows("No model is chosen", "Who are you?")
+
+
+async def test_what_can_be_done_is_told_by_the_panes_keys(workspace: Workspace) -> None:
+    model = hollow_model(workspace.models / "huge")
+    os.truncate(model / "model.safetensors", 1 << 42)  # of which nothing lies on the disk
+    async with opened(workspace, (140, 45)) as screen:
+        await choose(screen, "huge")
+        await ask(screen, "Who are you?")
+        text = await screen.shows("huge does not fit", "f takes all models out")
+        assert "--" not in text, "a flag of the command line"
 
 
 async def test_three_models_answer_side_by_side(workspace: Workspace) -> None:

@@ -155,8 +155,9 @@ class EngineServer:
                 engine=self.engine.name, model=self._spec.model
             ),
             " ".join([why, *said[-1:]]),
-            _("Chat without --engine, or try its command by itself."),
+            _("Try its command by itself, or chat without an engine."),
             "\n".join(lines),
+            ways=("engine",),
         )
 
     def __enter__(self) -> EngineServer:

@@ -92,9 +92,10 @@ def check(bits: int) -> None:
     """Raise `Problem` for what an engine is not told the same way as we load it."""
     if bits:
         raise Problem(
-            _("--bits and --engine do not go together"),
+            _("No engine loads a model in {bits} bits").format(bits=bits),
             _("An engine loads a model as it is stored."),
-            _("Leave one of them out, or export the model quantized first."),
+            _("Load it without an engine, or export it quantized first."),
+            ways=("engine",),
         )
 
 

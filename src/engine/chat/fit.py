@@ -67,7 +67,8 @@ def read(spec: ModelSpec, busy: Collection[GpuId] = ()) -> Fit:
         raise Problem(
             _("There is no device {device}").format(device=spec.device),
             gpu.read().reason or _("{count} GPUs can be used.").format(count=len(gpu.read().gpus)),
-            _("Leave out --device: the CPU can do it."),
+            _("The CPU can do it."),
+            ways=("device",),
         )
     taken = [] if spec.share else [card.id for _at, card in cards if card.id in busy]
     free = {at: card.free for at, card in cards if card.id not in taken}
@@ -93,13 +94,15 @@ def require(spec: ModelSpec, busy: Collection[GpuId] = ()) -> Fit:
             _("It needs about {needs}; a run of yours has GPU {gpus}.").format(
                 needs=text.size(found.needs), gpus=", ".join(map(str, found.taken))
             ),
-            _("Load it with --device cpu, wait for the run, or say --share-gpu."),
+            _("Wait until the run has ended."),
+            ways=("device", "share-gpu"),
         )
     if not found.fits:
         raise Failed(
             _("{model} does not fit").format(model=spec.model),
             _("It {fit}.").format(fit=found.words),
-            _("Free memory, or load it with --dtype bf16, --bits 4 or on another device."),
+            _("Free memory, or take a smaller model."),
+            ways=("dtype", "bits", "device", "unload"),
         )
     return found
 

@@ -45,7 +45,8 @@ class Prompter:
                 raise Failed(
                     _("This model's own chat template cannot be used"),
                     f"{type(error).__name__}: {error}",
-                    _("Choose one of XTuner's with --template."),
+                    _("Correct the chat_template in its tokenizer's files."),
+                    ways=("template",),
                 ) from error
             return list(self.tokenizer.encode(text, add_special_tokens=False))
         return self._by_xtuner(self.template, *_turns(messages))
@@ -124,7 +125,8 @@ def resolve(
         if not tokenizer.chat_template:
             raise Problem(
                 _("This model's tokenizer has no chat template"),
-                todo=_("Choose one of XTuner's with --template."),
+                todo=_("Put a chat_template into its tokenizer's files."),
+                ways=("template",),
             )
         return wanted, None
     if wanted not in known:

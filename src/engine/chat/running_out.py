@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from engine.chat.models import free_memory
-from engine.errors import Failed
+from engine.errors import Failed, Way
 from engine.i18n import _
 
 _SAID = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
@@ -14,8 +14,8 @@ _SAID = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 _Result = TypeVar("_Result")
 
 
-def told(do: Callable[[], _Result], what: str, todo: str) -> _Result:
-    """What `do` returns; where it runs out of memory, `Failed` with `what` and `todo`.
+def told(do: Callable[[], _Result], what: str, todo: str, ways: tuple[Way, ...]) -> _Result:
+    """What `do` returns; where it runs out of memory, `Failed` with the other three.
 
     By then nothing that it had begun is held any more: what was loaded before goes on.
     """
@@ -27,7 +27,7 @@ def told(do: Callable[[], _Result], what: str, todo: str) -> _Result:
         details = str(error)
     # Only here, where the error with its frames is gone, are their tensors free.
     free_memory()
-    raise Failed(what, _sentences(details), todo, details)
+    raise Failed(what, _sentences(details), todo, details, ways)
 
 
 def loading(do: Callable[[], _Result], model: str) -> _Result:
@@ -35,7 +35,8 @@ def loading(do: Callable[[], _Result], model: str) -> _Result:
     return told(
         do,
         _("Memory ran out while {model} was loaded").format(model=model),
-        _("Load it with --bits 4 or on another device, or take another model out first."),
+        _("Take another model out first, or a smaller one."),
+        ("bits", "device", "unload"),
     )
 
 
@@ -44,7 +45,8 @@ def answering(do: Callable[[], _Result]) -> _Result:
     return told(
         do,
         _("Memory ran out in the middle of an answer"),
-        _("Ask something shorter, begin a new talk, or load the model with --bits 4."),
+        _("Ask something shorter, or begin a new talk."),
+        ("bits", "unload"),
     )
 
 

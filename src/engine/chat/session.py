@@ -203,5 +203,6 @@ def _trust(spec: ModelSpec) -> bool:
     raise Problem(
         _("{model} brings Python code of its own").format(model=spec.model),
         _("It would run with your rights, and no training config says that you trust it."),
-        _("If you do, say --trust-remote-code."),
+        _("Read that code before you allow it."),
+        ways=("trust-remote-code",),
     )

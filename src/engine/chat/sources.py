@@ -128,7 +128,7 @@ def _what_instead(path: Path, marker: str) -> tuple[str, str]:
             _("Load it on its base model: tunedeck chat BASE --adapter {path}").format(path=path),
         )
     if (path / "config.json").is_file():
-        return _("It is a whole model."), _("Give it as the model, without --adapter.")
+        return _("It is a whole model."), _("Give it as the model itself.")
     if path.suffix == ".pth" or any(path.glob("mp_rank_*_model_states.pt")):
         return (
             _("It is a checkpoint of XTuner's."),

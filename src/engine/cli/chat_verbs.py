@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.cli import chat_options
+from engine.cli import chat_options, flags
 from engine.cli.interrupt import on_interrupt
 from engine.cli.output import Output
 from engine.i18n import _
@@ -195,7 +195,7 @@ class _Talk:
             except Problem as problem:
                 if self.session.dead and not spec.served:
                     raise
-                self.out.say(clean(str(problem)))
+                self.out.say(clean(str(flags.told(problem))))
                 continue
             if answer.ended == "stopped":
                 return
@@ -220,7 +220,7 @@ class _Talk:
         try:
             yield
         except Problem as problem:
-            self.out.say(str(problem))
+            self.out.say(str(flags.told(problem)))
 
     def _over(self) -> int:
         """The exit status. Raises `Problem` when the conversation could not be written down."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import __version__, i18n, settings_file, unforeseen
+from engine.cli import flags
 from engine.cli.interrupt import tidy_end
 from engine.cli.output import Output
 from engine.i18n import _
@@ -139,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except Exception as error:  # whatever it is, it is told in words
         problem = unforeseen.as_problem(error, _("--debug shows the details"))
-        for line in problem.lines():
+        for line in flags.told(problem).lines():
             sys.stderr.write(one_line(line) + "\n")
         if debug:
             import traceback

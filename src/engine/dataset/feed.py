@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from engine.dataset import shapes
 from engine.dataset.map_functions import MapFunction, MapFunctions
 from engine.dataset.xtuner_parts import Parts
-from engine.errors import Failed, Problem
+from engine.errors import Failed, Problem, Way
 from engine.i18n import _
 
 _MARK = re.compile(r"<[^\s<>{}]+>|\[/?[A-Z_]+\]")
@@ -161,6 +161,7 @@ def load_tokenizer(model: str, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     what = _("Cannot load the tokenizer of {model}").format(model=model)
+    ways: tuple[Way, ...] = ()
     try:
         return AutoTokenizer.from_pretrained(
             model, trust_remote_code=trust_remote_code, padding_side="right"
@@ -168,11 +169,12 @@ def load_tokenizer(model: str, trust_remote_code: bool) -> Any:
     except Exception as error:
         if "trust_remote_code" in str(error):
             why = _("It brings its own Python code, which runs only when you allow it.")
-            todo = _("If you trust that code, add --trust-remote-code.")
+            todo = _("Read that code before you allow it.")
+            ways = ("trust-remote-code",)
         else:
             why = str(error).strip().split("\n")[0] or type(error).__name__
             todo = _("Give a model folder with its tokenizer files.")
-        raise Failed(what, why, todo, repr(error)) from error
+        raise Failed(what, why, todo, repr(error), ways) from error
 
 
 def template_for(
@@ -199,9 +201,10 @@ def choose_template(tokenizer: Any, templates: Mapping[str, Mapping[str, Any]]) 
     Raises `Problem` when there is none, or no chat template to compare with.
     """
     known = ", ".join(templates)
-    ask = _("Choose one with --template: {names}.").format(names=known)
+    ask = _("Choose one of: {names}.").format(names=known)
     if not getattr(tokenizer, "chat_template", None):
-        raise Problem(_("The tokenizer does not say which prompt template it needs"), todo=ask)
+        what = _("The tokenizer does not say which prompt template it needs")
+        raise Problem(what, todo=ask, ways=("template",))
     system = {"role": "system", "content": "SYSTEM"}
     user = {"role": "user", "content": "INPUT"}
     for messages in ([system, user], [user]):
@@ -219,7 +222,8 @@ def choose_template(tokenizer: Any, templates: Mapping[str, Mapping[str, Any]]) 
                 text = template.get("SYSTEM", "").format(system="SYSTEM") + text
             if text == wanted:
                 return name
-    raise Problem(_("No prompt template of XTuner's matches this tokenizer's own"), todo=ask)
+    what = _("No prompt template of XTuner's matches this tokenizer's own")
+    raise Problem(what, todo=ask, ways=("template",))
 
 
 def _likely(tokenizer: Any, name: str) -> bool:

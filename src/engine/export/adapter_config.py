@@ -100,5 +100,6 @@ def _check_rank(values: dict[str, Any], entries: list[Entry], path: Path) -> Non
         _("It says LoRA rank {told}; the weights have rank {real}.").format(
             told=values["r"], real=", ".join(map(str, sorted(ranks)))
         ),
-        _("Give the config of that run with --config."),
+        _("Give the config of that run."),
+        ways=("config",),
     )

@@ -145,7 +145,8 @@ def _config(opened: Checkpoint, given: Path | None) -> tuple[bytes, TrainedConfi
             _("It carries no config that can be read.")
             if given is None
             else _("{path} is not a config of XTuner's.").format(path=given),
-            _("Give the config of the run with --config."),
+            _("Give the config of the run."),
+            ways=("config",),
         )
     return text, known
 
@@ -190,7 +191,8 @@ def _renamed(opened: Checkpoint) -> list[Weight]:
         raise Problem(
             _("{path} holds no adapter").format(path=opened.path),
             _("Its config says LoRA, but it has no LoRA weights."),
-            _("Take another checkpoint of the run, or give its config with --config."),
+            _("Take another checkpoint of the run, or give its config."),
+            ways=("config",),
         )
     strange = [name for name in names if not name.startswith("llm.base_model.model.")]
     if strange:

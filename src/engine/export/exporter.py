@@ -71,7 +71,8 @@ class Exporter:
                 return "cancelled", None, ""
             problem = error if isinstance(error, Problem) else unforeseen.refused(error)
             if problem is not None:
-                said = Said(problem.what, problem.why, problem.todo, problem.details)
+                words = (problem.what, problem.why, problem.todo, problem.details)
+                said = Said(*words, problem.ways)
             else:
                 said = Said(type(error).__name__, str(error), "", traceback.format_exc())
             return "failed", said, ""

@@ -109,5 +109,6 @@ def _base(path: Path, known: TrainedConfig, given: Path | None) -> Path:
         _("A whole model was trained; its tokenizer and config are copied from {name}.").format(
             name=base or known.base or "?"
         ),
-        _("Give that model's folder with --base."),
+        _("Give that model's folder."),
+        ways=("base",),
     )

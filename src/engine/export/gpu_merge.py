@@ -170,7 +170,8 @@ def _check(device: str) -> None:
         raise Problem(
             _("There is no device {device}").format(device=device),
             seen.reason or _("{count} GPUs can be used.").format(count=len(cards)),
-            _("Leave out --device: the CPU can do it."),
+            _("The CPU can do it."),
+            ways=("device",),
         )
     one = cards[index]
     if one.free < _CARD:
@@ -179,7 +180,8 @@ def _check(device: str) -> None:
             _("It needs {need:,} MB; {free:,} MB are free.").format(
                 need=_CARD // 10**6, free=(one.free) // 10**6
             ),
-            _("Leave out --device: the CPU can do it."),
+            _("The CPU can do it."),
+            ways=("device",),
         )
 
 

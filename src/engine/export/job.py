@@ -22,7 +22,7 @@ from typing import Literal
 import msgspec
 
 from engine import files
-from engine.errors import Failed, Problem
+from engine.errors import Failed, Problem, Way
 from engine.i18n import _
 from engine.settings import Settings
 from engine.worker.client import command, environment
@@ -79,6 +79,7 @@ class Said(msgspec.Struct, frozen=True):
     why: str = ""
     todo: str = ""
     details: str = ""
+    ways: tuple[Way, ...] = ()
 
 
 class State(msgspec.Struct, frozen=True):

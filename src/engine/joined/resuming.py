@@ -148,7 +148,8 @@ def refuse(resumption: Resumption) -> None:
         _("The checkpoint is at step {step}, and the run ends at step {steps}.").format(
             step=resumption.step, steps=resumption.steps
         ),
-        _("Set more epochs (--set max_epochs=…), or choose an earlier checkpoint."),
+        _("Set more epochs (max_epochs), or choose an earlier checkpoint."),
+        ways=("set",),
     )
 
 

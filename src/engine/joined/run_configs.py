@@ -73,7 +73,7 @@ def like(run: RunFolder, values: Sequence[str], folder: Path) -> tuple[Path, lis
             raise Problem(
                 _("{value} sets nothing").format(value=value),
                 _("It has no '=' between a key and its value."),
-                _("Write it as in --set lr=1e-4"),
+                _("Write it as in lr=1e-4"),
             )
         fields.assign(source, key.strip(), written)
     path = run.config

@@ -324,7 +324,8 @@ def _chosen(run: RunFolder, wanted: Path | None) -> Checkpoint:
         raise Problem(
             _("The run {name} cannot go on from {path}").format(path=wanted.name, name=run.name),
             _("It is half written."),
-            _("Leave out --checkpoint: it goes on from the newest whole one."),
+            _("Go on from the newest whole one."),
+            ways=("checkpoint",),
         )
     if not whole:
         raise Problem(

@@ -123,7 +123,9 @@ class WorkerClient:
                     continue
                 if message["event"] == "error":
                     kind = Problem if message.get("status") == Problem.status else Failed
-                    raise kind(message["what"], message["why"], message["todo"], message["details"])
+                    ways = tuple(message["ways"])
+                    what, why, todo = message["what"], message["why"], message["todo"]
+                    raise kind(what, why, todo, message["details"], ways)
                 yield message
                 if message["event"] == "done":
                     return

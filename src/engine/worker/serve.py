@@ -95,6 +95,7 @@ def _answer(
             why=problem.why,
             todo=problem.todo,
             details=problem.details,
+            ways=problem.ways,
             status=problem.status,
         )
     else:

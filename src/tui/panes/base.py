@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
+from textual import on
 from textual.app import App
 from textual.binding import ActiveBinding
 from textual.containers import Vertical
@@ -14,7 +16,7 @@ from textual.widget import Widget
 from textual.worker import Worker, WorkerState
 
 from engine import unforeseen
-from engine.errors import Problem
+from engine.errors import Problem, Way
 from engine.i18n import _
 from engine.settings import Settings
 from engine.workspace import Workspace
@@ -69,6 +71,9 @@ class Pane(Reporting, Vertical):
     class HintChanged(Message):
         """The line that names the next step has changed."""
 
+    WAYS: ClassVar[Mapping[Way, str]] = {}
+    """What the pane has for what the engine says is to be done: a sentence with its key."""
+
     hint: reactive[str] = reactive("")
     """The next step and its key, as a sentence ("Enter  use this dataset in a config")."""
 
@@ -103,6 +108,14 @@ class Pane(Reporting, Vertical):
         """Tell the shell."""
         if self.is_mounted:
             self.post_message(self.HintChanged())
+
+    @on(Trouble)
+    def _name_keys(self, event: Trouble) -> None:
+        event.problem = self.told(event.problem)
+
+    def told(self, problem: Problem) -> Problem:
+        """`problem` with the pane's keys that help."""
+        return problem.told(lambda way: _(self.WAYS[way]) if way in self.WAYS else "")
 
     def trouble(self, problem: Problem) -> None:
         """Show `problem` to the user; safe from any thread."""

@@ -229,7 +229,8 @@ def _template(source: ConfigSource, key: str, template: str) -> None:
         raise Problem(
             _("This config has no prompt template, and conversations need one"),
             _("It was written for another kind of data."),
-            _("Give the model's: --template NAME"),
+            _("Give the model's."),
+            ways=("template",),
         )
     source.ensure_import(_MAP_FNS, "template_map_fn_factory")
     source.set(place, Code(f"dict(type=template_map_fn_factory, template={value})"))

@@ -32,7 +32,7 @@ class Wanted:
 
     def __init__(self, old: str, new: str, regex: bool, fields: Sequence[str]) -> None:
         if not old:
-            raise Problem(_("Nothing to look for"), todo=_("Say with --from what to replace."))
+            raise Problem(_("Nothing to look for"), todo=_("Say what to replace."))
         self.fields = frozenset(fields)
         self.text: str | None = None if regex else old
         self.new: str | None = None if regex else new
@@ -258,7 +258,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
         raise Problem(
             _("{pattern} is not a regular expression").format(pattern=pattern),
             str(error),
-            _("Correct it, or leave out --regex to look for the text as it is."),
+            _("Correct it, or look for the text as it is."),
+            ways=("regex",),
         ) from error
     if compiled.search("") is not None:
         raise Problem(
@@ -277,5 +278,5 @@ def _check_template(pattern: re.Pattern[str], new: str) -> None:
         raise Problem(
             _("{text} cannot be put in").format(text=new),
             str(error),
-            _("\\1 is the first group of --from; write \\\\ for a backslash."),
+            _("\\1 is the first group of the pattern; write \\\\ for a backslash."),
         ) from error

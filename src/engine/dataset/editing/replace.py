@@ -93,7 +93,7 @@ def replace(
     wanted = Wanted(old, new, regex, fields)
     target = None if out is None else Path(out)
     if target is None and not dry_run:
-        raise Problem(_("No file to write to"), todo=_("Name it with -o, or add --dry-run."))
+        raise Problem(_("No file to write to"), ways=("out",))
     with Dataset.open(path) as dataset:
         paths, folder, several = dataset.paths, dataset.path, _several(dataset)
         size = dataset.size
@@ -140,26 +140,30 @@ def _refuse(dataset: Dataset, target: Path, several: bool, force: bool) -> None:
             raise Problem(
                 _("{path} is the file that is read").format(path=target),
                 original,
-                _("Name another file with -o."),
+                _("Name another file."),
+                ways=("out",),
             )
         if several and not target.is_dir():
             raise Problem(
                 _("Cannot write {path}").format(path=target),
                 _("Several files are read, and it is no folder."),
-                _("Name a folder with -o."),
+                _("Name a folder."),
+                ways=("out",),
             )
         if not several and not target.is_file():
             raise Problem(
                 _("Cannot write {path}").format(path=target),
                 _("It is a folder.") if target.is_dir() else _("It is not a regular file."),
-                _("Name a file with -o."),
+                _("Name a file."),
+                ways=("out",),
             )
     inside = target.resolve()
     if several and any(one.resolve().is_relative_to(inside) for one in dataset.paths):
         raise Problem(
             _("{path} holds the files that are read").format(path=target),
             original,
-            _("Name another folder with -o."),
+            _("Name another folder."),
+            ways=("out",),
         )
     files.refuse_existing(target, force)
 

@@ -15,7 +15,7 @@ from engine.chat.answer import Answer, Loaded, Sampling
 from engine.chat.conversation import Conversation, Node, Reply
 from engine.chat.transcripts import Transcript
 from engine.errors import Problem
-from engine.i18n import _
+from engine.i18n import N_, _
 from engine.joined.candidates import Candidate, suggested
 from engine.settings import Settings
 from engine.text import one_line
@@ -39,6 +39,11 @@ class ChatPane(Acts, LoopActs, Pane):
     """Talks with the tuned model, and with others beside it."""
 
     TAB = "chat"
+    WAYS = {
+        "engine": N_("^O offers it without."),
+        "share-gpu": N_("After Esc w lets models share its GPU."),
+        "unload": N_("After Esc f takes all models out."),
+    }
     can_focus = True  # after Esc, so that plain keys work
     DEFAULT_CSS = """
     ChatPane #columns { height: 1fr; }

@@ -43,6 +43,7 @@ class DataPane(Pane):
     """Opens a dataset, shows it as the model will see it, checks and edits it."""
 
     TAB = "data"
+    WAYS = {"template": N_("t chooses it.")}
     BINDINGS = [
         Binding("o", "open", N_("open"), id="data.open"),
         Binding("c", "check", N_("check all"), id="data.check"),

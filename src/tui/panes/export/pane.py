@@ -53,6 +53,7 @@ class ExportPane(Choosing):
     """
 
     TAB = "export"
+    WAYS = {"base": N_("b names it."), "device": N_("o chooses the device.")}
     DEFAULT_CSS = """
     ExportPane VirtualTable { height: 6; background: $background; }
     ExportPane #said-scroll { height: 1fr; padding: 1 2; }
@@ -263,7 +264,7 @@ class ExportPane(Choosing):
         self._busy = None
         if state.status == "failed" and state.said is not None:
             said = state.said
-            self.trouble(Failed(said.what, said.why, said.todo, said.details))
+            self.trouble(Failed(said.what, said.why, said.todo, said.details, said.ways))
         self._finish(state)
 
     @work(thread=True, exclusive=True, group="read", exit_on_error=False)
