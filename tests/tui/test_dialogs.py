@@ -70,6 +70,9 @@ async def test_a_list_without_a_match_says_so(tmp_path: Path) -> None:
         await screen.shows("Nothing listed fits: Enter takes what is typed.")
         await screen.press("enter")
         assert chosen == [None, "pear"]
+        screen.app.push_screen(Choose("Which?", [], free=True))
+        await screen.shows("Nothing is listed: type it.")
+        await screen.press("escape")
         screen.app.push_screen(Choose("Which?", []))
         await screen.shows("There is nothing to choose from.")
 

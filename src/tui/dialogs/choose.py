@@ -130,7 +130,13 @@ class Choose(ModalScreen["str | None"]):
         """What stands in an empty list."""
         if self._free and typed:
             return _("Nothing listed fits: Enter takes what is typed.")
-        return _("Nothing fits.") if self._choices else _("There is nothing to choose from.")
+        if self._choices:
+            return _("Nothing fits.")
+        return (
+            _("Nothing is listed: type it.")
+            if self._free
+            else _("There is nothing to choose from.")
+        )
 
     def action_move(self, by: int) -> None:
         """Move the highlight by `by` lines."""
