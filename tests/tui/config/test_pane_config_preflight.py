@@ -58,17 +58,16 @@ async def test_preflight_without_a_model_says_so(workspace: Workspace, config: P
         assert "t  train with this" not in text
         # On the findings, Enter leads to the setting that one is about.
         await pilot.press("tab")
-        for _step in range(8):
-            finding = pane(app).verdict.finding
-            if finding is not None and finding.field.endswith("pretrained_model_name_or_path"):
-                break
+        await until(pilot, lambda: pane(app).verdict.finding is not None)
+        verdict, wanted = pane(app).verdict, "pretrained_model_name_or_path"
+        while (finding := verdict.finding) is not None and not finding.field.endswith(wanted):
             await pilot.press("down")
-        assert "▸ Enter  to the setting" in screen(app)
+            await until(pilot, lambda now=finding: verdict.finding is not now)
+        await until(pilot, lambda: shows(app, "▸ Enter  to the setting"))
         await pilot.press("enter")
-        await pilot.pause()
-        assert app.focused is pane(app).form.fields
+        await until(pilot, lambda: app.focused is pane(app).form.fields)
         assert pane(app).form.field is not None
-        assert pane(app).form.field.name == "pretrained_model_name_or_path"
+        assert pane(app).form.field.name == wanted
 
 
 async def test_preflight_puts_the_warmup_right_and_leads_to_training(
@@ -81,15 +80,12 @@ async def test_preflight_puts_the_warmup_right_and_leads_to_training(
         await pilot.press("p")
         await until(pilot, lambda: shows(app, "12 samples → 36 steps", "▸ Tab  to the findings"))
         await pilot.press("tab")
-        await pilot.pause()
-        assert "Enter: warmup_ratio = " in screen(app)
-        assert "▸ Enter  put this right" in screen(app)
+        await until(pilot, lambda: shows(app, "Enter: warmup_ratio = ", "▸ Enter  put this right"))
         await pilot.press("enter")
         await until(pilot, lambda: "✓ this config will run" in screen(app))
         assert ConfigSource.open(config).get("warmup_ratio") > 0.05
         await pilot.press("shift+tab")
-        await pilot.pause()
-        assert "▸ t  train with this" in screen(app)
+        await until(pilot, lambda: shows(app, "▸ t  train with this"))
         # Another edit makes the verdict one about an older text, and it says so.
         await go_to(pilot, app, "lr")
         await pilot.press("enter")
