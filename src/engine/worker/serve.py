@@ -3,7 +3,7 @@
 In: ``{"id": 1, "do": "generate", …}`` or ``{"do": "cancel", "id": 1}``.
 Out: ``{"event": "ready"}`` once, then for a request any number of
 ``{"id": 1, "event": …}``, closed by ``"done"`` (with the handler's result) or
-``"error"`` (``what``, ``why``, ``todo``, ``details``).
+``"error"`` (``what``, ``why``, ``todo``, ``details``, ``ways``).
 
 Runs under the training interpreter, which need not have msgspec or anything
 else that the app installs: standard library and the modules of ours that need no more.
