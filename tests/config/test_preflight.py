@@ -188,6 +188,7 @@ def test_an_error_in_the_config_spares_the_counting(bench: Bench, check: Check) 
 
 
 BAD_PROGRAMS = [
+    ("config-syntax", "x = " + "1+" * 20_000 + "1", "nested too deeply"),
     ("config-exit", "import sys; sys.exit(3)", "SystemExit: 3"),
     ("config-exit", "__import__('os')._exit(3)", "status 3"),
     ("config-exit", "__import__('ctypes').string_at(0)", "signal 11"),

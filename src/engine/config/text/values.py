@@ -63,6 +63,8 @@ def syntax_error(text: str) -> tuple[int, int, str] | None:
         return error.lineno or 1, error.offset or 1, error.msg or str(error)
     except ValueError as error:  # a null byte
         return 1, 1, str(error)
+    except RecursionError:
+        return 1, 1, _("It is nested too deeply.")
     return None
 
 
