@@ -63,6 +63,20 @@ async def test_an_empty_workspace_says_how_to_begin(workspace: Workspace) -> Non
         await screen.shows("Train something first")
 
 
+async def test_a_run_without_a_checkpoint_does_not_hide_those_of_others(
+    workspace: Workspace, with_run: Path
+) -> None:
+    later = workspace.runs / "later"
+    shutil.copytree(with_run, later, ignore=shutil.ignore_patterns("iter_*"))
+    workspace.opened(run=str(later))
+    async with opened(workspace) as screen:
+        await screen.shows(f"{RUN} / iter_")
+        for saved in with_run.glob("iter_*.pth"):
+            shutil.copy(saved, later / saved.name)
+        await screen.press("f2", "f5")
+        await screen.shows("later / iter_")
+
+
 async def test_wrong_paths_are_named_for_what_they_are(workspace: Workspace) -> None:
     run = write_run(workspace, "run-01", "finished", step=4, saved=(4,))
     adapter = workspace.root / "adapter"

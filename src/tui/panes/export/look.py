@@ -46,7 +46,7 @@ def newest(workspace: Workspace) -> Path | None:
     last = workspace.last()
     runs = folder.list_runs(workspace)
     named = [run for run in runs if str(run.path) == last.run or run.name == last.run]
-    found = (run.last_checkpoint() for run in named or runs)
+    found = (run.last_checkpoint() for run in (*named, *runs))
     return next((one.path for one in found if one is not None), None)
 
 

@@ -112,12 +112,19 @@ class ExportPane(Choosing):
         wanted = checkpoint is not None
         if checkpoint is None and self.seen is not None and self._run == last.run:
             checkpoint = self.seen.plan.checkpoint
+        stays = checkpoint is not None
         checkpoint = checkpoint or newest(self.workspace)
         found = None
         if checkpoint is not None and (wanted or checkpoint.exists()):
             found = look(checkpoint, self.workspace, self.settings, self.base)
         state = found.job.state if found is not None else None
-        self.app.call_from_thread(self._show, found, last.run, state)
+        # Another run's is shown only until the one that is open has saved one.
+        own = checkpoint is not None and last.run in (
+            str(checkpoint.parent),
+            checkpoint.parent.name,
+        )
+        run = last.run if stays or own else ""
+        self.app.call_from_thread(self._show, found, run, state)
 
     def _show(self, found: Look | None, run: str, state: State | None) -> None:
         self.seen, self._run = found, run
