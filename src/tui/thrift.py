@@ -54,6 +54,9 @@ class Shown:
 
     def write(self, update: ChopsUpdate | LayoutUpdate, size: Size, console: Console) -> str:
         """What brings the terminal from what it shows to `update`."""
+        if not _fits(update, size):  # the terminal became smaller since it was made
+            self.forget()
+            return update.render_segments(console)
         if size != self._size:
             self._size = size
             self._rows = [[_UNKNOWN] * size.width for _row in range(size.height)]
@@ -90,6 +93,13 @@ class _Difference(CompositorUpdate):
     def render_segments(self, console: Console) -> str:
         """What the terminal is sent."""
         return self._shown.write(self._update, self._size, console)
+
+
+def _fits(update: ChopsUpdate | LayoutUpdate, size: Size) -> bool:
+    """Whether all that `update` draws lies on a terminal of `size`."""
+    if isinstance(update, LayoutUpdate):
+        return update.region.right <= size.width and update.region.bottom <= size.height
+    return all(y < size.height and last <= size.width for y, _first, last in update.spans)
 
 
 def _parts(update: ChopsUpdate) -> Iterator[tuple[int, int, int, Strip]]:

@@ -169,3 +169,19 @@ def test_another_colour_is_sent_without_what_stays(console: Console) -> None:
     shown.of(row(("ab", STYLES[1])), SIZE).render_segments(console)
     sent = shown.of(row(("a", STYLES[2]), ("c", STYLES[1])), SIZE).render_segments(console)
     assert sent == "\x1b[1;1H\x1b[38;5;46;48;5;16ma\x1b[38;5;196mc\x1b[0m"
+
+
+@pytest.mark.parametrize("smaller", [Size(40, 2), Size(39, 6), Size(0, 0)])
+def test_what_was_drawn_for_a_larger_terminal_is_sent_as_it_is(
+    smaller: Size, console: Console
+) -> None:
+    """Its window became smaller between the drawing and the writing."""
+    for seed in range(10):
+        chance, shown = random.Random(seed), Shown()
+        first = whole(chance)
+        shown.of(first, SIZE).render_segments(console)
+        for late in (part(chance), whole(chance)):
+            sent = shown.of(late, smaller).render_segments(console)
+            assert sent == late.render_segments(console)
+        again = shown.of(first, SIZE).render_segments(console)
+        assert again == first.render_segments(console), "nothing is known of what it shows"
