@@ -36,6 +36,16 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def own(folder: Path) -> Path:
+    """`folder`, or one beside it where that is private to another user (``NAME-UID``)."""
+    try:
+        owner = folder.stat().st_uid
+    except OSError:
+        return folder
+    ours = owner == os.getuid() or os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+    return folder if ours else folder.with_name(f"{folder.name}-{os.getuid()}")
+
+
 def _sync_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

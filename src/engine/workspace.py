@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 import msgspec
@@ -33,16 +32,6 @@ class Last(msgspec.Struct, omit_defaults=True):
     """What was being written in the chat."""
 
 
-def _own(state: Path) -> Path:
-    """`state`, or one beside it where that is private to another user."""
-    try:
-        owner = state.stat().st_uid
-    except OSError:
-        return state
-    ours = owner == os.getuid() or os.access(state, os.R_OK | os.W_OK | os.X_OK)
-    return state if ours else state.with_name(f"{state.name}-{os.getuid()}")
-
-
 class Workspace:
     """A folder with the parts ``configs/``, ``data/``, ``models/`` and ``runs/``.
 
@@ -63,7 +52,7 @@ class Workspace:
         self.data = self.root / "data"
         self.models = self.root / "models"
         self.runs = self.root / "runs"
-        self.state = _own(self.root / ".tunedeck")
+        self.state = files.own(self.root / ".tunedeck")
         self.cache = self.state / "cache"
         self._last: Last | None = None
 

@@ -101,14 +101,19 @@ def test_another_user_was_here_first(workspace: Path) -> None:
     """What Tunedeck keeps of a workspace is private as well: the second has it beside that."""
     if os.geteuid() != 0:
         pytest.skip("only root can give a folder to another user")
-    first = workspace / ".tunedeck"
-    first.mkdir(mode=0o700)
     write_run(Workspace(workspace), "one", "finished")
-    os.chown(first, 65534, 65534)
+    for first in (workspace / ".tunedeck", workspace / "runs" / ".trash"):
+        first.mkdir(mode=0o700)
+        os.chown(first, 65534, 65534)
     renamed = as_somebody("rename", "one", "two")
     assert renamed.returncode == 0, renamed.stderr
     assert (workspace / ".tunedeck-0").stat().st_mode & 0o777 == 0o700
-    assert as_somebody("runs", "two", "--json").returncode == 0
+    listed = as_somebody("runs", "--json")
+    assert len(json.loads(listed.stdout)) == 2 and listed.stderr == ""
+    for words in (("two",), ("--restore", "two"), ("two",), ("--empty",)):
+        done = as_somebody("trash", *words)
+        assert done.returncode == 0, done.stderr
+    assert not any((workspace / "runs" / ".trash-0").iterdir())
 
 
 def test_logs_of_a_plain_work_dir(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

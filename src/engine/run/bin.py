@@ -1,8 +1,8 @@
 """The trash of a workspace: runs that can be had back until it is emptied.
 
 A run goes into a folder ``.trash`` beside it, which is on the same disk: it is
-renamed, however big it is. One that lies elsewhere leaves a link to it in the
-workspace's own ``runs/.trash``.
+renamed, however big it is. (It is private: a second user has ``.trash-UID``.) One that
+lies elsewhere leaves a link to it in the workspace's own ``runs/.trash``.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def trash(workspace: Workspace, run: RunFolder) -> Path:
     links = links_to(workspace, run)
     what = _("Cannot throw away the run {name}").format(name=run.name)
     with files.in_words(what), at_rest(run):
-        there = files.private_folder(run.path.parent / TRASH)
-        own = files.private_folder(workspace.runs / TRASH)
+        there = files.private_folder(files.own(run.path.parent / TRASH))
+        own = files.private_folder(files.own(workspace.runs / TRASH))
         target = _free(there, own, run.path.name)
         _note(run.path, _Thrown(str(run.path), time.time(), [str(link) for link in links]))
         try:
@@ -154,7 +154,7 @@ def _delete(path: Path) -> None:
 
 def _bins(workspace: Workspace) -> list[Path]:
     parents = (workspace.runs, workspace.root / "work_dirs")
-    return [(parent / TRASH).resolve() for parent in parents]
+    return [files.own(parent / TRASH).resolve() for parent in parents]
 
 
 def _entries(workspace: Workspace) -> Iterator[Path]:
@@ -180,7 +180,7 @@ def _thrown(entry: Path) -> _Thrown | None:
     A run of ours without one lay beside the trash: there was no room for the note.
     """
     path = entry.resolve()
-    if path.parent.name != TRASH:
+    if path.parent.name not in (TRASH, f"{TRASH}-{os.getuid()}"):
         return None
     try:
         return msgspec.json.decode((path / _THROWN).read_bytes(), type=_Thrown)

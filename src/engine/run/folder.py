@@ -388,7 +388,8 @@ def list_runs(
         try:
             return is_run(entry)
         except Problem:
-            private(entry)
+            if not entry.name.startswith("."):  # else it is another user's trash
+                private(entry)
             return False
 
     parents = [workspace.runs, workspace.root / "work_dirs"]
