@@ -294,6 +294,17 @@ async def test_all_that_differs_can_be_read_on_a_small_screen(workspace: Workspa
         await screen.shows("note 19", "Esc back")
 
 
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (140, 45)])
+async def test_a_resume_without_differences_shows_its_keys(
+    workspace: Workspace, size: tuple[int, int]
+) -> None:
+    frozen(workspace, write_run(workspace, "assistant-01", "stopped", step=40, saved=(40,)))
+    async with opened(workspace, size) as screen:
+        await screen.shows("stopped 40/100")
+        await screen.press("R")
+        await screen.shows("Nothing differs from how it was.", "Enter go on", "Esc back", "╰")
+
+
 async def test_resume_from_the_last_step_offers_no_enter(workspace: Workspace) -> None:
     frozen(workspace, write_run(workspace, "assistant-01", "finished", step=100, saved=(40, 100)))
     async with opened(workspace) as screen:

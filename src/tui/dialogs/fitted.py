@@ -25,7 +25,7 @@ class Fitted(Vertical):
 def _rows(widget: Widget, container: Size, viewport: Size, width: int) -> int:
     """The rows that `widget` and its edges take at `width` cells, were there room for all."""
     styles = widget.styles
-    height, most, edges = styles.height, styles.max_height, styles.gutter
+    height, edges = styles.height, styles.gutter
     inside = width - edges.width
     if height is not None and height.unit is Unit.CELLS:
         rows = int(height.value)
@@ -35,6 +35,9 @@ def _rows(widget: Widget, container: Size, viewport: Size, width: int) -> int:
         rows = (max(each, default=0) if beside else sum(each)) + edges.height
     else:
         rows = widget.get_content_height(container, viewport, inside) + edges.height
+    most, least = styles.max_height, styles.min_height
     if most is not None and most.unit is Unit.CELLS:
         rows = min(rows, int(most.value))
+    if least is not None and least.unit is Unit.CELLS:
+        rows = max(rows, int(least.value))
     return rows + styles.margin.height
