@@ -11,6 +11,7 @@ from engine import weight_files
 from engine.chat import sources
 from engine.errors import Problem
 from engine.export import handover
+from engine.export.base_model import BaseModel
 from tests.export.conftest import make_base, save
 
 FIRST, SECOND = (f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
@@ -57,6 +58,7 @@ def test_what_befalls_a_model_is_told_before_it_is_loaded(
     tmp_path: Path, name: str, says: str
 ) -> None:
     model = make_base(tmp_path / "model", shards=2)
+    (model / "pytorch_model.bin").unlink()
     spoil(model, name)
     told = weight_files.fault(model)
     assert told.startswith(says) and bool(told) == bool(says)
@@ -69,6 +71,19 @@ def test_what_befalls_a_model_is_told_before_it_is_loaded(
         with pytest.raises(Problem) as caught:
             look()
         assert caught.value.why == told and caught.value.todo
+
+
+@pytest.mark.parametrize("stale", [INDEX, "pytorch_model.bin.index.json"])
+def test_an_index_beside_a_single_file_is_not_heeded(tmp_path: Path, stale: str) -> None:
+    """As by transformers: a download without the other format's weights still has its index."""
+    model = make_base(tmp_path / "model")
+    (model / "pytorch_model.bin").unlink(missing_ok=True)
+    (model / stale).write_text(json.dumps({"weight_map": {"norm.weight": "gone-1-of-2.bin"}}))
+    assert weight_files.named(model) == ["model.safetensors"] and not weight_files.fault(model)
+    sources.check(sources.ModelSpec(str(model)))
+    assert handover.describe(model).commands
+    with BaseModel(model) as base:
+        assert list(base.shards) == ["model.safetensors"]
 
 
 def test_weights_of_other_names_are_handed_over(tmp_path: Path) -> None:

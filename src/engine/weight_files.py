@@ -13,8 +13,10 @@ from typing import Any
 
 from engine.i18n import _
 
-INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""A model's single file, by format; sharded, it has an index beside its shards. transformers
+takes the first that is there of one and other in the first format, then in the second."""
+_INDEX = ".index.json"
 _HEADER = 100_000_000
 """Bytes that a safetensors header may have, by the format."""
 _NAMED = 3
@@ -31,11 +33,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def shards(folder: Path) -> dict[str, str]:
     """Tensor name → file, from the index of a sharded model; {} for one without an index."""
-    for index in INDEXES:
-        names = read_json(folder / index).get("weight_map")
-        if isinstance(names, dict) and names:
-            return {str(name): str(file) for name, file in names.items()}
-    return {}
+    first = taken(folder)
+    names = read_json(folder / first).get("weight_map") if first.endswith(_INDEX) else None
+    return {str(name): str(file) for name, file in names.items()} if isinstance(names, dict) else {}
+
+
+def taken(folder: Path) -> str:
+    """The single file or the index that a model is loaded by; "" where there is none."""
+    names = (name for single in WEIGHTS for name in (single, single + _INDEX))
+    return next((name for name in names if (folder / name).is_file()), "")
 
 
 def header(file: Path) -> dict[str, dict[str, Any]]:
@@ -45,16 +51,17 @@ def header(file: Path) -> dict[str, dict[str, Any]]:
 
 def named(folder: Path) -> list[str]:
     """The files of a model's weights: those that its index names, or the single one."""
-    files = sorted(set(shards(folder).values()))
-    return files or [one for one in WEIGHTS if (folder / one).is_file()]
+    first = taken(folder)
+    if first.endswith(_INDEX):
+        return sorted(set(shards(folder).values()))
+    return [first] if first else []
 
 
 def fault(folder: Path) -> str:
     """Why the model in `folder` lacks weights, in a sentence; "" when they are all there."""
-    index = next((name for name in INDEXES if (folder / name).is_file()), "")
-    names = shards(folder)
-    if index and not names:
-        return _("Its index cannot be read: {name}").format(name=index)
+    first, names = taken(folder), shards(folder)
+    if first.endswith(_INDEX) and not names:
+        return _("Its index cannot be read: {name}").format(name=first)
     files = named(folder)
     if not files:
         return _("It has no weights (model.safetensors or shards).")

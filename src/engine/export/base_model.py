@@ -129,13 +129,13 @@ class BaseModel:
 def _weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
     """The files that hold a model's weights, and which of them each tensor is in, as told."""
     for single, index in ((SINGLE, INDEX), (PICKLED, PICKLED_INDEX)):
+        if (folder / single).is_file():
+            return [folder / single], {}
         if (folder / index).is_file():
             told = _json(folder / index).get("weight_map")
             if not isinstance(told, dict) or not all(isinstance(one, str) for one in told.values()):
                 raise _problem(folder / index, _("It names no files."), _again())
             return [folder / name for name in sorted(set(told.values()))], told
-        if (folder / single).is_file():
-            return [folder / single], {}
     raise _problem(
         folder,
         _("There are no weights in it ({name} is missing).").format(name=SINGLE),

@@ -107,7 +107,7 @@ def describe(
 def _own_names(model: Path) -> bool:
     """Whether its weights lie under names that transformers does not know, but others do."""
     others = (".safetensors", ".pth", ".gguf")
-    known = weight_files.named(model)
+    known = weight_files.taken(model)
     return not known and any(one.suffix in others and one.is_file() for one in model.iterdir())
 
 

@@ -123,7 +123,7 @@ def _weights(path: Path, value: str, field: str) -> Iterator[Finding]:
     why = weight_files.fault(path)
     if not why:
         return
-    if not weight_files.named(path):
+    if not weight_files.taken(path):
         yield _not_a_model(value, why, field)
         return
     yield Finding(
