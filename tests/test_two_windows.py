@@ -95,6 +95,18 @@ def test_what_a_killed_one_left_is_cleared(tmp_path: Path) -> None:
     assert names(tmp_path) == ["model"]
 
 
+def test_a_link_in_the_place_of_a_leftover_leads_nowhere(tmp_path: Path) -> None:
+    """Where several may write, somebody may have put one there."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis").touch()
+    (tmp_path / ".model.part").symlink_to(home)
+    with files.replacing_folder(tmp_path / "model") as made:
+        (made / "weights").touch()
+    assert names(home) == ["thesis"] and names(tmp_path) == ["home", "model"]
+    assert names(tmp_path / "model") == ["weights"] and not (tmp_path / "model").is_symlink()
+
+
 def test_what_came_to_its_place_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     out = tmp_path / "model"
     with pytest.raises(Problem, match="exists already"), files.replacing_folder(out):

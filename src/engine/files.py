@@ -21,6 +21,7 @@ from engine.i18n import _
 
 _WRITING = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG))
 """Errors of writing alone: those of reading do not say either which file it was."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def private_folder(path: Path) -> Path:
@@ -163,6 +164,8 @@ def _own(temporary: Path, path: Path) -> Iterator[None]:
     """An empty folder `temporary` that is ours alone; `Problem` when somebody makes `path` too."""
     folder = None
     while folder is None:
+        if temporary.is_symlink():  # what it leads to is nobody's leftover
+            temporary.unlink()
         temporary.mkdir(mode=0o700, exist_ok=True)
         folder = _held(temporary, path)
     try:
@@ -179,7 +182,7 @@ def _own(temporary: Path, path: Path) -> Iterator[None]:
 def _held(temporary: Path, path: Path) -> int | None:
     """The folder, opened and locked; None when it is not there any more: another one is done."""
     with contextlib.suppress(FileNotFoundError):
-        folder = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(temporary, _FOLDER | os.O_NOFOLLOW)
         try:
             if not _locked(folder):
                 raise Failed(
@@ -216,7 +219,7 @@ def alone(folder: Path) -> Iterator[None]:
     One waits for another. Where `folder` cannot be opened nobody can write there either.
     """
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(folder, _FOLDER)
     except OSError:
         yield
         return
