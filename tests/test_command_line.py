@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from engine import files, settings, unforeseen
 from engine.cli.main import main
+from engine.cli.output import Output
 from engine.errors import Failed, Problem
 from engine.paths import expanded
 from engine.workspace import Workspace
@@ -73,6 +75,10 @@ def test_a_name_that_is_not_utf8(
     assert main(["data", "show", str(rows), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["files"] == [str(rows)], "none of its bytes is lost"
+    Output(json=True).result({"dir": str(rows), "loss": math.nan, "best": [-math.inf]}, list)
+    written = capsys.readouterr().out
+    assert "NaN" not in written and "Infinity" not in written, "which are no JSON"
+    assert json.loads(written) == {"dir": str(rows), "loss": None, "best": [None]}
     assert main(["trash", "one"]) == 2 and Path("runs/one").is_dir()
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "A name is not UTF-8" and "convmv" in said[2]

@@ -27,7 +27,9 @@ def _json(value: Any) -> str:
         # A file's name that is not UTF-8: its bytes as Python writes them, so that none is lost.
         import json
 
-        return json.dumps(msgspec.to_builtins(value, enc_hook=str))
+        # NaN and infinity, which are no JSON, are null, as msgspec writes them.
+        text = json.dumps(msgspec.to_builtins(value, enc_hook=str))
+        return json.dumps(json.loads(text, parse_constant=lambda _name: None))
 
 
 class Output:
