@@ -78,31 +78,35 @@ def _shape(
     started = time.monotonic()
     try:
         batch = _batch(lengths, sizes["vocab_size"])
-        phases = _Phases(wrapper)
-        least = plan.accumulation * (2 if plan.zero == 3 else 1)
-        steps = [_step(model, wrapper, batch, phases) for _one in range(least)]
-        while not _stepped(wrapper, plan) and len(steps) < 5 * least:
-            steps.append(_step(model, wrapper, batch, phases))  # the loss scale was too large
-        # Now beside the optimizer's state; ZeRO-3 gathers ahead when it has seen two.
-        steps += [_step(model, wrapper, batch, phases) for _one in range(plan.accumulation)]
-        facts |= {
-            "first": steps[0],
-            "later": steps[-1],
-            "peak": max((one["peak"] for one in steps), default=0),
-            "static": device_memory.allocated(),
-            "reserved": device_memory.reserved(),
-            "used": device_memory.used(),
-            "process": device_memory.process(),
-            "losses": [one["loss"] for one in steps],
-            "stepped": _stepped(wrapper, plan),
-        }
-        facts["step_s"] = steps[-1]["seconds"]
-        if torch.cuda.is_available() and not plan.zero and plan.accumulation == 1 and ranks() == 1:
-            facts["cap"] = _cap(model, wrapper, batch, phases, int(facts["peak"]))
+        with contextlib.closing(_Phases(wrapper)) as phases:
+            least = plan.accumulation * (2 if plan.zero == 3 else 1)
+            steps = [_step(model, wrapper, batch, phases) for _one in range(least)]
+            while not _stepped(wrapper, plan) and len(steps) < 5 * least:
+                steps.append(_step(model, wrapper, batch, phases))  # the loss scale was too large
+            # Now beside the optimizer's state; ZeRO-3 gathers ahead when it has seen two.
+            steps += [_step(model, wrapper, batch, phases) for _one in range(plan.accumulation)]
+            facts |= {
+                "first": steps[0],
+                "later": steps[-1],
+                "peak": max((one["peak"] for one in steps), default=0),
+                "static": device_memory.allocated(),
+                "reserved": device_memory.reserved(),
+                "used": device_memory.used(),
+                "process": device_memory.process(),
+                "losses": [one["loss"] for one in steps],
+                "stepped": _stepped(wrapper, plan),
+            }
+            facts["step_s"] = steps[-1]["seconds"]
+            if (
+                torch.cuda.is_available()
+                and not plan.zero
+                and plan.accumulation == 1
+                and ranks() == 1
+            ):
+                facts["cap"] = _cap(model, wrapper, batch, phases, int(facts["peak"]))
     except Exception as error:
         facts["error"] = f"{type(error).__name__}: {error}"[:600]
         _forget(wrapper)
-    phases.close()
     facts["seconds"] = round(time.monotonic() - started, 2)
     return facts
 
