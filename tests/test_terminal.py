@@ -7,8 +7,9 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -162,6 +163,20 @@ def test_the_app_ends_with_its_terminal(workspace: Path) -> None:
         process.wait(10)
 
 
+def held(terminal: Terminal, doing: str, least: int) -> list[psutil.Process]:
+    """The processes that the app works with while it says `doing`: that, they do for ever now."""
+    app, until = psutil.Process(app_pid(terminal)), time.monotonic() + 30
+    while True:
+        workers = app.children(recursive=True)
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):
+                worker.suspend()
+        if len(workers) >= least and doing in terminal.text():
+            return workers
+        assert time.monotonic() < until, (workers, terminal.text())
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("busy", ["sample", "check", "templates"])
 def test_leaving_does_not_wait_for_work(workspace: Path, tiny_model: Path, busy: str) -> None:
@@ -171,17 +186,16 @@ def test_leaving_does_not_wait_for_work(workspace: Path, tiny_model: Path, busy:
     (workspace / ".tunedeck/last.json").write_text(json.dumps(last))
     with tunedeck(workspace) as terminal:
         terminal.wait("请介绍一下你自己0")
-        if busy == "check":
+        if busy == "sample":
+            workers = held(terminal, "Starting the tokenizer", 1)
+        elif busy == "check":
             terminal.keys("c")
-            terminal.wait("Checking every row")
-        elif busy == "templates":
+            workers = held(terminal, "Checking every row", 2)  # one is the sample's
+        else:
             terminal.keys("t")
             terminal.type(str(tiny_model))
             terminal.keys("Enter")
-            terminal.wait("Reading XTuner's templates")
-        process = psutil.Process(app_pid(terminal))
-        workers = process.children(recursive=True)
-        assert workers
+            workers = held(terminal, "Reading XTuner's templates", 1)
         terminal.keys("q")
         left_with(terminal, 0, seconds=10)
         __gone, alive = psutil.wait_procs(workers, 15)

@@ -169,8 +169,11 @@ class Tunedeck(Overlays):
         super().exit(result, return_code, message)
 
     def on_unmount(self) -> None:
-        """Nothing looks any more; what is open is written down."""
+        """Nothing looks or works any more; what is open is written down."""
+        from engine.worker import client
+
         self._watch.stop()
+        client.stop_all()  # the threads that wait for them would be waited for
         self._keeping.close()
 
     def get_line_filters(self) -> Sequence[LineFilter]:

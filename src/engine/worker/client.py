@@ -9,6 +9,7 @@ import os
 import subprocess
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from engine.i18n import _, language
 from engine.settings import Settings
 
 BOOTSTRAP = Path(__file__).parent / "bootstrap.py"
+_STARTED: weakref.WeakSet[WorkerClient] = weakref.WeakSet()
+"""The clients that have started a process."""
+_CHANGING = threading.Lock()
+"""Held to add to them, or to read them."""
 
 
 def command(python: str, module: str, *arguments: str) -> list[str]:
@@ -44,6 +49,14 @@ def environment(settings: Settings) -> dict[str, str]:
     if settings.threads:
         values["OMP_NUM_THREADS"] = str(settings.threads)
     return values
+
+
+def stop_all() -> None:
+    """End every worker, whatever it does, for this process ends: nobody waits for an answer."""
+    with _CHANGING:
+        clients = list(_STARTED)
+    for client in clients:
+        client.stop()
 
 
 class WorkerClient:
@@ -99,6 +112,8 @@ class WorkerClient:
                 error.strerror or str(error),
                 _("Set 'interpreter' in the settings to the Python that has XTuner."),
             ) from error
+        with _CHANGING:
+            _STARTED.add(self)
 
     def ask(self, do: str, **values: Any) -> Iterator[dict[str, Any]]:
         """Send a request; yield its events, the last being ``done``.
