@@ -31,6 +31,29 @@ def test_names_literals_and_arguments_are_followed() -> None:
     }
 
 
+def test_what_is_assigned_otherwise_leaves_no_value_from_before() -> None:
+    """A text that is added to is another one: the model would be asked with half of it."""
+    text = """
+noted: str = "here"
+system = "You are kind. "
+system += "Be brief."
+lr, betas = 1e-4, (0.9, 0.999)
+steps = 100
+if lr < 1:
+    steps = 200
+gone = 1
+del gone
+kept = 1
+def make():
+    kept = 2
+deep = {deep}(rank=8)
+"""
+    names = read(text.replace("{deep}", "made" + ".Deep" * 800))
+    assert names == {"noted": "here", "kept": 1, "deep": {"rank": 8}} | dict.fromkeys(
+        ("system", "lr", "betas", "steps", "gone"), UNKNOWN
+    )
+
+
 def test_what_is_not_python_says_nothing() -> None:
     assert read("model = (") is None
     assert read("a\0b") is None

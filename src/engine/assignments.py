@@ -20,6 +20,8 @@ class _Unknown:
 
 
 UNKNOWN = _Unknown()
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+"""What names values of its own, and none of the file's."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,24 @@ def read(text: str) -> dict[str, Any] | None:
         return None
     names: dict[str, Any] = {}
     for statement in tree.body:
-        if isinstance(statement, ast.Assign):
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
             value = _value(statement.value, names)
-            for target in statement.targets:
+            targets = (
+                [statement.target] if isinstance(statement, ast.AnnAssign) else statement.targets
+            )
+            for target in targets:
+                names |= dict.fromkeys(_bound(target), UNKNOWN)
                 if isinstance(target, ast.Name):
                     names[target.id] = value
+        elif not isinstance(statement, _SCOPES):
+            names |= dict.fromkeys(_bound(statement), UNKNOWN)
     return names
+
+
+def _bound(node: ast.AST) -> set[str]:
+    """The names that `node` gives a value, or takes it from."""
+    found = (one for one in ast.walk(node) if isinstance(one, ast.Name))
+    return {one.id for one in found if not isinstance(one.ctx, ast.Load)}
 
 
 def _value(node: ast.expr, names: dict[str, Any]) -> Any:
@@ -75,7 +89,8 @@ def _value(node: ast.expr, names: dict[str, Any]) -> Any:
 
 def _arguments(call: ast.Call, names: dict[str, Any]) -> Any:
     """Those of ``dict`` and of a class (by its capital): a function may return anything."""
-    name = ast.unparse(call.func).rpartition(".")[2]
+    made = call.func
+    name = made.attr if isinstance(made, ast.Attribute) else getattr(made, "id", "")
     if call.args or not (name == "dict" or name[:1].isupper()):
         return UNKNOWN
     return {one.arg: _value(one.value, names) for one in call.keywords if one.arg}
