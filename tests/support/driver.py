@@ -39,6 +39,10 @@ class Driver:
         """The screen's lines."""
         return screen_lines(self.app)
 
+    def keys_line(self) -> str:
+        """The keys that the pane tells."""
+        return self.lines()[-2]
+
     def text(self) -> str:
         """The screen."""
         return "\n".join(self.lines())

@@ -64,6 +64,30 @@ async def test_what_can_be_done_is_told_by_the_panes_keys(workspace: Workspace) 
         assert "--" not in text, "a flag of the command line"
 
 
+async def test_the_keys_offered_are_those_that_mean_something(workspace: Workspace) -> None:
+    asked = ["^R again", "^E exact prompt", "^S save", "^L new talk"]
+    always = ["^O models", "^G sampling"]
+    async with opened(workspace) as screen:
+        await screen.shows("no model chosen", *always)
+        assert not any(key in screen.keys_line() for key in asked)
+        await screen.press("ctrl+r")
+        await screen.shows("Nothing was asked yet.")
+        with serving("one two three four five") as nova:
+            await choose(screen, nova.address)
+            nova.gate.clear()
+            await ask(screen, "Who?")
+            await screen.shows("▸ Esc  stop")
+            await screen.until(lambda _: "^O" not in screen.keys_line())
+            assert "^G sampling" in screen.keys_line() and "^R" not in screen.keys_line()
+            await screen.press("ctrl+o")
+            said = [problem.what for _when, problem in screen.app.notices]
+            nova.gate.set()
+            assert said[-1:] == ["The models are answering; Esc stops them."]
+            await screen.until(
+                lambda _: all(key in screen.keys_line() for key in [*asked, *always])
+            )
+
+
 async def test_three_models_answer_side_by_side(workspace: Workspace) -> None:
     with (
         serving("I am **Nova**.") as nova,

@@ -196,8 +196,8 @@ async def test_the_keys_offered_are_those_of_the_step_under_the_cursor(
         await screen.shows("run-01 / iter_4.pth")
         await screen.press("g")
         for keys in rows:
-            told = await screen.until(lambda _, keys=keys: keys == offered(screen))
-            assert all(KEYS[key] in told.splitlines()[-2] for key in keys), "the line is cut"
+            await screen.until(lambda _, keys=keys: keys == offered(screen))
+            assert all(KEYS[key] in screen.keys_line() for key in keys), "the line is cut"
             found = {one.binding.id for ones in actions(screen.app).values() for one in ones}
             assert found & {f"export.{key}" for key in KEYS} == {f"export.{key}" for key in keys}
             await screen.press("down")
@@ -205,7 +205,7 @@ async def test_the_keys_offered_are_those_of_the_step_under_the_cursor(
 
 def offered(screen: Driver) -> set[str]:
     """The actions whose keys stand in the keys line."""
-    return {action for action, key in KEYS.items() if key in screen.lines()[-2]}
+    return {action for action, key in KEYS.items() if key in screen.keys_line()}
 
 
 async def test_a_key_that_means_nothing_yet_says_why(workspace: Workspace) -> None:

@@ -88,11 +88,11 @@ async def test_the_keys_screen_lists_what_really_works(workspace: Workspace) -> 
 async def test_the_palette_finds_and_does_an_action(workspace: Workspace) -> None:
     async with opened(workspace) as screen:
         await screen.press("ctrl+p")
-        await screen.shows("find", "filter")
+        await screen.shows("model and template", "open")
         await screen.press("ctrl+n", "ctrl+n", "ctrl+p")  # moves in the list, as in a shell
         assert screen.app.screen.query_one(OptionList).highlighted == 1
         await screen.type("Export")
-        await screen.hides("filter")
+        await screen.hides("model and template")
         await screen.shows("Export", "F5 4")
         await screen.press("enter")
         await screen.until(lambda _: not isinstance(screen.app.screen, Choose))

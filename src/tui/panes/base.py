@@ -134,9 +134,9 @@ def speaks_for_pane(node: DOMNode) -> bool:
 
 
 def offered(active: ActiveBinding) -> bool:
-    """Whether a key that works is told: where nothing can be done with it now, it is not."""
+    """Whether a key is told: where nothing can be done with it now, it is not."""
     action = active.binding.action.partition("(")[0]
-    return not isinstance(active.node, Pane) or active.node.offers(action)
+    return active.enabled and (not isinstance(active.node, Pane) or active.node.offers(action))
 
 
 def rank(node: DOMNode) -> int:

@@ -40,8 +40,10 @@ async def test_an_edit_changes_the_value_alone_and_is_undone_to_the_byte(
         line = next(line for line in screen_lines(app) if " lr " in line)
         assert line.startswith(" ●  lr ") and "5e-4  was 2e-4" in line
         assert "saved" in screen(app)
+        await until(pilot, lambda: shows(app, "u undo"))
         await pilot.press("u")
         await until(pilot, lambda: config.read_bytes() == before and shows(app, "undone"))
+        await until(pilot, lambda: not shows(app, "u undo"))
         await pilot.press("ctrl+r")
         await until(pilot, lambda: shows(app, "done again", "5e-4  was 2e-4"))
         await pilot.press("x")

@@ -20,6 +20,7 @@ from engine.workspace import Workspace
 from tests.support.data_pane import ROWS, cursor, remember, table, write
 from tests.support.driver import opened
 from tests.support.screen import NASTY, segments_of
+from tui.palette import actions
 from tui.panes.data.segments import BAR
 
 
@@ -37,6 +38,29 @@ async def test_open_by_choosing_and_open_again_tomorrow(workspace: Workspace) ->
         assert "1 Data ✓" in text
     async with opened(workspace) as screen:
         await screen.shows("data/assistant.json", "30 rows", "请介绍一下你自己0")
+
+
+async def test_the_keys_offered_are_those_that_mean_something(workspace: Workspace) -> None:
+    on_data = {"c check all", "s substitute", "e edit", "/ find", "f filter"}
+
+    def told() -> set[str]:
+        return {key for key in [*on_data, "o open"] if key in screen.keys_line()}
+
+    def found() -> set[str | None]:
+        return {one.binding.id for ones in actions(screen.app).values() for one in ones}
+
+    async with opened(workspace) as screen:
+        await screen.shows("No dataset is open")
+        assert told() == {"o open"} and "data.split" not in found()
+        await screen.press("v")
+        await screen.shows("The rows are not counted yet")
+    remember(workspace)
+    async with opened(workspace) as screen:
+        await screen.until(lambda _: told() == {*on_data, "o open"})
+        assert "data.split" in found() and not {"data.undo", "data.findings"} & found()
+        await screen.press("y")
+        await screen.shows("1 row was repeated", "31 rows")
+        assert "data.undo" in found()
 
 
 async def test_open_a_typed_path(workspace: Workspace, tmp_path: Path) -> None:

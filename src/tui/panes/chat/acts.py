@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     from tui.panes.chat.pane import ChatPane
 
 NONE = "-"
+_ON_A_QUESTION = frozenset({"again", "edit_last", "undo", "clear", "save", "exact", "correct"})
+"""Actions on what was asked."""
+_AFTER_ANSWERS = frozenset(
+    {"again", "edit_last", "undo", "branch", "clear", "reopen", "exact", "models", "unload"}
+    | {"prompt_set", "correct"}
+)
+"""Actions for which the answers in progress are waited for."""
 CHANCES = 5
 """Alternatives that are kept for each token when somebody wants to see them."""
 
@@ -41,7 +48,7 @@ class Acts(Pane):
     """The keys of `ChatPane`. With ^ they work while one writes; plain ones after Esc."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "halt", N_("stop / leave the field"), id="chat.halt"),
+        Binding("escape", "halt", N_("stop / leave the field"), show=False, id="chat.halt"),
         Binding("i,enter", "write", N_("write"), show=False, id="chat.write"),
         Binding("ctrl+r,r", "again", N_("again"), id="chat.again"),
         Binding("ctrl+o,o", "models", N_("models"), id="chat.models"),
@@ -81,6 +88,30 @@ class Acts(Pane):
         """In the field Enter sends: there is no way back into it."""
         return action != "write" or not (self.is_mounted and self.query_one(Question).has_focus)
 
+    def offers(self, action: str) -> bool:
+        """What needs a question or models, where they are; what waits for answers, after them."""
+        pane = self._pane
+        if pane.busy and action in _AFTER_ANSWERS:
+            return False
+        if action == "exact" and any(pane.parities()):
+            return True
+        if action in _ON_A_QUESTION:
+            return pane.talk.last is not None
+        return bool(pane.chosen) if action == "prompt_set" else True
+
+    def idle(self) -> bool:
+        """Whether nobody answers now; it is told when somebody does."""
+        if self._pane.busy:
+            said = _("The models are answering; Esc stops them.")
+            self.notify(said, markup=False, timeout=4)
+        return not self._pane.busy
+
+    def _asked(self) -> bool:
+        """Whether there is a question to do something with; it is told when there is none."""
+        if self._pane.talk.last is None:
+            self.notify(_("Nothing was asked yet."), markup=False, timeout=4)
+        return self._pane.talk.last is not None
+
     def action_write(self) -> None:
         """Back into the field."""
         self.query_one(Question).focus()
@@ -88,13 +119,13 @@ class Acts(Pane):
     def action_again(self) -> None:
         """Ask the last question once more; the old answers are kept beside the new ones."""
         pane = self._pane
-        if pane.talk.last is not None and not pane.busy:
+        if self.idle() and self._asked() and pane.talk.last is not None:
             pane.answer(pane.talk.last)
 
     def action_edit_last(self) -> None:
         """Bring the last question back into the field; sent again it is a branch of its own."""
         pane = self._pane
-        if pane.talk.last is None or pane.busy:
+        if not self.idle() or not self._asked() or pane.talk.last is None:
             return
         field = self.query_one(Question)
         field.put(pane.talk.last.question)
@@ -103,7 +134,7 @@ class Acts(Pane):
 
     def action_undo(self) -> None:
         """Take the last question and its answers back; ] brings them back."""
-        if not self._pane.busy:
+        if self.idle() and self._asked():
             self._take_back()
 
     @work(exclusive=True, group="branch", exit_on_error=False)
@@ -115,14 +146,14 @@ class Acts(Pane):
     async def action_branch(self, step: int) -> None:
         """Open another branch of the conversation."""
         pane = self._pane
-        if not pane.busy and pane.talk.turn_to(step):
+        if self.idle() and pane.talk.turn_to(step):
             await pane.redraw_branch()
 
     @work(exclusive=True, group="branch", exit_on_error=False)
     async def action_clear(self) -> None:
         """Begin a new talk with the same models; the old one stays in its file."""
         pane = self._pane
-        if pane.busy:
+        if not self.idle():
             return
         pane.talk = Conversation(pane.talk.system, pane.talk.models)
         pane.transcript = Transcript(pane.workspace.root / "chats")
@@ -142,8 +173,7 @@ class Acts(Pane):
     def action_save(self) -> None:
         """Write the open branch as Markdown into the workspace."""
         pane = self._pane
-        if pane.talk.last is None:
-            self.notify(_("Nothing was asked yet."), markup=False, timeout=4)
+        if not self._asked():
             return
         path = pane.transcript.path
         target = (path or pane.workspace.root / "chats" / "chat.jsonl").with_suffix(".md")
@@ -158,8 +188,8 @@ class Acts(Pane):
     def action_exact(self) -> None:
         """The exact prompt of the last question, with its special tokens, ids and count."""
         pane = self._pane
-        if pane.busy:
-            return  # the models answer
+        if not self.app.call_from_thread(self.idle):
+            return
         lines: list[str | Text] = []
         for slot, loaded in pane.parities():
             prompt = pane.asking.prompt(slot, pane.talk)
@@ -193,7 +223,7 @@ class Acts(Pane):
     async def action_models(self) -> None:
         """Choose up to three models: each further one may be left out."""
         pane = self._pane
-        if pane.busy:
+        if not self.idle():
             return
         own = await asyncio.to_thread(candidates, pane.workspace)
         if pane.busy:  # a question was faster
@@ -221,7 +251,7 @@ class Acts(Pane):
     def action_unload(self) -> None:
         """Free the memory of all models and end the engines; the next question brings them back."""
         pane = self._pane
-        if not pane.busy:
+        if self.idle():
             pane.let_go()
             self.notify(_("The models leave the memory."), markup=False, timeout=4)
 

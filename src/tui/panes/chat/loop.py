@@ -48,7 +48,7 @@ class LoopActs(Pane):
     async def action_prompt_set(self) -> None:
         """Choose a file of questions and put them to the models above, and to checkpoints."""
         pane = self._chat
-        if pane.busy:
+        if not pane.idle():
             return
         if not pane.chosen:
             self.trouble(Problem(_("No model is chosen"), "", _("Press ^O to choose one.")))

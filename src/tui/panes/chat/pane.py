@@ -153,6 +153,7 @@ class ChatPane(Acts, LoopActs, Pane):
             title = candidate.title if candidate else _("no model chosen")
             self.column(slot).show_model(title, self._loaded.get(slot), self._note(slot))
         self._draw_hint()
+        self.refresh_bindings()  # which draws the keys
 
     def _draw_hint(self) -> None:
         if self.busy:
@@ -162,7 +163,7 @@ class ChatPane(Acts, LoopActs, Pane):
         elif self.has_focus:
             self.hint = _("Enter  write a question")
         else:
-            self.hint = _("Enter  send to the models above")
+            self.hint = _("Enter  send to the models above      Esc  leave the field")
 
     def on_focus(self) -> None:
         """Enter goes back into the field now."""

@@ -164,11 +164,16 @@ class Acts:
         """Something else is open: there is nothing to undo."""
         self._steps.clear()
 
+    @property
+    def undoable(self) -> bool:
+        """Whether there is something to undo."""
+        return bool(self._steps)
+
     def undo(self) -> None:
         """Take back the last act. Raises `Problem` when there is none, or it cannot be."""
         if self.busy:
             raise _busy()
-        if not self._steps:
+        if not self.undoable:
             raise Problem(_("There is nothing to undo"))
         step = self._steps.pop()
         if step.edit is not None:

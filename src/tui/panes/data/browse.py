@@ -233,6 +233,8 @@ class Browser(Reporting, Vertical):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Escape has something to go back from here, or it is the shell's; so has n to go to."""
+        if action in ("find", "view"):
+            return self._dataset is not None
         searching = self._search.wanted is not None
         if action == "back":
             return searching or self._view != ALL

@@ -134,6 +134,18 @@ class DataPane(Pane):
             raise Problem(_("No dataset is open"), "", _("Press o to open one."))
         return self._opener.dataset
 
+    def offers(self, action: str) -> bool:
+        """Without a dataset, to open one; of what needs more than that, what has it."""
+        if not self.is_mounted or self._opener.dataset is None:
+            return action in ("open", "template")
+        on_row, checked = self._browser.table.row is not None, self._facts.report is not None
+        offered = {
+            "undo": self._acts.undoable,
+            **dict.fromkeys(("edit", "delete", "duplicate"), on_row),
+            **dict.fromkeys(("findings", "lengths"), checked),
+        }
+        return offered.get(action, True)
+
     # -- opening --------------------------------------------------------------
 
     @work(exclusive=True, group="dialog", exit_on_error=False)
@@ -309,13 +321,18 @@ class DataPane(Pane):
         if self._facts.report is not None:
             lines = findings(self._facts.report) or [_("Every row is good.")]
             self.app.push_screen(Reading(_("Findings"), lines))
+        else:
+            self._not_checked()
+
+    def _not_checked(self) -> None:
+        self.trouble(Problem(_("The rows are not counted yet"), "", _("Press c to check.")))
 
     def action_lengths(self) -> None:
         """See how many tokens the rows have."""
         if self._facts.report is not None:
             self.app.push_screen(Reading(_("Lengths"), lengths(self._facts.report)))
         else:
-            self.trouble(Problem(_("The rows are not counted yet"), "", _("Press c to check.")))
+            self._not_checked()
 
     # -- acts -----------------------------------------------------------------
 
