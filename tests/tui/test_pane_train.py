@@ -469,7 +469,7 @@ async def test_gpus_are_offered_with_what_is_free_on_them(workspace: Workspace, 
         await screen.shows("19.0 GB free of 80.0 GB", "[ ] GPU0", "me: ", " 60.0 GB", "[1] GPU1")
         await screen.shows("CUDA_VISIBLE_DEVICES=1")  # the one with the most room
         await screen.press("tab", "space")
-        await screen.shows("[2] GPU0", "CUDA_VISIBLE_DEVICES=1,0", "^L command")
+        await screen.shows("[2] GPU0", "CUDA_VISIBLE_DEVICES=1,0", "Space use")
         await screen.press("ctrl+l")  # how much of it has room in the dialog depends on the paths
         await screen.shows("The command", "torch.distributed.run", "pytorch")
 
