@@ -40,10 +40,11 @@ async def test_a_dialog_is_as_high_as_what_is_in_it(tmp_path: Path) -> None:
 async def test_a_dialog_with_much_in_it_scrolls(tmp_path: Path) -> None:
     for size, most in ((LARGE, 36), ((80, 24), 24), ((60, 15), 15)):
         async with opened(Workspace(tmp_path), size) as screen:
-            screen.app.push_screen(Choose("Which?", [Choice(str(at), str(at)) for at in range(99)]))
+            screen.app.push_screen(Choose("Which?", [Choice(str(at), str(at)) for at in range(50)]))
             await screen.shows("Which?", "Esc  back")
-            await screen.press(*["pagedown"] * 13)
-            await screen.shows("98")
+            for _page in range(7):
+                screen.app.simulate_key("pagedown")
+            await screen.shows("49")
             top, end = box(screen)
             assert end - top + 1 == most
             await screen.press("escape")
