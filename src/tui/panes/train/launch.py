@@ -318,10 +318,10 @@ class Launch(ModalScreen["Launched | Asked"]):
     def _say_keys(self) -> None:
         """The keys that matter now, on one line of 80 cells: ^S stands beside the settings."""
         plan = self._planned[1].plan if self._planned is not None else None
-        if plan is not None and (plan.script or plan.lines):
+        partial = plan is not None and bool(plan.script or plan.lines)
+        shown = _("command")
+        if plan is not None and partial:
             shown = _("script") if plan.script else _("lines")
-        else:
-            shown = _("command")
         keys = [_("Enter launch"), _("Tab next")]
         if self.focused is self._form.gpus:
             keys[:0] = [_("Space use"), _("a all")]
@@ -329,7 +329,7 @@ class Launch(ModalScreen["Launched | Asked"]):
             keys += [_("^O config"), f"^L {shown}"]
         if self._check is not None and findings(self._check):
             keys.append(_("^R findings"))
-        elif shown == _("command"):  # what is not whole by itself is not copied
+        elif not partial:  # what is not whole by itself is not copied
             keys.append(_("^Y copy"))
         self.query_one("#keys", Static).update("  ".join([*keys, _("Esc back")]))
 
