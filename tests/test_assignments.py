@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from engine.assignments import UNKNOWN, Reference, read
 
 TEXT = """
@@ -36,7 +38,7 @@ def test_what_is_assigned_otherwise_leaves_no_value_from_before() -> None:
     text = """
 noted: str = "here"
 system = "You are kind. "
-system += "Be brief."
+system += brief
 lr, betas = 1e-4, (0.9, 0.999)
 steps = 100
 if lr < 1:
@@ -49,9 +51,29 @@ def make():
 deep = {deep}(rank=8)
 """
     names = read(text.replace("{deep}", "made" + ".Deep" * 800))
-    assert names == {"noted": "here", "kept": 1, "deep": {"rank": 8}} | dict.fromkeys(
-        ("system", "lr", "betas", "steps", "gone"), UNKNOWN
+    assert names == {"kept": 1, "deep": {"rank": 8}} | dict.fromkeys(
+        ("noted", "system", "lr", "betas", "steps", "gone"), UNKNOWN
     )
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_what_a_switch_adds_is_added(on: bool) -> None:
+    """As in all of XTuner's own configs."""
+    text = f"""
+use_varlen_attn = {on}
+custom_hooks = [dict(evaluation_inputs=["Who are you?"])]
+system = "Be kind."
+if use_varlen_attn:
+    custom_hooks += [dict(type=Varlen)]
+    system += " Be brief."
+else:
+    plain = 1
+"""
+    names = read(text)
+    assert names is not None
+    hooks = [{"evaluation_inputs": ["Who are you?"]}, *([{"type": UNKNOWN}] if on else [])]
+    assert names["custom_hooks"] == hooks and ("plain" in names) is not on
+    assert names["system"] == ("Be kind. Be brief." if on else "Be kind.")
 
 
 def test_what_is_not_python_says_nothing() -> None:

@@ -46,19 +46,31 @@ def read(text: str) -> dict[str, Any] | None:
     if tree is None:
         return None
     names: dict[str, Any] = {}
-    for statement in tree.body:
-        if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
+    _follow(tree.body, names)
+    return names
+
+
+def _follow(body: list[ast.stmt], names: dict[str, Any]) -> None:
+    """What `names` are after these statements."""
+    for statement in body:
+        if isinstance(statement, ast.Assign):
             value = _value(statement.value, names)
-            targets = (
-                [statement.target] if isinstance(statement, ast.AnnAssign) else statement.targets
-            )
-            for target in targets:
+            for target in statement.targets:
                 names |= dict.fromkeys(_bound(target), UNKNOWN)
                 if isinstance(target, ast.Name):
                     names[target.id] = value
+        elif isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
+            more = _value(statement.value, names)
+            before = names.get(statement.target.id)
+            both = type(before) is type(more) and isinstance(more, (list, str))
+            joined = isinstance(statement.op, ast.Add) and both
+            names[statement.target.id] = before + more if joined else UNKNOWN
+        elif isinstance(statement, ast.If) and isinstance(
+            told := _value(statement.test, names), (bool, int, str, list)
+        ):
+            _follow(statement.body if told else statement.orelse, names)
         elif not isinstance(statement, _SCOPES):
             names |= dict.fromkeys(_bound(statement), UNKNOWN)
-    return names
 
 
 def _bound(node: ast.AST) -> set[str]:
