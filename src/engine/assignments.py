@@ -1,7 +1,8 @@
 """What a Python file assigns at its top, read without running it.
 
 Names that were assigned before, literals, lists, dicts, and the arguments of
-``dict(…)`` and of classes are followed; everything else counts as unknown.
+``dict(…)`` and of classes are followed, and an ``if`` on a value that is known; everything
+else counts as unknown.
 Standard library only: the training interpreter reads configs by this as well.
 """
 
