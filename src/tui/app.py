@@ -28,7 +28,7 @@ from textual.worker import Worker, WorkerState
 from engine import i18n, settings
 from engine.errors import Problem
 from engine.i18n import N_, _
-from engine.run.state import MARKS
+from engine.run.state import LIVING, MARKS
 from engine.settings import Settings
 from engine.text import clean, one_line
 from engine.workspace import Workspace
@@ -42,7 +42,7 @@ from tui.steady import Steady
 from tui.theme import choose_theme, register_themes
 from tui.thrift import Shown
 from tui.watch import Sight, Watch, look_at_runs
-from tui.widgets.strips import ACTIVE, Line, machine_line, run_line, tabs_line
+from tui.widgets.strips import Line, machine_line, run_line, tabs_line
 
 if TYPE_CHECKING:
     from engine.run.folder import RunSummary
@@ -266,17 +266,21 @@ class Tunedeck(Overlays):
     def _badges(self) -> dict[str, str]:
         """A tick where a step has what the next one needs; the training's state."""
         badges = dict.fromkeys(self.sight.ready, "✓") if self.sight else {}
-        if self.sight and self.sight.runs:
-            run = _foremost(self.sight.runs)
-            badges["train"] = MARKS[run.state] if run else ""
-            if run and run.state == "training" and run.step is not None and run.steps:
+        if run := self._foremost():
+            badges["train"] = MARKS[run.state]
+            if run.state == "training" and run.step is not None and run.steps:
                 badges["train"] += f" {100 * run.step // run.steps}%"
         return badges
 
+    def _foremost(self) -> RunSummary | None:
+        """The run that is told everywhere: the first in turn, where all are over the newest."""
+        runs = self.sight.runs if self.sight else []
+        return min(runs, key=lambda run: run.turn, default=None)
+
     def _draw_status(self) -> None:
         runs = self.sight.runs if self.sight else []
-        active = [run for run in runs if run.state in ACTIVE]
-        shown = _foremost(runs)
+        active = [run for run in runs if run.state in LIVING]
+        shown = self._foremost()
         left = run_line(shown) if shown else " " + _("no runs yet")
         if len(active) > 1 and not isinstance(left, str):
             left.append(f"  +{len(active) - 1}")
@@ -376,7 +380,7 @@ class Tunedeck(Overlays):
 
     def parting_words(self) -> str:
         """What becomes of the runs, for the terminal after the app has closed."""
-        active = [run for run in look_at_runs(self.workspace, {}) if run.state in ACTIVE]
+        active = [run for run in look_at_runs(self.workspace, {}) if run.state in LIVING]
         if not active:
             return ""
         return i18n.ngettext(
@@ -384,14 +388,3 @@ class Tunedeck(Overlays):
             "{count} runs go on without this window. `tunedeck` shows them again.",
             len(active),
         ).format(count=len(active))
-
-
-def _foremost(runs: Sequence[RunSummary]) -> RunSummary | None:
-    """The run that is told everywhere: one that trains, else one in progress, else the newest.
-
-    Of those that wait, the first in the queue.
-    """
-    training = [run for run in runs if run.state == "training"]
-    active = [run for run in runs if run.state in ACTIVE]
-    active.sort(key=lambda run: (run.state == "queued", run.place or 0.0))
-    return next(iter([*training, *active, *runs]), None)

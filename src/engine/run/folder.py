@@ -35,6 +35,8 @@ _QUIET = 300.0
 _GOES_ON = "supervisor-gone-trainer-runs"
 """The code of a lost run's cause whose trainer was left alone."""
 
+_TURNS: dict[Word, int] = {"training": 0, "starting": 1, "stopping": 1, "queued": 2}
+
 
 class RunSummary(msgspec.Struct, frozen=True):
     """A run in short. Times in seconds since the epoch."""
@@ -81,6 +83,13 @@ class RunSummary(msgspec.Struct, frozen=True):
             return None
         took = (self.ended or time.time()) - self.started
         return took if took >= 0 else None
+
+    @property
+    def turn(self) -> tuple[int, float]:
+        """Sorts runs: one that trains, those that start or stop, the queue in its order, others."""
+        if self.state not in _TURNS:
+            return len(_TURNS), 0.0
+        return _TURNS[self.state], self.place or 0.0
 
 
 class RunFolder:

@@ -14,7 +14,7 @@ from textual.geometry import Region
 from textual.widgets import Static
 
 from engine.i18n import _
-from engine.run.state import MARKS
+from engine.run.state import LIVING, MARKS
 from engine.text import duration, one_line, size
 from tui.widgets.gauge import bar
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from engine.run.folder import RunSummary
     from tui.watch import Sight
 
-ACTIVE = frozenset({"queued", "starting", "training", "stopping"})
 STYLES = {"failed": "red", "lost": "red", "finished": "green", "training": "cyan"}
 
 
@@ -155,7 +154,7 @@ def run_line(run: RunSummary) -> Text:
         text.append(_("step {step}/{steps}").format(step=run.step, steps=run.steps) + "  ")
     if run.loss is not None:
         text.append(f"loss {run.loss:.3f}  ")
-    if run.state in ACTIVE and run.eta is not None:
+    if run.state in LIVING and run.eta is not None:
         text.append(_("{time} left").format(time=duration(run.eta)))
     elif run.reason:
         text.append(one_line(run.reason, marks=False), style="dim")

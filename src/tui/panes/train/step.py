@@ -24,9 +24,8 @@ def first_choice(runs: Sequence[Run], last: str) -> str:
 
     Of those in progress one that trains comes first, then the queue in its order.
     """
-    living = [run for run in runs if run.living]
-    living.sort(key=lambda run: (run.summary.state == "queued", run.summary.place or 0.0))
-    wanted = [run.summary.dir for run in living]
+    living = sorted((run.summary for run in runs if run.living), key=lambda run: run.turn)
+    wanted = [run.dir for run in living]
     wanted += [run.summary.dir for run in runs if run.summary.dir == last]
     wanted += [run.summary.dir for run in runs]
     return wanted[0] if wanted else ""
