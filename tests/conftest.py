@@ -26,6 +26,8 @@ from tests.support import tiny_config
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+# As in the app itself (`tui.__main__`): a list that glides to its end keeps a test for a second.
+os.environ["TEXTUAL_ANIMATIONS"] = "none"
 # Where it is set, each of the processes started here would compile XTuner's libraries anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
