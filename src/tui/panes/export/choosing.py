@@ -105,11 +105,12 @@ class Choosing(Pane):
             return await self.app.push_screen_wait(Choose(title, offered, now=chosen.dtype))
         from engine.machine import gpu
 
+        found = await asyncio.to_thread(gpu.read)
         offered = [Choice("auto", "auto", _("a GPU if one is free, else the CPU"))]
         offered.append(Choice("cpu", "cpu"))
         offered += [
             Choice(f"cuda:{at}", f"cuda:{at}", one.name)
-            for at, one in enumerate(gpu.for_one_process(gpu.read().gpus))
+            for at, one in enumerate(gpu.for_one_process(found.gpus))
         ]
         title = _("Where to compute")
         return await self.app.push_screen_wait(Choose(title, offered, now=chosen.device))
