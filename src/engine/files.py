@@ -37,14 +37,26 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def own(folder: Path) -> Path:
-    """`folder`, or one beside it where that is private to another user (``NAME-UID``)."""
+def own(folder: Path, rights: int = os.R_OK | os.W_OK | os.X_OK) -> Path:
+    """`folder`, or one beside it where another user has it and gives no `rights` (``NAME-UID``).
+
+    Raises `Problem` when that one is somebody else's: what is private would be theirs.
+    """
     try:
         owner = folder.stat().st_uid
     except OSError:
         return folder
-    ours = owner == os.getuid() or os.access(folder, os.R_OK | os.W_OK | os.X_OK)
-    return folder if ours else folder.with_name(f"{folder.name}-{os.getuid()}")
+    if owner == os.getuid() or os.access(folder, rights):
+        return folder
+    beside = folder.with_name(f"{folder.name}-{os.getuid()}")
+    with contextlib.suppress(FileNotFoundError):
+        if beside.lstat().st_uid != os.getuid():
+            raise Problem(
+                _("The folder {path} is another user's").format(path=beside),
+                _("What you keep here would lie in it, as your user id is in its name."),
+                _("Have it removed, or work in another folder."),
+            )
+    return beside
 
 
 def _sync_folder(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,8 @@ from engine import files, unforeseen
 from engine.errors import Problem
 from engine.i18n import _
 from engine.paths import expanded
+
+_PARTS = ("configs", "data", "models", "runs")
 
 
 class Last(msgspec.Struct, omit_defaults=True):
@@ -36,8 +39,9 @@ class Workspace:
     """A folder with the parts ``configs/``, ``data/``, ``models/`` and ``runs/``.
 
     A part is made when something is first put into it; an empty or foreign
-    folder is a valid workspace. Our own state lies in ``.tunedeck/``; where that is
-    another user's, who works in the same folder, in ``.tunedeck-UID/``.
+    folder is a valid workspace. Our own state lies in ``.tunedeck/``. Who makes one of
+    these keeps it private: another user of the same folder has ``.tunedeck-UID/`` and
+    ``runs-UID/`` beside it, and a part that they may read in common with its owner.
     """
 
     def __init__(self, root: Path) -> None:
@@ -48,10 +52,9 @@ class Workspace:
                 _("Give an existing folder, or make one with mkdir."),
             )
         self.root = root.resolve()
-        self.configs = self.root / "configs"
-        self.data = self.root / "data"
-        self.models = self.root / "models"
-        self.runs = self.root / "runs"
+        self.configs, self.data, self.models, self.runs = (
+            files.own(self.root / part, os.R_OK | os.X_OK) for part in _PARTS
+        )
         self.state = files.own(self.root / ".tunedeck")
         self.cache = self.state / "cache"
         self._last: Last | None = None

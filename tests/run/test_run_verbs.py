@@ -116,6 +116,45 @@ def test_another_user_was_here_first(workspace: Path) -> None:
     assert not any((workspace / "runs" / ".trash-0").iterdir())
 
 
+def test_the_first_users_runs_and_configs_are_private_as_a_whole(workspace: Path) -> None:
+    """Whoever trains first in a folder makes ``runs/``: the second could not even ask."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user")
+    write_run(Workspace(workspace), "theirs", "finished")
+    (workspace / "configs").mkdir()
+    for part in ("configs", "runs"):
+        (workspace / part).chmod(0o700)
+        os.chown(workspace / part, 65534, 65534)
+    for verb in ("runs", "queue"):
+        listed = as_somebody(verb, "--json")
+        assert listed.returncode == 0, listed.stderr
+        assert "theirs" not in listed.stdout
+    copied = as_somebody("config", "copy", "llama3_8b_instruct_qlora_custom_sft_e3", "--json")
+    assert copied.returncode == 0, copied.stderr
+    own = workspace / "configs-0"
+    assert Path(json.loads(copied.stdout)["path"]).parent == own
+    found = json.loads(as_somebody("config", "list", "custom", "--json").stdout)
+    assert str(next(own.glob("*.py"))) in [one["path"] for one in found]
+    (workspace / "runs").chmod(0o755)
+    assert "theirs" in as_somebody("runs", "--json").stdout, "what may be read is seen"
+
+
+def test_what_somebody_else_put_in_place_of_ones_own_is_not_used(workspace: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user")
+    for name, mode in ((".tunedeck", 0o700), (".tunedeck-0", 0o777)):
+        (workspace / name).mkdir()
+        (workspace / name).chmod(mode)
+        os.chown(workspace / name, 65534, 65534)
+    asked = as_somebody("runs")
+    assert asked.returncode == 2 and len(asked.stderr.splitlines()) == 3
+    assert "is another user's" in asked.stderr
+    (workspace / ".tunedeck-0").rmdir()
+    (workspace / ".tunedeck-0").symlink_to(workspace)
+    os.chown(workspace / ".tunedeck-0", 65534, 65534, follow_symlinks=False)
+    assert as_somebody("runs").returncode == 2
+
+
 def test_logs_of_a_plain_work_dir(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["logs", "lora", "-f"]) == 0
     lines = capsys.readouterr().out.splitlines()

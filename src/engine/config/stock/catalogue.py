@@ -25,6 +25,7 @@ from engine.errors import Problem
 from engine.i18n import _
 from engine.paths import expanded
 from engine.settings import Settings
+from engine.workspace import Workspace
 
 _READERS = ("reading.py", "../families.py", "outline.py", "entry.py")
 """The modules that decide what is told of a config: when one changes, all is read anew."""
@@ -67,7 +68,7 @@ def load(settings: Settings, workspace_root: Path | None = None) -> list[Entry]:
 
 def _shelves(settings: Settings, workspace_root: Path | None) -> Iterator[_Shelf]:
     if workspace_root is not None:
-        yield _Shelf(workspace_root / "configs", OWN, "")
+        yield _Shelf(Workspace(workspace_root).configs, OWN, "")
     yield _Shelf(resources.configs(), TUNEDECK, "tunedeck")
     xtuner = packages.folder("xtuner", settings)
     if xtuner is not None:
