@@ -66,7 +66,7 @@ def open_editor(app: App[Any], path: Path, line: int = 1) -> int:
     command = editor_command(path, line)
     status: int | OSError
     try:
-        with app.suspend(), _keys_are_the_editors():
+        with _keys_are_the_editors(), app.suspend():
             # Nothing may be raised in here: the app would not come back to the screen.
             try:
                 status = subprocess.run(command, check=False).returncode
