@@ -93,6 +93,10 @@ def test_another_users_runs_hide_none_of_ones_own(workspace: Path) -> None:
         assert as_somebody("queue", "--json").stdout == "[]\n"
         asked = as_somebody("stop", "theirs")
         assert asked.returncode == 2 and "another user's" in asked.stderr
+        theirs.chmod(0o755)
+        (theirs / "state.json").chmod(0)
+        asked = as_somebody("runs", "theirs")
+        assert asked.returncode == 2 and "another user's" in asked.stderr
     finally:
         theirs.chmod(0o700)
 

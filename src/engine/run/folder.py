@@ -118,11 +118,7 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise Problem(
-                _("Cannot read the run in {path}").format(path=self.path),
-                f"{state.RECORD}: {error}",
-                _("Its files were changed, or another version of Tunedeck wrote them."),
-            ) from error
+            raise _unreadable(self.path, error, state.RECORD) from error
         try:
             return msgspec.json.decode(data, type=RunRecord)
         except msgspec.MsgspecError as error:
@@ -203,11 +199,7 @@ class RunFolder:
             told = None if isinstance(error, OSError) else state.from_events(self.events())
             if told is not None:
                 return told
-            raise Problem(
-                _("Cannot read the run in {path}").format(path=self.path),
-                f"{state.STATE}: {error}",
-                _("Its files were changed, or another version of Tunedeck wrote them."),
-            ) from error
+            raise _unreadable(self.path, error, state.STATE) from error
 
     def order(self) -> Order | None:
         """What its supervisor was told last; None for a plain work dir, or when unreadable."""
@@ -363,6 +355,17 @@ def _is_config(file: Path) -> bool:
     return file.name not in ("zero_to_fp32.py", "zero_to_torch.py")
 
 
+def _unreadable(path: Path, error: Exception, file: str = "") -> Problem:
+    """The error for a run in the folder `path` of which `file` cannot be read, or all of it."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, PermissionError):
+        todo = _("It may be another user's, whose runs are private.")
+    else:
+        todo = _("Its files were changed, or another version of Tunedeck wrote them.")
+    what = _("Cannot read the run in {path}").format(path=path)
+    return Problem(what, f"{file}: {why}" if file else why, todo)
+
+
 def is_run(path: Path) -> bool:
     """Whether `path` is a run's folder: ours, or a work dir of plain XTuner.
 
@@ -375,11 +378,7 @@ def is_run(path: Path) -> bool:
             return True
         return any(path.glob("[0-9]*_[0-9]*/vis_data"))
     except PermissionError as error:
-        raise Problem(
-            _("Cannot read the run in {path}").format(path=path),
-            error.strerror or str(error),
-            _("It may be another user's, whose runs are private."),
-        ) from error
+        raise _unreadable(path, error) from error
 
 
 def list_runs(
