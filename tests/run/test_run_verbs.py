@@ -14,6 +14,7 @@ from typing import Any, get_args
 import pytest
 
 from engine import files
+from engine.cli import run_lines
 from engine.cli.main import main
 from engine.errors import Problem
 from engine.run import control
@@ -157,6 +158,12 @@ def test_what_somebody_else_put_in_place_of_ones_own_is_not_used(workspace: Path
     (workspace / ".tunedeck-0").symlink_to(workspace)
     os.chown(workspace / ".tunedeck-0", 65534, 65534, follow_symlinks=False)
     assert as_somebody("runs").returncode == 2
+
+
+def test_the_lines_of_the_other_nodes_are_told_where_there_are_others() -> None:
+    """`--launcher nodes` may be for one, whose title had nothing below it."""
+    assert list(run_lines.others([])) == list(run_lines.others(["here"])) == []
+    assert list(run_lines.others(["here", "there"])) == ["Start this on the other nodes:", "there"]
 
 
 def test_logs_of_a_plain_work_dir(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.cli import queue_options
+from engine.cli import queue_options, run_lines
 from engine.cli.gpu_option import gpu_ids
 from engine.cli.output import Output
 from engine.cli.run_verbs import attend
@@ -88,8 +88,7 @@ def _resume(args: argparse.Namespace, out: Output) -> int:
     record = state.read_record(run.path)
     typed = nodes.lines(record, run.path) if record is not None else []
     document |= {"lines": typed} if typed else {}
-    others = [_("Start this on the other nodes:"), *typed[1:]] if typed else []
-    out.result(document, lambda: [word.format(run=run.name), *others])
+    out.result(document, lambda: [word.format(run=run.name), *run_lines.others(typed)])
     if args.attach:
         return attend(run, out)
     return 1 if now.state == "failed" else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from engine import text
@@ -29,6 +29,13 @@ def short(summary: RunSummary) -> str:
     parts += [f"#{tag}" for tag in summary.tags]
     parts += [text.one_line(summary.note)] if summary.note else []
     return "  ".join(parts)
+
+
+def others(lines: Sequence[str]) -> Iterator[str]:
+    """What is typed on the nodes behind the first, by the lines of all; nothing for one node."""
+    if len(lines) > 1:
+        yield _("Start this on the other nodes:")
+        yield from lines[1:]
 
 
 def whole(summary: RunSummary) -> Iterator[str]:

@@ -144,9 +144,7 @@ def _start(
         )
         yield said.format(run=run.name, folder=workspace.relative(run.path), waits=waits)
         yield plan.shown
-        if plan.lines:
-            yield _("Start this on the other nodes:")
-            yield from plan.lines[1:]
+        yield from run_lines.others(plan.lines)
 
     out.result(started, lines)
     if not args.attach:
