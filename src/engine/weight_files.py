@@ -80,12 +80,13 @@ def fault(folder: Path) -> str:
 
 def _absent(folder: Path, names: dict[str, str]) -> str:
     """A tensor that is not in the file where the index says it is; "" for none."""
-    for file in set(names.values()):
+    there: dict[str, dict[str, Any]] = {}
+    for name, file in names.items():
         if file.endswith(".safetensors"):
-            found = header(folder / file)
-            for name, place in names.items():
-                if place == file and name not in found:
-                    return name
+            if file not in there:
+                there[file] = header(folder / file)
+            if name not in there[file]:
+                return name
     return ""
 
 
