@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from engine.config.text.source import ConfigSource
@@ -147,11 +148,9 @@ async def test_raw_view_leads_back_to_the_setting_of_its_line(
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("r")
-        await until(pilot, lambda: isinstance(app.screen, RawView))
-        await pilot.pause()
-        text = screen(app)
-        assert "pretrained_model_name_or_path = " in text
-        assert "[/x] [b] 中文 abc" in text and "\x1b" not in text
+        cleaned = "[/x] [b] 中文 abc"
+        await until(pilot, lambda: shows(app, "pretrained_model_name_or_path = ", cleaned))
+        assert isinstance(app.screen, RawView) and "\x1b" not in screen(app)
         await pilot.press("right")
         await until(pilot, lambda: " _name_or_path = " in screen(app))
         await pilot.press("left", "left")
@@ -172,10 +171,9 @@ async def test_changes_are_those_from_the_catalogues_config(
     async with app.run_test(size=LARGE, notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("d")
-        await pilot.pause()
-        text = screen(app)
-        assert "alpaca_en_path" in text and '  "tatsu-lab/alpaca"' in text and "→ " in text
-        assert f"--- {STOCK}" in text and '-alpaca_en_path = "tatsu-lab/alpaca"' in text
+        long = ("alpaca_en_path", '  "tatsu-lab/alpaca"', "→ ")
+        diff = (f"--- {STOCK}", '-alpaca_en_path = "tatsu-lab/alpaca"')
+        await until(pilot, lambda: shows(app, *long, *diff))
 
 
 async def test_sections_stand_beside_the_form_where_there_is_room(
@@ -186,11 +184,10 @@ async def test_sections_stand_beside_the_form_where_there_is_room(
         await opened(pilot, app)
         assert app.focused is pane(app).form.fields
         await pilot.press("shift+tab", "down", "down", "down", "enter")
-        await pilot.pause()
+        await until(pilot, lambda: shows(app, "Samples that one GPU takes at once"))
         field = pane(app).form.field
         assert field is not None and field.name == "batch_size"
         assert app.focused is pane(app).form.fields
-        assert "Samples that one GPU takes at once" in screen(app)
 
 
 async def test_an_expression_and_text_of_several_lines_survive_an_edit(
@@ -230,7 +227,7 @@ async def test_the_value_being_edited_stays_in_its_place_when_the_window_changes
         await pilot.press("enter")
         await type_over(pilot, "777")
         await pilot.resize_terminal(*LARGE)
-        await pilot.pause(0.2)
-        assert any("save_steps" in line and "777" in line for line in screen_lines(app))
+        lines = partial(screen_lines, app)
+        await until(pilot, lambda: any("save_steps" in one and "777" in one for one in lines()))
         await pilot.press("enter")
         await until(pilot, lambda: ConfigSource.open(config).get("save_steps") == 777)

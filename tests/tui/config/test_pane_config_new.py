@@ -34,11 +34,9 @@ async def test_an_empty_workspace_says_what_to_do(tmp_path: Path) -> None:
     found.remember(tab="config")
     app = app_on(found)
     async with app.run_test(size=SMALL, notifications=True) as pilot:
-        await pilot.pause()
+        begin = ("▸ n  new config from the catalogue", "No dataset is open (F2)")
+        await until(pilot, lambda: shows(app, *begin))
         text = screen(app)
-        assert "n  new config from the catalogue" in text
-        assert "No dataset is open (F2)" in text
-        assert "▸ n  new config from the catalogue" in text
         await pilot.press("u", "d", "p", "t", "r", "E", "a")  # nothing to act on: nothing happens
         assert screen(app) == text
 
@@ -48,17 +46,13 @@ async def test_new_copies_from_the_catalogue_and_points_at_the_open_dataset(
 ) -> None:
     app = app_on(workspace)
     async with app.run_test(size=SMALL, notifications=True) as pilot:
-        await pilot.pause()
-        assert "data/小助手.json" in screen(app)
+        await until(pilot, lambda: shows(app, "data/小助手.json"))
         await pilot.press("n")
         await until(pilot, lambda: isinstance(app.screen, ChooseConfig))
         await pilot.press(*STOCK)
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, Ask))
-        await pilot.pause()
-        text = screen(app)
-        assert "configs/小助手.py" in text
-        assert "internlm/internlm2-chat-1_8b" in text
+        asked = ("configs/小助手.py", "internlm/internlm2-chat-1_8b")
+        await until(pilot, lambda: isinstance(app.screen, Ask) and shows(app, *asked))
         await pilot.press("enter", "enter")
         await opened(pilot, app)
         written = workspace.configs / "小助手.py"
@@ -82,9 +76,8 @@ async def test_new_refuses_a_name_that_is_taken_and_keeps_what_was_typed(
         await pilot.pause()
         await type_over(pilot, "configs/助手")
         await pilot.press("enter", "enter")
-        await pilot.pause()
+        await until(pilot, lambda: shows(app, "exists already"))
         assert isinstance(app.screen, Ask)
-        assert "exists already" in screen(app)
         assert config.read_bytes() == before
 
 
@@ -99,9 +92,7 @@ async def test_the_model_in_the_workspace_is_proposed(
         await pilot.press("n")
         await until(pilot, lambda: isinstance(app.screen, ChooseConfig))
         await pilot.press(*STOCK, "enter")
-        await until(pilot, lambda: isinstance(app.screen, Ask))
-        await pilot.pause()
-        assert "models/小模型" in screen(app)
+        await until(pilot, lambda: isinstance(app.screen, Ask) and shows(app, "models/小模型"))
         await pilot.press("tab", "enter")
         await opened(pilot, app)
         source = ConfigSource.open(Path(workspace.last().config))
@@ -124,8 +115,7 @@ async def test_the_catalogue_is_narrowed_and_looked_at(workspace: Workspace) -> 
         await pilot.press("shift+tab", *" nosuchthing")
         await until(pilot, lambda: shows(app, "Nothing fits", "(0 of 59"))
         await pilot.press("enter", "escape")
-        await pilot.pause()
-        assert not isinstance(app.screen, ChooseConfig)
+        await until(pilot, lambda: not isinstance(app.screen, ChooseConfig))
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "binary", "broken"])
@@ -208,8 +198,7 @@ async def test_opening_another_config_by_its_path(workspace: Workspace, config: 
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("o")
-        await until(pilot, lambda: isinstance(app.screen, Choose))
-        await pilot.pause()
+        await until(pilot, lambda: isinstance(app.screen, Choose) and shows(app, "外面.py"))
         lines = screen(app)
         assert lines.index("configs/助手.py") < lines.index("外面.py")
         await pilot.press(*"外面", "enter")
