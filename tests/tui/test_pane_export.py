@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.export import job
+from engine.export import job, plan
 from engine.run.folder import RunFolder
+from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.export.conftest import load, save
 from tests.support.driver import Driver, opened
@@ -215,6 +216,44 @@ async def test_a_merge_goes_on_without_the_app_and_leaves_nothing_when_cancelled
     while len(list(parts.iterdir())) > 1 and time.monotonic() < until:
         await asyncio.sleep(0.05)
     assert [one.name for one in parts.iterdir()] == ["base"]
+
+
+async def test_a_job_is_told_and_cancelled_with_its_own_checkpoint_only(
+    workspace: Workspace, with_run: Path
+) -> None:
+    first, other = with_run / "iter_12.pth", with_run / "iter_4.pth"
+    found = plan.plan(first, workspace)
+    order = plan.order(found, ("convert",), workspace=workspace, settings=Settings())
+
+    async def choose(screen: Driver, checkpoint: Path) -> None:
+        await screen.press("c")
+        await screen.shows("type to narrow, or a path")
+        await screen.type(str(checkpoint))
+        await screen.press("enter")
+        await screen.shows(f"{RUN} / {checkpoint.name}")
+
+    with job.begun(workspace, order) as (held, _):  # at work for as long as this lasts
+        async with opened(workspace) as screen:
+            await screen.shows(f"{RUN} / iter_12.pth", "◐  Adapter", "◐ Adapter …", "▸ x  cancel")
+            await choose(screen, other)
+            await screen.hides("◐")
+            await screen.shows("▸ Enter  convert")
+            await screen.press("x")
+            assert not (held.folder / job.CANCEL).exists(), "what is shown does not work"
+
+            await screen.press("enter")  # the other one's own job is followed to its end
+            await screen.shows(f"✓  Adapter      runs/{RUN}/iter_4-adapter", "▸ Enter  merge")
+            await screen.press("c")  # which of them is at work stands in the list
+            text = await screen.shows("type to narrow, or a path", "◐ being exported")
+            [line] = [line for line in text.splitlines() if "◐ being" in line]
+            assert f"{RUN} / iter_12.pth" in line
+            await screen.press("escape")
+
+            await choose(screen, first)
+            await screen.shows("◐  Adapter", "◐ Adapter …", "▸ x  cancel")
+            await screen.press("x")
+            await screen.until(lambda _: (held.folder / job.CANCEL).exists())
+            assert not (job.of(workspace, other).folder / job.CANCEL).exists()
 
 
 def big(model: Path) -> None:

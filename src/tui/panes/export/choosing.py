@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.export.handover import Handover
     from engine.export.job import Order, Step
     from engine.export.plan import Choices
+    from engine.run.checkpoints import Checkpoint
     from engine.workspace import Workspace
     from tui.panes.export.look import Look
 
@@ -151,7 +152,7 @@ class Choosing(Pane):
         note = _("{size} are free").format(size=size(_free(seen.plan.merged)))
         chosen = await self.app.push_screen_wait(Choose(_("GGUF file"), offered, note=note))
         if chosen:
-            self._hand_over(gguf=chosen, step="gguf")
+            self._hand_over(seen, "gguf", gguf=chosen)
 
     @work(exit_on_error=False)
     async def action_upload(self) -> None:
@@ -175,16 +176,13 @@ class Choosing(Pane):
         question = _("Shall everybody see {name}?").format(name=asked[0])
         public = await self.app.push_screen_wait(Confirm(question, _("No: it is private.")))
         plans.choose(self.workspace, msgspec.structs.replace(chosen, target=asked[0]))
-        self._hand_over(upload=asked[0], public=public, step="upload")
+        self._hand_over(seen, "upload", upload=asked[0], public=public)
 
     @work(thread=True, group="begin", exit_on_error=False)
-    def _hand_over(self, step: Step, **values: object) -> None:
+    def _hand_over(self, seen: Look, step: Step, **values: object) -> None:
         from engine.export import plan as plans
 
-        assert self.seen is not None
-        wanted = plans.order(
-            self.seen.plan, (step,), workspace=self.workspace, settings=self.settings
-        )
+        wanted = plans.order(seen.plan, (step,), workspace=self.workspace, settings=self.settings)
         self.run_job(msgspec.structs.replace(wanted, **values))
 
 
@@ -200,17 +198,28 @@ def _free(path: Path) -> int:
 
 
 def _checkpoints(workspace: Workspace) -> list[Choice]:
-    """Those of all runs, the newest of each first."""
+    """Those of all runs, the newest of each first, and which of them are at work."""
+    from engine.export import job
     from engine.run import folder
 
+    working = {one.folder for one in job.running(workspace)}
     return [
         Choice(
             str(one.path),
             f"{run.name} / {one.path.name}",
-            f"{size(one.bytes)}"
-            + (f"  loss {one.loss:.3f}" if one.loss is not None else "")
-            + ("" if one.complete else "  " + _("torn")),
+            _detail(one, job.of(workspace, one.path).folder in working),
         )
         for run in folder.list_runs(workspace)
         for one in reversed(run.checkpoints())
     ]
+
+
+def _detail(checkpoint: Checkpoint, working: bool) -> str:
+    parts = [size(checkpoint.bytes)]
+    if checkpoint.loss is not None:
+        parts.append(f"loss {checkpoint.loss:.3f}")
+    if not checkpoint.complete:
+        parts.append(_("torn"))
+    if working:
+        parts.append("◐ " + _("being exported"))
+    return "  ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,8 @@ class ExportPane(Choosing):
     """Shows where the export of one checkpoint stands and does its next step.
 
     The work is done by a job (`engine.export.job`) that knows nothing of this pane: it
-    goes on without it, and another pane shows it as well.
+    goes on without it, and another pane shows it as well. The pane follows the job of the
+    checkpoint that it shows and no other: what is told and what x cancels are of one checkpoint.
     """
 
     TAB = "export"
@@ -124,19 +126,41 @@ class ExportPane(Choosing):
             checkpoint.parent.name,
         )
         run = last.run if stays or own else ""
-        self.app.call_from_thread(self._show, found, run, state)
+        self._if_current(self._show, found, run, state)
+
+    def _if_current(self, draw: Callable[..., None], *values: object) -> None:
+        """From a worker: call `draw`, unless the worker has been replaced since.
+
+        That is asked where workers are replaced, in the app's thread: so nothing that was read
+        of one checkpoint is drawn over another one.
+        """
+        worker = get_current_worker()
+
+        def draw_if_current() -> None:
+            if not worker.is_cancelled:
+                draw(*values)
+
+        self.app.call_from_thread(draw_if_current)
 
     def _show(self, found: Look | None, run: str, state: State | None) -> None:
+        if found is None or not self._is_shown(found.job):
+            self._busy = None  # a job of the checkpoint that was shown works on without the pane
+            self.workers.cancel_group(self, "follow")
         self.seen, self._run = found, run
         plan = found.plan if found is not None else None
         if found is not None and state is not None and state.status == "running":
-            self._follow(found.job)  # begun by an app that is gone, or by a run's end
+            self._follow(found)  # begun by an app that is gone, or by a run's end
             return
+        if self._busy is not None:
+            return  # begun since it was looked at
         at = next_step(plan)
         done = state is None or (state.status == "done" and state.step not in ("gguf", "upload"))
         self.query_one("#doing", Line).say("" if done or state is None else ended(state, plan))
         self._draw_steps(at)
         self._say(at)
+
+    def _is_shown(self, job: Job) -> bool:
+        return self.seen is not None and self.seen.job.folder == job.folder
 
     def _draw_steps(self, cursor: int) -> None:
         cells = [self._cells(step) for step in range(len(STEPS))]
@@ -204,7 +228,7 @@ class ExportPane(Choosing):
         if self.seen is None:
             self.action_checkpoint()
         elif left := self.seen.plan.left:
-            self._begin(left[:1] if only_one else left)
+            self._begin(self.seen, left[:1] if only_one else left)
         elif only_one:
             self._tell()
             self.post_message(self.Go("chat"))
@@ -214,8 +238,8 @@ class ExportPane(Choosing):
         step = self._done_under_cursor()
         if self._busy is not None:
             self.trouble(at_work())
-        elif step is not None:
-            self._begin((step,), again=True)
+        elif self.seen is not None and step is not None:
+            self._begin(self.seen, (step,), again=True)
         else:
             what = _("There is nothing to do again here")
             self.trouble(
@@ -228,18 +252,20 @@ class ExportPane(Choosing):
         return step if self.seen is not None and step in self.seen.plan.done else None
 
     @work(thread=True, group="begin", exit_on_error=False)
-    def _begin(self, steps: tuple[Step, ...], again: bool = False) -> None:
+    def _begin(self, seen: Look, steps: tuple[Step, ...], again: bool = False) -> None:
         from tui.panes.export.look import order
 
-        seen = self.seen
-        if seen is not None:
-            self.run_job(order(seen, steps, self.workspace, self.settings, again))
+        self.run_job(order(seen, steps, self.workspace, self.settings, again))
 
     def run_job(self, wanted: Order) -> None:
         """Begin a job and follow it. In a thread. Raises what `job.start` does."""
         from engine.export import job
 
-        self.app.call_from_thread(self._follow, job.start(self.workspace, wanted))
+        self.app.call_from_thread(self._begun, job.start(self.workspace, wanted))
+
+    def _begun(self, job: Job) -> None:
+        if self.seen is not None and self._is_shown(job):  # another may have been chosen since
+            self._follow(self.seen)
 
     @property
     def busy(self) -> bool:
@@ -247,17 +273,20 @@ class ExportPane(Choosing):
         return self._busy is not None
 
     @work(thread=True, exclusive=True, group="follow", exit_on_error=False)
-    def _follow(self, job: Job) -> None:
+    def _follow(self, seen: Look) -> None:
+        """Tell what the job of `seen` does, until it ends or another checkpoint is shown."""
+        from tui.panes.export.look import look
+
         worker = get_current_worker()
-        state = job.state
-        while state is not None and state.status == "running":
-            if worker.is_cancelled:
-                return
-            self.app.call_from_thread(self._draw_progress, state)
+        state = seen.job.state
+        while state is not None and state.status == "running" and not worker.is_cancelled:
+            self._if_current(self._draw_progress, state)
             time.sleep(_LOOK)
-            state = job.state
+            state = seen.job.state
         if state is not None and not worker.is_cancelled:
-            self.app.call_from_thread(self._end, state)
+            self._if_current(self._end, state)
+            found = look(seen.plan.checkpoint, self.workspace, self.settings, self.base)
+            self._if_current(self._ended, found, state)
 
     def _draw_progress(self, state: State) -> None:
         if self._busy is None or self._busy.step != state.step:
@@ -272,16 +301,6 @@ class ExportPane(Choosing):
         if state.status == "failed" and state.said is not None:
             said = state.said
             self.trouble(Failed(said.what, said.why, said.todo, said.details, said.ways))
-        self._finish(state)
-
-    @work(thread=True, exclusive=True, group="read", exit_on_error=False)
-    def _finish(self, state: State) -> None:
-        from tui.panes.export.look import look
-
-        if self.seen is None:
-            return
-        found = look(self.seen.plan.checkpoint, self.workspace, self.settings, self.base)
-        self.app.call_from_thread(self._ended, found, state)
 
     def _ended(self, found: Look, state: State) -> None:
         self._show(found, self._run, None)
