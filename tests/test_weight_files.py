@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from engine import weight_files
 from engine.chat import sources
 from engine.errors import Problem
-from engine.export import handover
+from engine.export import handover, verify
 from engine.export.base_model import BaseModel
+from engine.settings import Settings
 from tests.export.conftest import make_base, save
 
 FIRST, SECOND = (f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
@@ -67,7 +69,18 @@ def test_what_befalls_a_model_is_told_before_it_is_loaded(
         sources.check(spec)
         assert handover.describe(model).commands
         return
-    for look in (lambda: sources.check(spec), lambda: handover.describe(model)):
+    whole = make_base(tmp_path / "whole")
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    looks: list[Callable[[], object]] = [
+        lambda: sources.check(spec),
+        lambda: handover.describe(model),
+        lambda: verify.verify(model, adapter, whole, settings=Settings()),
+        lambda: verify.verify(whole, adapter, model, settings=Settings()),
+        lambda: verify.verify_model(model, settings=Settings()),
+    ]
+    for look in looks:
         with pytest.raises(Problem) as caught:
             look()
         assert caught.value.why == told and caught.value.todo

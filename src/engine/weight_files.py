@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine.errors import Problem
 from engine.i18n import _
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -76,6 +77,13 @@ def fault(folder: Path) -> str:
             return words.format(files=", ".join(_shown(folder, one) for one in found[:_NAMED]))
     absent = _absent(folder, names)
     return _("In no file, though its index names it: {name}").format(name=absent) if absent else ""
+
+
+def require(folder: Path) -> None:
+    """Raise `Problem` when the model in `folder` lacks weights."""
+    if why := fault(folder):
+        what = _("The model {path} is not whole").format(path=folder)
+        raise Problem(what, why, _("Copy or download it again."))
 
 
 def _absent(folder: Path, names: dict[str, str]) -> str:

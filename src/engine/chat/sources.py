@@ -70,9 +70,7 @@ def check(spec: ModelSpec) -> None:
     model = Path(spec.model)
     _expect(model, "config.json", _("a model's folder"))
     config(model)
-    if fault := weight_files.fault(model):
-        what = _("The model {path} is not whole").format(path=model)
-        raise Problem(what, fault, _("Copy or download it again."))
+    weight_files.require(model)
     if spec.adapter is not None:
         _expect(Path(spec.adapter), "adapter_config.json", _("an adapter's folder"))
 

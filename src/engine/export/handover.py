@@ -85,9 +85,8 @@ def describe(
             _("Give {folder}.").format(folder=model.parent),
         )
     config = read_config(model)
-    if (fault := weight_files.fault(model)) and not _own_names(model):
-        what = _("The model {path} is not whole").format(path=model)
-        raise Problem(what, fault, _("Copy or download it again."))
+    if not _own_names(model):
+        weight_files.require(model)
     commands = [_MAKERS[tool](model, config) for tool in tools]
     if rsync:
         commands.append(Command("rsync", copy_line(model, rsync), _("goes on after a break")))

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from engine import weight_files
 from engine.assignments import XTUNER_CONFIG
 from engine.errors import Failed, Problem
 from engine.export import artefact, trained_config
@@ -104,7 +105,7 @@ def verify(
         worker: a client of `WORKER` that the caller wants to be able to close
             meanwhile; it is closed at the end in any case.
 
-    Raises `Problem` for paths that are something else, `Failed` when the
+    Raises `Problem` for paths that are something else or lack weights, `Failed` when the
     models cannot be run.
     """
     for path, kinds, words in (
@@ -113,6 +114,8 @@ def verify(
         (adapter, (artefact.ADAPTER, *artefact.CHECKPOINTS), _("an adapter")),
     ):
         artefact.expect(path, kinds, words)
+    for model in (base, merged):
+        weight_files.require(model)
     with tempfile.TemporaryDirectory(prefix="tunedeck-") as temporary:
         if not (adapter.is_dir() and (adapter / "adapter_config.json").is_file()):
             adapter = convert(adapter, Path(temporary) / "adapter").adapter
@@ -145,6 +148,7 @@ def verify_model(
 ) -> Verified:
     """Load a model that was trained whole, and let it answer (see `verify`)."""
     artefact.expect(model, (artefact.MODEL,), _("a model's folder"))
+    weight_files.require(model)
     config = _config(model)
     request = {
         "model": str(model.resolve()),
