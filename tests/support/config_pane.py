@@ -78,9 +78,18 @@ async def go_to(pilot: Pilot[int], app: Tunedeck, name: str) -> None:
         field = pane(app).form.field
         if field is not None and field.name == name:
             return
-        await pilot.press("down")
+        pilot.app.simulate_key("down")
+        await pilot.pause()
     raise AssertionError(f"no key leads to {name}")
 
 
+async def typed(pilot: Pilot[int], text: str) -> None:
+    """Type `text` where the cursor is; `Pilot.press` would wait for the screen after each key."""
+    for character in text:
+        pilot.app.simulate_key(character)
+    await pilot.pause()
+
+
 async def type_over(pilot: Pilot[int], text: str) -> None:
-    await pilot.press("ctrl+u", *text)
+    await pilot.press("ctrl+u")
+    await typed(pilot, text)

@@ -19,6 +19,7 @@ from tests.support.config_pane import (
     screen,
     shows,
     type_over,
+    typed,
     until,
 )
 from tests.support.screen import NASTY, screen_lines
@@ -158,7 +159,8 @@ async def test_raw_view_leads_back_to_the_setting_of_its_line(
         lines = nasty.splitlines()
         at = lines.index("max_norm = 1  # grad clip")
         here = next(i for i, line in enumerate(lines) if line.startswith("pretrained_model"))
-        await pilot.press(*["j"] * (at - here), "enter")
+        await typed(pilot, "j" * (at - here))
+        await pilot.press("enter")
         await until(pilot, lambda: not isinstance(app.screen, RawView))
         field = pane(app).form.field
         assert field is not None and field.name == "max_norm"

@@ -21,6 +21,7 @@ from tests.support.config_pane import (
     screen,
     shows,
     type_over,
+    typed,
     until,
 )
 from tui.dialogs.ask import Ask
@@ -49,7 +50,7 @@ async def test_new_copies_from_the_catalogue_and_points_at_the_open_dataset(
         await until(pilot, lambda: shows(app, "data/小助手.json"))
         await pilot.press("n")
         await until(pilot, lambda: isinstance(app.screen, ChooseConfig))
-        await pilot.press(*STOCK)
+        await typed(pilot, STOCK)
         await pilot.press("enter")
         asked = ("configs/小助手.py", "internlm/internlm2-chat-1_8b")
         await until(pilot, lambda: isinstance(app.screen, Ask) and shows(app, *asked))
@@ -71,7 +72,8 @@ async def test_new_refuses_a_name_that_is_taken_and_keeps_what_was_typed(
         await opened(pilot, app)
         await pilot.press("n")
         await until(pilot, lambda: isinstance(app.screen, ChooseConfig))
-        await pilot.press(*STOCK, "enter")
+        await typed(pilot, STOCK)
+        await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.pause()
         await type_over(pilot, "configs/助手")
@@ -91,7 +93,8 @@ async def test_the_model_in_the_workspace_is_proposed(
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await pilot.press("n")
         await until(pilot, lambda: isinstance(app.screen, ChooseConfig))
-        await pilot.press(*STOCK, "enter")
+        await typed(pilot, STOCK)
+        await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Ask) and shows(app, "models/小模型"))
         await pilot.press("tab", "enter")
         await opened(pilot, app)
@@ -160,7 +163,8 @@ async def test_a_copy_for_columns_of_ones_own_says_what_was_guessed(workspace: W
     async with app.run_test(size=LARGE, notifications=True) as pilot:
         await pilot.press("n")
         await until(pilot, lambda: isinstance(app.screen, ChooseConfig))
-        await pilot.press(*STOCK, "enter")
+        await typed(pilot, STOCK)
+        await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.pause()
         await pilot.press("enter", "enter")
