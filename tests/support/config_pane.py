@@ -62,7 +62,7 @@ def pane(app: Tunedeck) -> ConfigPane:
 
 
 async def until(pilot: Pilot[int], holds: Callable[[], bool]) -> None:
-    await wait_until(pilot, holds, turns=3000)
+    await wait_until(pilot, holds)
 
 
 async def opened(pilot: Pilot[int], app: Tunedeck) -> ConfigPane:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,10 +26,9 @@ def segments_of(app: App[Any], y: int) -> list[Segment]:
     return list(app.screen._compositor.render_strips(app.size)[y])
 
 
-async def wait_until(pilot: Pilot[Any], holds: Callable[[], bool], turns: int = 200) -> None:
-    """Let the app work until `holds`; fails after `turns` rounds of its loop."""
-    for _turn in range(turns):
-        if holds():
-            return
+async def wait_until(pilot: Pilot[Any], holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Let the app work until `holds`; fails after so many seconds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "the app never got there"
         await pilot.pause(0.01)
-    raise AssertionError("the app never got there")
