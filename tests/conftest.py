@@ -16,7 +16,8 @@ import pytest
 
 from engine.machine import gpu
 from engine.run import control, launch, planning
-from engine.run.folder import RunFolder, list_runs
+from engine.run.folder import RunFolder
+from engine.run.listing import list_runs
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.support import nvml as fake_nvml

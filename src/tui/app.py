@@ -36,7 +36,7 @@ from tui.endings import leave_when_told
 from tui.keeping import Keeping
 from tui.noticing import Happened, Noticing
 from tui.overlays import NOTICES, Overlays
-from tui.panes.base import Pane, as_problem, offered
+from tui.panes.base import Pane, as_problem, in_keys_line
 from tui.safety import NoColours, NoControls
 from tui.steady import Steady
 from tui.theme import choose_theme, register_themes
@@ -294,7 +294,7 @@ class Tunedeck(Overlays):
         for active in self.screen.active_bindings.values():
             binding = active.binding
             own = active.node not in (self, self.screen)
-            if binding.show and own and offered(active):
+            if own and in_keys_line(active):
                 key = self.get_key_display(binding)
                 # One key is enough; where letters do not type, the letter.
                 shown[binding.description] = min(key, shown.get(binding.description, key), key=len)

@@ -117,9 +117,9 @@ def look_at_runs(
             what is new in its files.
         trouble: told of each run that cannot be read.
     """
-    from engine.run import folder
+    from engine.run import listing
 
-    found = [known.get(run.path, run) for run in folder.list_runs(workspace)]
+    found = [known.get(run.path, run) for run in listing.list_runs(workspace)]
     known.clear()
     known.update((run.path, run) for run in found)
     summaries = (_summary(run, trouble) for run in found)

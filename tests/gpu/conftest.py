@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.run import control
-from engine.run.folder import list_runs
+from engine.run.listing import list_runs
 from engine.workspace import Workspace
 from tests.support import gpu_runs
 

@@ -29,7 +29,8 @@ import pytest
 from engine.joined import resuming
 from engine.machine import gpu
 from engine.run import control, processes, reasons
-from engine.run.folder import RunFolder, list_runs
+from engine.run.folder import RunFolder
+from engine.run.listing import list_runs
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.support import card, rank_faults, rank_runs

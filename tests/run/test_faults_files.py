@@ -34,7 +34,8 @@ from engine.run import (
     state,
 )
 from engine.run.alarms import reading
-from engine.run.folder import RunFolder, list_runs
+from engine.run.folder import RunFolder
+from engine.run.listing import list_runs
 from engine.run.state import Event, Order, RunState, Wait
 from engine.settings import Settings
 from engine.workspace import Workspace

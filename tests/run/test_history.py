@@ -16,7 +16,8 @@ import pytest
 from engine import files
 from engine.errors import Failed, Problem
 from engine.run import history, launch, processes, queue
-from engine.run.folder import RunFolder, RunSummary, list_runs, open_run
+from engine.run.folder import RunFolder, RunSummary
+from engine.run.listing import list_runs, open_run
 from engine.run.state import Order, RunRecord, RunState, Wait
 from engine.workspace import Workspace
 from tests.support import mounts

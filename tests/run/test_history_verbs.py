@@ -16,7 +16,8 @@ from engine.cli.main import main
 from engine.errors import Problem
 from engine.joined import run_configs
 from engine.run import control, history, processes
-from engine.run.folder import RunFolder, open_run
+from engine.run.folder import RunFolder
+from engine.run.listing import open_run
 from engine.run.state import Order, RunState, Wait
 from engine.workspace import Workspace
 from tests.run.test_history import made

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from engine.run import checkpoints, history_cache, points, progress
-from engine.run.folder import RunFolder, is_run, list_runs
+from engine.run.folder import RunFolder
+from engine.run.listing import is_run, list_runs
 from engine.run.log import LogFollower
 from engine.workspace import Workspace
 

@@ -142,6 +142,12 @@ def test_the_first_users_runs_and_configs_are_private_as_a_whole(workspace: Path
     assert str(next(own.glob("*.py"))) in [one["path"] for one in found]
     (workspace / "runs").chmod(0o755)
     assert "theirs" in as_somebody("runs", "--json").stdout, "what may be read is seen"
+    (workspace / "work_dirs").chmod(0)
+    for verb in ("runs", "queue", "trash --empty"):
+        asked = as_somebody(*verb.split())
+        assert asked.returncode == 0, asked.stderr
+    assert "Left out" in as_somebody("runs").stderr
+    (workspace / "work_dirs").chmod(0o755)
 
 
 def test_what_somebody_else_put_in_place_of_ones_own_is_not_used(workspace: Path) -> None:

@@ -255,7 +255,7 @@ def test_runs_lie_newest_first_and_elsewhere_too(start: Starter, tmp_path: Path)
     second = launch.start(
         msgspec.structs.replace(plan, command=[sys.executable, "-c", ""]), Settings()
     )
-    from engine.run.folder import list_runs, open_run
+    from engine.run.listing import list_runs, open_run
 
     assert [run.name for run in list_runs(start.workspace)] == ["disk", "assistant-01"]
     assert open_run(start.workspace, "disk").path == second.path

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from engine.run import control, launch, planning, processes
-from engine.run.folder import RunFolder, list_runs
+from engine.run.folder import RunFolder
+from engine.run.listing import list_runs
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.support import tiny_config

@@ -72,15 +72,9 @@ async def opened(pilot: Pilot[int], app: Tunedeck) -> ConfigPane:
 
 
 async def go_to(pilot: Pilot[int], app: Tunedeck, name: str) -> None:
-    """Move with the arrow keys until the cursor is on the setting `name`."""
-    await pilot.press("g")
-    for _step in range(60):
-        field = pane(app).form.field
-        if field is not None and field.name == name:
-            return
-        pilot.app.simulate_key("down")
-        await pilot.pause()
-    raise AssertionError(f"no key leads to {name}")
+    """Put the cursor on the setting `name`."""
+    assert pane(app).form.fields.go_to(name), f"there is no {name}"
+    await until(pilot, lambda: (at := pane(app).form.field) is not None and at.name == name)
 
 
 async def typed(pilot: Pilot[int], text: str) -> None:

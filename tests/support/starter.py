@@ -19,7 +19,8 @@ import msgspec
 
 from engine.machine.devices import GpuId
 from engine.run import control, launch, planning, processes
-from engine.run.folder import RunFolder, is_run
+from engine.run.folder import RunFolder
+from engine.run.listing import is_run
 from engine.run.planning import LaunchPlan
 from engine.run.processes import Identity
 from engine.run.state import Wait

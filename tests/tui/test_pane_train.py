@@ -17,7 +17,8 @@ from textual.widget import Widget
 
 from engine import files
 from engine.run import control, launch, planning, reasons, state
-from engine.run.folder import RunFolder, list_runs
+from engine.run.folder import RunFolder
+from engine.run.listing import list_runs
 from engine.run.points import History
 from engine.run.processes import Identity, boot_id
 from engine.run.progress import Progress

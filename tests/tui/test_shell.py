@@ -14,7 +14,7 @@ from textual.widgets import OptionList
 
 from engine import i18n, settings, settings_file
 from engine.errors import Failed, Problem
-from engine.run.folder import list_runs
+from engine.run.listing import list_runs
 from engine.workspace import Workspace
 from tests.support.driver import opened
 from tests.support.nvml import Card, Nvml

@@ -72,7 +72,7 @@ def add(
 
 def _runs(args: argparse.Namespace, out: Output) -> int:
     from engine.run import history
-    from engine.run.folder import list_runs, open_run
+    from engine.run.listing import list_runs, open_run
 
     workspace = out.workspace()
     if args.name is not None:
@@ -113,7 +113,7 @@ def _thrown(one: Trashed) -> str:
 
 def _queue(args: argparse.Namespace, out: Output) -> int:
     from engine.run import queue
-    from engine.run.folder import open_run
+    from engine.run.listing import open_run
 
     workspace = out.workspace()
     if (args.name is None) != (args.by is None):
@@ -143,7 +143,7 @@ def _queue(args: argparse.Namespace, out: Output) -> int:
 
 def _rename(args: argparse.Namespace, out: Output) -> int:
     from engine.run import history
-    from engine.run.folder import open_run
+    from engine.run.listing import open_run
 
     workspace = out.workspace()
     run = history.rename(workspace, open_run(workspace, args.name), args.new)
@@ -154,7 +154,7 @@ def _rename(args: argparse.Namespace, out: Output) -> int:
 
 def _note(args: argparse.Namespace, out: Output) -> int:
     from engine.run import history, notes
-    from engine.run.folder import open_run
+    from engine.run.listing import open_run
 
     run = open_run(out.workspace(), args.name)
     if args.text is not None:
@@ -174,7 +174,7 @@ def _note(args: argparse.Namespace, out: Output) -> int:
 
 def _trash(args: argparse.Namespace, out: Output) -> int:
     from engine.run import history
-    from engine.run.folder import open_run
+    from engine.run.listing import open_run
 
     workspace = out.workspace()
     if args.empty:

@@ -31,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def wait(args: argparse.Namespace, workspace: Workspace) -> Wait | None:
     """What was asked for; None: start at once. Raises `Problem` for a run that is not there."""
-    from engine.run.folder import open_run
+    from engine.run.listing import open_run
     from engine.run.state import Wait
 
     if args.even_if_it_fails and not args.after:

@@ -58,7 +58,7 @@ def add(
 def _resume(args: argparse.Namespace, out: Output) -> int:
     from engine.joined import resuming
     from engine.run import control, nodes, state
-    from engine.run.folder import open_run
+    from engine.run.listing import open_run
 
     workspace = out.workspace()
     run = open_run(workspace, args.name)

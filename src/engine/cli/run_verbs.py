@@ -91,7 +91,7 @@ def _train(args: argparse.Namespace, out: Output) -> int:
     if args.like is None:
         return _start(args, out, args.config)
     from engine.joined import run_configs
-    from engine.run.folder import open_run
+    from engine.run.listing import open_run
 
     run = open_run(out.workspace(), args.like)
     with tempfile.TemporaryDirectory(prefix="tunedeck-") as folder:
@@ -182,7 +182,7 @@ def attend(run: RunFolder, out: Output) -> int:
 
 
 def _logs(args: argparse.Namespace, out: Output) -> int:
-    from engine.run.folder import open_run
+    from engine.run.listing import open_run
 
     run = open_run(out.workspace(), args.name)
     if not run.log.is_file():
@@ -217,7 +217,7 @@ def _print_log(run: RunFolder, out: Output, follow: bool, errors: bool) -> None:
 
 def _stop(args: argparse.Namespace, out: Output) -> int:
     from engine.run import control
-    from engine.run.folder import open_run
+    from engine.run.listing import open_run
 
     run = open_run(out.workspace(), args.name)
     now = control.stop(run)
@@ -230,7 +230,7 @@ def _stop(args: argparse.Namespace, out: Output) -> int:
 
 def _kill(args: argparse.Namespace, out: Output) -> int:
     from engine.run import control
-    from engine.run.folder import open_run
+    from engine.run.listing import open_run
 
     run = open_run(out.workspace(), args.name)
     now = control.kill(run)

@@ -13,7 +13,8 @@ from engine.export.plan import plan
 from engine.i18n import _
 from engine.machine.devices import GpuId
 from engine.run.checkpoints import Checkpoint
-from engine.run.folder import RunFolder, list_runs
+from engine.run.folder import RunFolder
+from engine.run.listing import list_runs
 from engine.workspace import Workspace
 
 

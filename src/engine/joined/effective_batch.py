@@ -13,7 +13,8 @@ import msgspec
 from engine.config.text.reader import ConfigReader
 from engine.config.text.source import ConfigSource
 from engine.errors import Problem
-from engine.run.folder import RunFolder, is_run, list_runs
+from engine.run.folder import RunFolder
+from engine.run.listing import is_run, list_runs
 from engine.run.state import CONFIG_FOLDER
 from engine.workspace import Workspace
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from engine.config.memory.past import PastRun
 from engine.errors import Problem
-from engine.run.folder import RunFolder, list_runs
+from engine.run.folder import RunFolder
+from engine.run.listing import list_runs
 from engine.workspace import Workspace
 
 

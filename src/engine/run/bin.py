@@ -20,6 +20,7 @@ import msgspec
 from engine import files
 from engine.errors import Problem
 from engine.i18n import _
+from engine.run import listing
 from engine.run.folder import RunFolder
 from engine.run.rest import at_rest, links_to, refuse_taken
 from engine.workspace import Workspace
@@ -153,8 +154,7 @@ def _delete(path: Path) -> None:
 
 
 def _bins(workspace: Workspace) -> list[Path]:
-    parents = (workspace.runs, workspace.root / "work_dirs")
-    return [files.own(parent / TRASH).resolve() for parent in parents]
+    return [files.own(parent / TRASH).resolve() for parent in listing.parents(workspace)]
 
 
 def _entries(workspace: Workspace) -> Iterator[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -28,7 +27,6 @@ from engine.run import (
 from engine.run.checkpoints import Checkpoint
 from engine.run.slurm import view as slurm_view
 from engine.run.state import Alarm, Cause, Event, Launcher, Order, RunRecord, RunState, Wait, Word
-from engine.workspace import Workspace
 
 _QUIET = 300.0
 """Seconds without a new line after which a run of plain XTuner counts as ended."""
@@ -118,7 +116,7 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unreadable(self.path, error, state.RECORD) from error
+            raise unreadable(self.path, error, state.RECORD) from error
         try:
             return msgspec.json.decode(data, type=RunRecord)
         except msgspec.MsgspecError as error:
@@ -199,7 +197,7 @@ class RunFolder:
             told = None if isinstance(error, OSError) else state.from_events(self.events())
             if told is not None:
                 return told
-            raise _unreadable(self.path, error, state.STATE) from error
+            raise unreadable(self.path, error, state.STATE) from error
 
     def order(self) -> Order | None:
         """What its supervisor was told last; None for a plain work dir, or when unreadable."""
@@ -355,7 +353,7 @@ def _is_config(file: Path) -> bool:
     return file.name not in ("zero_to_fp32.py", "zero_to_torch.py")
 
 
-def _unreadable(path: Path, error: Exception, file: str = "") -> Problem:
+def unreadable(path: Path, error: Exception, file: str = "") -> Problem:
     """The error for a run in the folder `path` of which `file` cannot be read, or all of it."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, PermissionError):
@@ -364,65 +362,3 @@ def _unreadable(path: Path, error: Exception, file: str = "") -> Problem:
         todo = _("Its files were changed, or another version of Tunedeck wrote them.")
     what = _("Cannot read the run in {path}").format(path=path)
     return Problem(what, f"{file}: {why}" if file else why, todo)
-
-
-def is_run(path: Path) -> bool:
-    """Whether `path` is a run's folder: ours, or a work dir of plain XTuner.
-
-    Raises `Problem` for one that cannot be entered: each user's runs are their own.
-    """
-    try:
-        if not path.is_dir():
-            return False
-        if (path / state.STATE).exists() or (path / state.EVENTS).exists():
-            return True
-        return any(path.glob("[0-9]*_[0-9]*/vis_data"))
-    except PermissionError as error:
-        raise _unreadable(path, error) from error
-
-
-def list_runs(
-    workspace: Workspace,
-    known: Mapping[str, RunFolder] | None = None,
-    private: Callable[[Path], object] = lambda path: None,
-) -> list[RunFolder]:
-    """The runs of a workspace, newest first; XTuner's own ``work_dirs/`` too.
-
-    Those in `known` (by path) are the same objects again: they have read much already.
-    Another user's, which cannot be entered, are left out; `private` is told of each.
-    """
-
-    def mine(entry: Path) -> bool:
-        try:
-            return is_run(entry)
-        except Problem:
-            if not entry.name.startswith("."):  # else it is another user's trash
-                private(entry)
-            return False
-
-    parents = [workspace.runs, workspace.root / "work_dirs"]
-    entries = [entry for parent in parents if parent.is_dir() for entry in parent.iterdir()]
-    # A run whose folder lies elsewhere is a link in runs/: each folder once.
-    paths = {entry.resolve() for entry in entries if mine(entry)}
-    seen = known or {}
-    runs = (seen.get(str(path)) or RunFolder(path) for path in paths)
-    return sorted(runs, key=RunFolder.created, reverse=True)
-
-
-def open_run(workspace: Workspace, name: str) -> RunFolder:
-    """The run that a person means by `name`: a run of the workspace, or a folder's path."""
-    for path in (
-        workspace.runs / name,
-        workspace.root / "work_dirs" / name,
-        workspace.resolve(name),
-    ):
-        if is_run(path):
-            return RunFolder(path)
-    path = workspace.resolve(name)
-    if path.exists():
-        why = _("{path} is no folder of a run.").format(path=path)
-    else:
-        why = _("Neither a run of this workspace nor a folder has that name.")
-    raise Problem(
-        _("There is no run {name}").format(name=name), why, _("`tunedeck runs` lists them.")
-    )

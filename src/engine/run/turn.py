@@ -18,7 +18,8 @@ from engine.machine import gpu
 from engine.machine.gpu import Gpu
 from engine.run import state, waits
 from engine.run.claim import Claim
-from engine.run.folder import RunFolder, is_run, list_runs
+from engine.run.folder import RunFolder
+from engine.run.listing import is_run, list_runs
 from engine.run.place import is_gone
 from engine.run.state import Cause, Order, Wait, Word
 from engine.workspace import Workspace

@@ -90,9 +90,18 @@ class Pane(Reporting, Vertical):
         return None
 
     def offers(self, action: str) -> bool:
-        """Whether the key of `action` is told. One that is not says why, when it is pressed.
+        """Whether something can be done with `action` now.
 
-        A key that does not work at all is `check_action`'s.
+        Where not, its key is told nowhere, and says why when it is pressed. A key that does not
+        work at all is `check_action`'s.
+        """
+        return True
+
+    def in_keys_line(self, action: str) -> bool:
+        """Whether the keys line has the key of an action that is offered, too.
+
+        The line has room for few: a pane with many keys tells those of the place under the
+        cursor. The palette and the keys screen have them all.
         """
         return True
 
@@ -135,8 +144,23 @@ def speaks_for_pane(node: DOMNode) -> bool:
 
 def offered(active: ActiveBinding) -> bool:
     """Whether a key is told: where nothing can be done with it now, it is not."""
-    action = active.binding.action.partition("(")[0]
-    return active.enabled and (not isinstance(active.node, Pane) or active.node.offers(action))
+    return active.enabled and (
+        not isinstance(active.node, Pane) or active.node.offers(_action(active))
+    )
+
+
+def in_keys_line(active: ActiveBinding) -> bool:
+    """Whether a key stands in the keys line: of those that are told, the ones that fit in there."""
+    return (
+        active.binding.show
+        and offered(active)
+        and (not isinstance(active.node, Pane) or active.node.in_keys_line(_action(active)))
+    )
+
+
+def _action(active: ActiveBinding) -> str:
+    """Its name, without arguments."""
+    return active.binding.action.partition("(")[0]
 
 
 def rank(node: DOMNode) -> int:

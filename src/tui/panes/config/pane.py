@@ -107,7 +107,7 @@ class ConfigPane(ConfigKeeper):
     def _look_at_runs(self) -> None:
         """What the settings were in earlier runs, where there are others by now."""
         from engine.joined.run_configs import used
-        from engine.run.folder import list_runs
+        from engine.run.listing import list_runs
 
         runs = list_runs(self.workspace)
         known = [run.path for run in runs]

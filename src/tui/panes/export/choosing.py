@@ -200,7 +200,7 @@ def _free(path: Path) -> int:
 def _checkpoints(workspace: Workspace) -> list[Choice]:
     """Those of all runs, the newest of each first, and which of them are at work."""
     from engine.export import job
-    from engine.run import folder
+    from engine.run import listing
 
     working = {one.folder for one in job.running(workspace)}
     return [
@@ -209,7 +209,7 @@ def _checkpoints(workspace: Workspace) -> list[Choice]:
             f"{run.name} / {one.path.name}",
             _detail(one, job.of(workspace, one.path).folder in working),
         )
-        for run in folder.list_runs(workspace)
+        for run in listing.list_runs(workspace)
         for one in reversed(run.checkpoints())
     ]
 

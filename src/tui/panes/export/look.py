@@ -13,7 +13,7 @@ from engine.export.handover import Handover
 from engine.export.job import Job, Order, Step
 from engine.export.plan import Choices, Plan
 from engine.joined import dataset_questions
-from engine.run import answers, folder
+from engine.run import answers, listing
 from engine.run.answers import Answer
 from engine.run.folder import RunFolder
 from engine.settings import Settings
@@ -44,7 +44,7 @@ class Look:
 def newest(workspace: Workspace) -> Path | None:
     """The last checkpoint of the run that is open, else of the newest that has one."""
     last = workspace.last()
-    runs = folder.list_runs(workspace)
+    runs = listing.list_runs(workspace)
     named = [run for run in runs if str(run.path) == last.run or run.name == last.run]
     found = (run.last_checkpoint() for run in (*named, *runs))
     return next((one.path for one in found if one is not None), None)

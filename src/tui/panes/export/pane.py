@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
 _LOOK = 0.3
 """Seconds between looks at a job."""
+_MAKING = frozenset({"base", "options"})
+"""Actions on how the model is made."""
+_HANDING_OVER = frozenset({"copy", "gguf", "upload"})
+"""Actions on the model when it is made."""
 
 
 class ExportPane(Choosing):
@@ -322,19 +326,28 @@ class ExportPane(Choosing):
         return action != "cancel" or (self.is_mounted and self._busy is not None)
 
     def offers(self, action: str) -> bool:
-        """Making a model on the steps that make it, handing it over on the last one."""
+        """What can be done with the checkpoint: a model is handed over when it is made."""
         if not self.is_mounted or self.seen is None:
             return action in ("checkpoint", "next")
-        on_model = self._table.cursor == HAND_OVER and self.seen.handover is not None
         if self._busy is not None:
-            return action == "cancel" or (action == "copy" and on_model)
+            return action in ("checkpoint", "cancel") or (action == "copy" and self._is_made)
         offered = {
             "all": len(self.seen.plan.left) > 1,  # Enter does a single one
             "again": self._done_under_cursor() is not None,
-            **dict.fromkeys(("base", "options"), not on_model),
-            **dict.fromkeys(("copy", "gguf", "upload"), on_model),
+            **dict.fromkeys(_HANDING_OVER, self._is_made),
         }
         return offered.get(action, True)
+
+    def in_keys_line(self, action: str) -> bool:
+        """Making a model on the steps that make it, handing it over on the last one."""
+        if action not in _MAKING | _HANDING_OVER:
+            return True
+        on_model = self._table.cursor == HAND_OVER and self._is_made
+        return on_model == (action in _HANDING_OVER)
+
+    @property
+    def _is_made(self) -> bool:
+        return self.seen is not None and self.seen.handover is not None
 
     def action_cancel(self) -> None:
         """End the step in progress; nothing is left under its final name."""

@@ -16,7 +16,8 @@ from engine.i18n import _
 from engine.machine import gpu
 from engine.machine.gpu import Gpus
 from engine.run import program
-from engine.run.folder import RunFolder, list_runs
+from engine.run.folder import RunFolder
+from engine.run.listing import list_runs
 from engine.run.slurm import client
 from engine.run.state import Launcher
 from engine.settings import Slurm

@@ -20,8 +20,9 @@ from engine.i18n import _
 from engine.machine import gpu
 from engine.machine.gpu import Gpus
 from engine.run.control import Deed, possible
-from engine.run.folder import RunFolder, RunSummary, list_runs
+from engine.run.folder import RunFolder, RunSummary
 from engine.run.gpu_samples import Samples
+from engine.run.listing import list_runs
 from engine.run.points import FIELDS, History
 from engine.run.progress import Progress
 from engine.run.state import LIVING, STATE, RunRecord
