@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,14 +199,48 @@ async def test_the_keys_offered_are_those_of_the_step_under_the_cursor(
         for keys in rows:
             await screen.until(lambda _, keys=keys: keys == offered(screen))
             assert all(KEYS[key] in screen.keys_line() for key in keys), "the line is cut"
-            found = {one.binding.id for ones in actions(screen.app).values() for one in ones}
-            assert found & {f"export.{key}" for key in KEYS} == {f"export.{key}" for key in keys}
+            # The palette has what can be done, wherever the cursor is.
+            assert in_palette(screen) == keys | MAKING | (HANDING if "merge" in done else set())
             await screen.press("down")
 
 
 def offered(screen: Driver) -> set[str]:
     """The actions whose keys stand in the keys line."""
     return {action for action, key in KEYS.items() if key in screen.keys_line()}
+
+
+def in_palette(screen: Driver) -> set[str]:
+    """The actions that the palette has."""
+    found = {one.binding.id for ones in actions(screen.app).values() for one in ones}
+    return {action for action in KEYS if f"export.{action}" in found}
+
+
+async def test_the_keys_screen_has_what_the_last_step_does_wherever_the_cursor_is(
+    workspace: Workspace,
+) -> None:
+    async with opened(workspace, (140, 80)) as screen:  # high enough for all of them
+        await screen.shows("▸ Enter  chat with the model")
+        await screen.press("g")
+        await screen.until(lambda _: offered(screen) == MAKING)
+        await screen.press("f1")
+        text = await screen.shows("In this pane")
+        for key in HANDING | MAKING:
+            letter, _, what = KEYS[key].partition(" ")
+            assert re.search(rf"{letter} +{what}", text), key
+
+
+async def test_while_a_step_is_at_work_the_keys_are_those_that_work_then(
+    workspace: Workspace,
+) -> None:
+    found = plan.plan(workspace.runs / "run-01" / "iter_4.pth", workspace)
+    order = plan.order(found, ("gguf",), workspace=workspace, settings=Settings())
+    with job.begun(workspace, order):
+        async with opened(workspace) as screen:
+            await screen.until(lambda _: offered(screen) == {"checkpoint", "copy", "cancel"})
+            assert in_palette(screen) == offered(screen)
+            await screen.press("g")
+            await screen.until(lambda _: offered(screen) == {"checkpoint", "cancel"})
+            assert in_palette(screen) == {"checkpoint", "copy", "cancel"}
 
 
 async def test_a_key_that_means_nothing_yet_says_why(workspace: Workspace) -> None:
