@@ -33,16 +33,15 @@ async def test_an_edit_changes_the_value_alone_and_is_undone_to_the_byte(
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)
         await go_to(pilot, app, "lr")
-        assert "Peak learning rate" in screen(app)
+        await until(pilot, lambda: shows(app, "Peak learning rate"))
         await pilot.press("enter")
         await type_over(pilot, "5e-4")
         await pilot.press("enter")
-        await until(pilot, lambda: not pane(app).form.editing)
+        await until(pilot, lambda: shows(app, " ●  lr ", "5e-4  was 2e-4", "saved", "u undo"))
+        assert not pane(app).form.editing
         assert config.read_bytes() == before.replace(b"lr = 2e-4", b"lr = 5e-4", 1) != before
         line = next(line for line in screen_lines(app) if " lr " in line)
         assert line.startswith(" ●  lr ") and "5e-4  was 2e-4" in line
-        assert "saved" in screen(app)
-        await until(pilot, lambda: shows(app, "u undo"))
         await pilot.press("u")
         await until(pilot, lambda: config.read_bytes() == before and shows(app, "undone"))
         await until(pilot, lambda: not shows(app, "u undo"))
