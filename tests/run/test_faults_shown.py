@@ -22,8 +22,9 @@ import pytest
 from engine.run import state
 from engine.workspace import Last, Workspace
 from tests.support import mounts
+from tests.support.driver import opened
 from tests.support.run_files import START, add_log, add_steps, write_run
-from tests.support.train_pane import config, opened
+from tests.support.train_pane import config
 
 
 @pytest.fixture

@@ -25,10 +25,11 @@ from engine.run.progress import Progress
 from engine.run.state import Cause, Expected, RunState, Word
 from engine.settings import Settings
 from engine.workspace import Workspace
+from tests.support.driver import Driver, opened
 from tests.support.nvml import GB, Card, Instance, Nvml, Process
 from tests.support.run_files import add_gpu_samples, add_log, add_steps, gpu_sample, write_run
 from tests.support.screen import NASTY
-from tests.support.train_pane import Screen, config, opened
+from tests.support.train_pane import config
 from tui.palette import actions
 from tui.panes.train.words import figures
 
@@ -384,7 +385,7 @@ async def test_the_keys_offered_are_those_of_the_run_under_the_cursor(
         write_run(workspace, "assistant-01", word, step=5, saved=saved)
         text = await screen.shows(word, *(KEYS[name] for name in possible))
         assert {name for name, key in KEYS.items() if key in text} == possible
-        found = {one.binding.id for ones in actions(screen.pilot.app).values() for one in ones}
+        found = {one.binding.id for ones in actions(screen.app).values() for one in ones}
         acts = {f"train.{name}" for name in [*KEYS, "earlier"]}
         assert found & acts == {f"train.{name}" for name in possible}
         await screen.press("f1")
@@ -544,10 +545,10 @@ async def test_only_what_has_changed_is_drawn(workspace: Workspace) -> None:
         assert set(drawn) == {"log"}
 
 
-def count_refreshes(screen: Screen) -> list[str]:
+def count_refreshes(screen: Driver) -> list[str]:
     """The ids of the pane's widgets, from now on, each time one is drawn again."""
     drawn: list[str] = []
-    for widget in screen.pilot.app.query("#runs, #head, #figures, #chart, #log-line, #log"):
+    for widget in screen.app.query("#runs, #head, #figures, #chart, #log-line, #log"):
 
         def refresh(*areas: Region, _widget: Widget = widget, **how: bool) -> Widget:
             drawn.append(str(_widget.id))

@@ -24,9 +24,10 @@ from engine.run.folder import RunFolder
 from engine.run.processes import Identity
 from engine.run.state import Expected, Order, RunState, Wait
 from engine.workspace import Workspace
+from tests.support.driver import Driver, opened
 from tests.support.nvml import GB, Card, Nvml, Process
 from tests.support.run_files import write_run
-from tests.support.train_pane import Screen, config, opened
+from tests.support.train_pane import config
 from tui.panes.train.asked import remembered
 from tui.panes.train.gpu_list import GpuList
 from tui.panes.train.launch_words import memory_line
@@ -88,7 +89,7 @@ async def test_the_keys_of_the_gpus_are_told_where_they_work(
         (gpus,) = (line for line in text.splitlines() if "GPU0  " in line)
         (stages,) = (line for line in text.splitlines() if "ZeRO stage" in line)
         assert gpus.index("[") == stages.index("[")
-        chosen = screen.pilot.app.screen.query_one(GpuList)
+        chosen = screen.app.screen.query_one(GpuList)
         assert chosen.highlighted is None and "Space" not in text
         await screen.press("tab")
         text = await screen.shows("Space use  a all", "Esc back")
@@ -193,7 +194,7 @@ async def test_the_line_of_each_node_is_shown_and_copied(
         await screen.shows("node 1", "node 2", "--node-rank 0", "--node-rank 1")
         await screen.press("2")
         await screen.shows("The line of node 2 is copied.")
-        assert "--node-rank 1" in screen.pilot.app.clipboard
+        assert "--node-rank 1" in screen.app.clipboard
 
 
 async def test_the_line_of_each_node_is_had_again_while_the_run_waits_for_them(
@@ -248,11 +249,11 @@ async def test_a_setting_is_changed_for_one_run_and_the_launch_remembered(
     assert remembered(workspace).launcher == "local" and remembered(workspace).text == ""
 
 
-async def change(screen: Screen, name: str, value: str) -> None:
+async def change(screen: Driver, name: str, value: str) -> None:
     """Change a setting in the form."""
     from tui.panes.config.form import Form
 
-    form = screen.pilot.app.screen.query_one(Form)
+    form = screen.app.screen.query_one(Form)
     await screen.until(lambda _text: form.fields.go_to(name))
     await screen.press("enter", "ctrl+u", *value, "enter")
     await screen.until(lambda _text: not form.editing)
@@ -284,7 +285,7 @@ async def test_all_that_differs_can_be_read_on_a_small_screen(workspace: Workspa
         await screen.shows("stopped 60/100")
         await screen.press("R")
         await screen.shows("after step 40 of 100", "Esc back", "╰")
-        resume = screen.pilot.app.screen
+        resume = screen.app.screen
         note = "\n· ".join(["", *(f"note {at}" for at in range(20))])
         resume.query_one("#differences", Static).update(note)
         await screen.pilot.resize_terminal(62, 16)
@@ -340,7 +341,7 @@ async def test_the_queue_is_shown_and_moved(workspace: Workspace) -> None:
         await screen.until(lambda text: in_order(text, "third", "second", "first"))
         await screen.press("ctrl+up")  # it is the first already, and that is said
         told = ["third has place 1 of 2 in the queue."] * 2
-        notices = screen.pilot.app.notices
+        notices = screen.app.notices
         await screen.until(lambda _text: [problem.what for _when, problem in notices] == told)
         await screen.press("enter")
         await screen.shows("It waits: after first.")
@@ -370,7 +371,7 @@ async def test_a_run_in_use_is_not_asked_about_in_vain(workspace: Workspace) -> 
         for act in ("trash", "rename"):
             await screen.press("h", *act, "enter")
             await screen.shows("The run waits is in use", "Stop it first")
-            assert len(screen.pilot.app.screen_stack) == 1
+            assert len(screen.app.screen_stack) == 1
             await screen.press("escape")
             await screen.hides("Stop it first")
 
