@@ -84,6 +84,19 @@ def test_a_name_that_is_not_utf8(
     assert said[0] == "A name is not UTF-8" and "convmv" in said[2]
 
 
+def test_a_link_to_itself_and_a_pipe_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody writes into the pipe: who reads it waits for ever."""
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    os.mkfifo("pipe.pth")
+    for verb in (("runs", "loop"), ("convert", "pipe.pth"), ("chat", "pipe.pth", "--prompt", "a")):
+        assert main([*verb]) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 3 and "inside Tunedeck" not in said[0]
+
+
 @pytest.mark.parametrize("folder", [LONG, "none", "a\nb"])
 def test_the_app_on_a_folder_that_cannot_be_asked_for(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

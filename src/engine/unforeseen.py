@@ -33,6 +33,7 @@ _INPUTS = frozenset(
     )
 )  # fmt: skip
 """Numbers that say something of the path that was given, not of the work done on it."""
+_LOOP = "Symlink loop from "
 _AROUND = 60
 """Characters that are told on both sides of one that cannot be written."""
 _SHOWN = 200
@@ -81,6 +82,8 @@ def remedy(number: int | None) -> str:
 
 def refused(error: BaseException | None) -> Problem | None:
     """What the file system refused, when `error` is that, and not a network's or a library's."""
+    if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):  # by Path.resolve
+        error = OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(error)[len(_LOOP) :].strip("'"))
     if not isinstance(error, OSError):
         return None
     path = error.filename2 if error.filename2 is not None else error.filename

@@ -140,6 +140,8 @@ def _folder(path: Path) -> str:
 
 
 def _file(path: Path) -> str:
+    if not path.is_file():  # a pipe would keep whoever reads it waiting
+        return UNKNOWN
     if path.name.endswith(("_model_states.pt", "_optim_states.pt")):
         return DEEPSPEED_PART
     if path.suffix == ".py":
