@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from engine.config.text.source import ConfigSource
 from engine.joined import before_start, effective_batch
 from engine.joined.effective_batch import Batch
 from engine.machine.gpu import Gpu
-from engine.run import control, history, launch, notes, state
+from engine.run import control, history, launch, notes, planning, state
 from engine.run.folder import RunFolder
 from engine.run.processes import Identity
 from engine.run.state import Expected, Order, RunState, Wait
@@ -28,6 +29,7 @@ from tests.support.driver import Driver, opened
 from tests.support.nvml import GB, Card, Nvml, Process
 from tests.support.run_files import write_run
 from tests.support.train_pane import config
+from tui.dialogs.reading import Reading
 from tui.panes.train.asked import remembered
 from tui.panes.train.gpu_list import GpuList
 from tui.panes.train.launch_words import memory_line
@@ -115,6 +117,47 @@ async def test_a_launch_says_verdict_and_keys_on_any_screen(
         await screen.shows("several, by hand", "nothing stands in its way", "Esc back", "╰")
         await screen.pilot.resize_terminal(80, 24)
         await screen.shows("several, by hand", "nothing stands in its way", "Esc back", "$ ", "╰")
+
+
+async def test_what_starts_meanwhile_waits_for_what_lies_over_its_dialog(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, started, begun = threading.Event(), threading.Event(), []
+    report = Report(True, [], None, None, None, None)
+
+    def preflight(*_config: object, **_asked: object) -> Report:
+        looked.wait(30)
+        return report
+
+    def start(plan: planning.LaunchPlan, *_settings: object) -> RunFolder:
+        begun.append(plan.name)
+        started.wait(30)
+        return RunFolder(write_run(workspace, plan.name, "training", step=1))
+
+    monkeypatch.setattr(before_start, "preflight", preflight)
+    monkeypatch.setattr(launch, "start", start)
+    async with opened(workspace) as screen:
+        await screen.press("l")
+        await screen.shows("engine.train.entry", "looking at config and data")
+        await screen.press("enter")
+        await screen.shows("Starts as soon as the check is through.")
+        await screen.press("ctrl+l")
+        await screen.shows("The command", "Esc  close")
+        dialog = screen.app.screen_stack[1]
+        looked.set()
+        await screen.until(lambda _: "nothing stands" in str(dialog.query_one("#check").render()))
+        assert not begun and isinstance(screen.app.screen, Reading)
+        await screen.press("escape")
+        await screen.until(lambda _: begun == ["assistant-01"])
+        await screen.press("ctrl+l")
+        await screen.shows("The command", "Esc  close")
+        started.set()
+        own = [one for one in dialog.workers if one.node is dialog]
+        await screen.until(lambda _: all(worker.is_finished for worker in own))
+        assert isinstance(screen.app.screen, Reading)
+        await screen.press("escape")
+        await screen.hides("Launch a run")
+        await screen.shows("assistant-01  training")
 
 
 async def test_what_the_check_found_can_be_read_in_full(

@@ -11,7 +11,6 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 from textual.worker import Worker, get_current_worker
 
@@ -20,6 +19,7 @@ from engine.i18n import N_, _
 from engine.text import clean, one_line
 from engine.workspace import Workspace
 from tui.dialogs.kept import Kept
+from tui.dialogs.working import Working
 from tui.panes.base import as_problem
 from tui.widgets.field import Field
 
@@ -30,7 +30,7 @@ SHOWN = 100
 """Places listed in the preview."""
 
 
-class Substitute(ModalScreen["Path | None"]):
+class Substitute(Working["Path | None"]):
     """Asks what to replace by what, previews, writes; returns the new file or None."""
 
     BINDINGS = [
@@ -144,7 +144,7 @@ class Substitute(ModalScreen["Path | None"]):
             self.app.call_from_thread(self._refused, as_problem(error))
             return
         self._kept.forget(self.app)
-        self.app.call_from_thread(self.dismiss, target)
+        self.app.call_from_thread(self.done, target)
 
     def _refused(self, problem: Problem) -> None:
         """Nothing was written: say why, and keep what was typed."""

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import msgspec
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import ScrollableContainer
-from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Input, Static
 from textual.worker import Worker, WorkerState, get_current_worker
@@ -25,6 +24,7 @@ from engine.workspace import Workspace
 from tui.copying import copy
 from tui.dialogs.choose import Choice, Choose
 from tui.dialogs.fitted import Fitted
+from tui.dialogs.working import Working
 from tui.panes.base import as_problem
 from tui.panes.train.asked import Asked, remember
 from tui.panes.train.check import Check, check, check_words, findings
@@ -48,7 +48,7 @@ class Launched(msgspec.Struct, frozen=True):
     """What is typed on each node, for a run on several that are started by hand."""
 
 
-class Launch(ModalScreen["Launched | Asked"]):
+class Launch(Working["Launched | Asked"]):
     """Starts a run and returns it; when put away, what was typed."""
 
     DEFAULT_CSS = """
@@ -92,6 +92,8 @@ class Launch(ModalScreen["Launched | Asked"]):
         self._check: Check | None = None
         self._checked: Asked | None = None
         self._warned = False
+        self._waits = False
+        """Whether Enter was pressed before the check had ended."""
         self._starting = False
         self._pause: Timer | None = None
         self._drafts = tempfile.TemporaryDirectory(prefix="tunedeck-")
@@ -141,12 +143,16 @@ class Launch(ModalScreen["Launched | Asked"]):
     @on(ChoiceLine.Changed)
     @on(GpuList.Changed)
     def _changed(self) -> None:
-        self._warned = False
-        self._say_wrong("")
+        self._take_back()
         self._form.fold()
         if self._pause is not None:
             self._pause.stop()
         self._pause = self.set_timer(_PAUSE, self._make_plan)
+
+    def _take_back(self) -> None:
+        """Something else is to start than what Enter was pressed for."""
+        self._warned = self._waits = False
+        self._say_wrong("")
 
     def _now(self) -> Asked:
         """What is asked for now; another config has no settings changed yet."""
@@ -159,6 +165,7 @@ class Launch(ModalScreen["Launched | Asked"]):
     @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_choose_config(self) -> None:
         """Choose among the workspace's configs."""
+        self._take_back()
         paths = await asyncio.to_thread(lambda: sorted(self._workspace.configs.glob("*.py")))
         names = [self._workspace.relative(path) for path in paths]
         choices = [Choice(name, name) for name in names]
@@ -174,6 +181,7 @@ class Launch(ModalScreen["Launched | Asked"]):
         asked = self._now()
         if not asked.config:
             return
+        self._take_back()
         path = self._workspace.resolve(asked.config)
         screen = Change(path, asked.text, self._workspace, self._settings)
         self._take(msgspec.structs.replace(asked, text=await self.app.push_screen_wait(screen)))
@@ -241,9 +249,13 @@ class Launch(ModalScreen["Launched | Asked"]):
         words = check_words(found, [one for one in here if one.id in chosen])
         self.query_one("#check", Static).update(words)
         self._say_keys()
-        if self._warned:  # Enter was pressed before the check had ended
-            self._warned = False
-            self._say_wrong("")
+        self._start_checked()
+
+    @on(events.ScreenResume)
+    def _start_checked(self) -> None:
+        """Start what waits for the check, unless somebody reads or changes something over it."""
+        if self._waits and self._check is not None and self.is_active:
+            self._take_back()
             self.action_launch()
 
     # -- what the keys do -------------------------------------------------------------
@@ -254,14 +266,14 @@ class Launch(ModalScreen["Launched | Asked"]):
         if self._starting:
             return
         if not self._warned and (self._check is None or self._check.errors):
-            self._warned = True
+            self._warned, self._waits = True, self._check is None
             self._say_wrong(
                 _("Starts as soon as the check is through. Enter again starts now.")
                 if self._check is None
                 else _("The check found errors. Enter again starts all the same.")
             )
             return
-        self._starting = True
+        self._waits, self._starting = False, True
         self._say_wrong(_("starting…"))
         self._start(self._now())
 
@@ -276,7 +288,7 @@ class Launch(ModalScreen["Launched | Asked"]):
         run = launch.start(before_start.expecting(made.plan, report), self._settings)
         remember(self._workspace, asked)
         done = Launched(str(run.path), made.plan.lines)
-        self.app.call_from_thread(self.dismiss, done)
+        self.app.call_from_thread(self.done, done)
 
     def action_put_away(self) -> None:
         """Close without a start. One that has begun is not stopped: it ends in the list."""

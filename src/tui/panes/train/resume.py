@@ -10,7 +10,6 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import ScrollableContainer
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker, WorkerState
@@ -22,6 +21,7 @@ from engine.settings import Settings
 from engine.text import clean, one_line, size
 from engine.workspace import Workspace
 from tui.dialogs.fitted import Fitted
+from tui.dialogs.working import Working
 from tui.panes.base import as_problem
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Checkpoints(OptionList):
     ]
 
 
-class Resume(ModalScreen[bool]):
+class Resume(Working[bool]):
     """Goes on with `run`, one of our own that has ended; returns whether it does."""
 
     DEFAULT_CSS = """
@@ -171,7 +171,7 @@ class Resume(ModalScreen[bool]):
         from engine.joined.resuming import resume
 
         resume(self._run, self._settings, checkpoint=chosen, config=text)
-        self.app.call_from_thread(self.dismiss, True)
+        self.app.call_from_thread(self.done, True)
 
     @on(Worker.StateChanged)
     def _worker_ended(self, event: Worker.StateChanged) -> None:
