@@ -305,7 +305,7 @@ async def test_enter_says_why_a_run_failed(workspace: Workspace) -> None:
 
 
 async def test_the_error_of_the_rank_that_failed_is_seen_at_once(workspace: Workspace) -> None:
-    log = Path(__file__).parent.parent / "fixtures" / "logs" / "gloo-rank-raises.log"
+    log = Path(__file__).parents[2] / "fixtures" / "logs" / "gloo-rank-raises.log"
     text = log.read_text(encoding="utf-8")
     cause = reasons.find(text, 1)
     write_run(workspace, "assistant-01", "failed", step=12, cause=cause, log=text)
