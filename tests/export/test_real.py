@@ -168,7 +168,7 @@ def test_what_counts_as_agreeing() -> None:
 
 def test_code_of_the_model_needs_trust(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "x.Y"}}))
-    (tmp_path / "model.safetensors").touch()
+    save(tmp_path / "model.safetensors", {"weight": np.zeros(1, "f4")})
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text("{}")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from engine.export import job, plan
@@ -200,15 +201,19 @@ async def test_a_merge_goes_on_without_the_app_and_leaves_nothing_when_cancelled
         await screen.shows("onto base")
         await screen.press("enter")
         await screen.shows("▸ Enter  merge")
+        held = asyncio.create_task(asyncio.to_thread(hold_in_a_merge, workspace))
         await screen.press("enter")
+        exporter = await held
         await screen.shows("◐  Merge", "x  cancel")
-        parts = workspace.models
-        await screen.until(lambda _: any(one.name.endswith(".part") for one in parts.iterdir()))
         await screen.press("ctrl+q")
     [living] = job.running(workspace)
+    parts = workspace.models
+    assert any(one.name.endswith(".part") for one in parts.iterdir())
     async with opened(workspace) as screen:  # another app shows it, and may end it
         await screen.shows("◐  Merge", "x  cancel", " of ")
         await screen.press("x")
+        await screen.until(lambda _: (living.folder / job.CANCEL).exists())
+        exporter.resume()
         await screen.shows("Merge was cancelled", "▸ Enter  merge")
         assert not screen.app.notices
     assert not living.running
@@ -254,6 +259,31 @@ async def test_a_job_is_told_and_cancelled_with_its_own_checkpoint_only(
             await screen.press("x")
             await screen.until(lambda _: (held.folder / job.CANCEL).exists())
             assert not (job.of(workspace, other).folder / job.CANCEL).exists()
+
+
+def hold_in_a_merge(workspace: Workspace) -> psutil.Process:
+    """Stop the exporter, with SIGSTOP, once it has told how far its merge is."""
+    until = time.monotonic() + 60
+    while not any(told.step == "merge" and told.done for told in states(workspace)):
+        assert time.monotonic() < until, "no merge has begun"
+        time.sleep(0.002)
+    [exporter] = [one for one in psutil.process_iter() if is_exporter(one, workspace)]
+    exporter.suspend()
+    return exporter
+
+
+def states(workspace: Workspace) -> list[job.State]:
+    return [one.state for one in job.running(workspace) if one.state is not None]
+
+
+def is_exporter(process: psutil.Process, workspace: Workspace) -> bool:
+    """Whether it works on a job of `workspace`."""
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    folder = str(workspace.state)
+    return "engine.export.exporter" in words and any(one.startswith(folder) for one in words)
 
 
 def big(model: Path) -> None:
