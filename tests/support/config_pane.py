@@ -87,3 +87,11 @@ async def typed(pilot: Pilot[int], text: str) -> None:
 async def type_over(pilot: Pilot[int], text: str) -> None:
     await pilot.press("ctrl+u")
     await typed(pilot, text)
+
+
+async def type_value(pilot: Pilot[int], app: Tunedeck, name: str, text: str) -> None:
+    """Open the setting `name`, and type `text` for what it is; Enter is left to press."""
+    await go_to(pilot, app, name)
+    await pilot.press("enter")
+    await until(pilot, lambda: pane(app).form.editing)  # keys before that go to the table
+    await type_over(pilot, text)

@@ -30,5 +30,5 @@ async def wait_until(pilot: Pilot[Any], holds: Callable[[], bool], seconds: floa
     """Let the app work until `holds`; fails after so many seconds."""
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, "the app never got there"
+        assert time.monotonic() < end, "it never came:\n" + "\n".join(screen_lines(pilot.app))
         await pilot.pause(0.01)

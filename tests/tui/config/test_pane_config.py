@@ -18,7 +18,7 @@ from tests.support.config_pane import (
     pane,
     screen,
     shows,
-    type_over,
+    type_value,
     typed,
     until,
 )
@@ -34,8 +34,7 @@ async def test_an_edit_changes_the_value_alone_and_is_undone_to_the_byte(
         await opened(pilot, app)
         await go_to(pilot, app, "lr")
         await until(pilot, lambda: shows(app, "Peak learning rate"))
-        await pilot.press("enter")
-        await type_over(pilot, "5e-4")
+        await type_value(pilot, app, "lr", "5e-4")
         await pilot.press("enter")
         await until(pilot, lambda: shows(app, " ●  lr ", "5e-4  was 2e-4", "saved", "u undo"))
         assert not pane(app).form.editing
@@ -57,9 +56,7 @@ async def test_a_wrong_value_stays_and_says_why(workspace: Workspace, config: Pa
     app, before = app_on(workspace), config.read_bytes()
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)
-        await go_to(pilot, app, "max_length")
-        await pilot.press("enter")
-        await type_over(pilot, "lang [/x]")
+        await type_value(pilot, app, "max_length", "lang [/x]")
         await pilot.press("enter")
         await until(pilot, lambda: shows(app, "text cannot stand here", "lang [/x]"))
         assert pane(app).form.editing
@@ -80,9 +77,7 @@ async def test_an_edit_from_elsewhere_is_noticed_and_not_overwritten(
     app = app_on(workspace)
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)
-        await go_to(pilot, app, "lr")
-        await pilot.press("enter")
-        await type_over(pilot, "3e-4")
+        await type_value(pilot, app, "lr", "3e-4")
         theirs = config.read_text(encoding="utf-8").replace("max_epochs = 3", "max_epochs = 7")
         config.write_text(theirs, encoding="utf-8")
         await pilot.press("enter")
@@ -106,9 +101,7 @@ async def test_a_config_broken_elsewhere_is_told_with_its_line_and_left_alone(
         await until(pilot, lambda: shows(app, "is not valid Python", "line "))
         assert "Traceback" not in screen(app)
         await pilot.press("escape")
-        await go_to(pilot, app, "lr")
-        await pilot.press("enter")
-        await type_over(pilot, "9e-4")
+        await type_value(pilot, app, "lr", "9e-4")
         await pilot.press("enter")
         await until(pilot, lambda: shows(app, "was changed elsewhere"))
         assert config.read_text(encoding="utf-8") == "lr = 2e-4\nbroken = (\n"
@@ -224,9 +217,7 @@ async def test_the_value_being_edited_stays_in_its_place_when_the_window_changes
     app = app_on(workspace)
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)
-        await go_to(pilot, app, "save_steps")
-        await pilot.press("enter")
-        await type_over(pilot, "777")
+        await type_value(pilot, app, "save_steps", "777")
         await pilot.resize_terminal(*LARGE)
         lines = partial(screen_lines, app)
         await until(pilot, lambda: any("save_steps" in one and "777" in one for one in lines()))

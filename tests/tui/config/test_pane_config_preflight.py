@@ -13,12 +13,11 @@ from tests.support.config_pane import (
     ROWS,
     SMALL,
     app_on,
-    go_to,
     opened,
     pane,
     screen,
     shows,
-    type_over,
+    type_value,
     until,
 )
 from tests.support.screen import screen_lines
@@ -87,9 +86,7 @@ async def test_preflight_puts_the_warmup_right_and_leads_to_training(
         await pilot.press("shift+tab")
         await until(pilot, lambda: shows(app, "▸ t  train with this"))
         # Another edit makes the verdict one about an older text, and it says so.
-        await go_to(pilot, app, "lr")
-        await pilot.press("enter")
-        await type_over(pilot, "1e-4")
+        await type_value(pilot, app, "lr", "1e-4")
         await pilot.press("enter")
         await until(pilot, lambda: shows(app, "▸ p  preflight", "before the last edit"))
 
