@@ -24,6 +24,7 @@ from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.export.conftest import load, same, sums_hold
 from tests.support import tiny_config
+from tests.support.rank_exports import deepspeed_weights
 
 pytestmark = [
     pytest.mark.gpu,
@@ -31,13 +32,6 @@ pytestmark = [
     pytest.mark.timeout(400),
 ]
 
-EXPECTED = """
-import sys
-from deepspeed.utils.zero_to_fp32 import _get_fp32_state_dict_from_zero_checkpoint as whole
-from safetensors.torch import save_file
-found = whole(sys.argv[1], True)
-save_file({name: value.contiguous().clone() for name, value in found.items()}, sys.argv[2])
-"""
 PEFT = """
 import sys, torch
 from peft import PeftModel
@@ -71,7 +65,7 @@ def test_checkpoints_of_deepspeed(tiny_model: Path, tmp_path: Path, stage: str) 
     checkpoint = newest(run.path)
     assert checkpoint is not None and checkpoint.is_dir()
     expected = tmp_path / "expected.safetensors"
-    python(EXPECTED, checkpoint, expected)
+    deepspeed_weights(checkpoint, expected)
     if os.environ.get("OUT"):
         kept = Path(os.environ["OUT"]) / f"export-{stage}"
         shutil.copytree(checkpoint, kept / "checkpoint")

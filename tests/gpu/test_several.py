@@ -13,11 +13,14 @@ faults beside it.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +36,7 @@ from engine.run.folder import RunFolder
 from engine.run.listing import list_runs
 from engine.settings import Settings
 from engine.workspace import Workspace
-from tests.support import card, rank_faults, rank_runs
+from tests.support import card, rank_exports, rank_faults, rank_runs
 from tests.support.rank_runs import CARDS, ON_CPU, SHARED, STEPS, WAYS, InTurn, Way, why_not
 
 pytestmark = [
@@ -210,6 +213,17 @@ def test_stopped_and_resumed_equals_uninterrupted(name: str, started: InTurn) ->
     TABLE.append(Row(WAYS[name].what, result, time.monotonic() - began))
 
 
+@pytest.mark.parametrize("name", ["lora-zero2", "qlora-zero2", "full-zero3"])
+def test_what_two_ranks_saved_is_exported(name: str, started: InTurn, model: Path) -> None:
+    if why := why_not(name, WAYS[name]):
+        pytest.skip(why)
+    run = started(f"{name}-whole")
+    finish(run)
+    began = time.monotonic()
+    result = rank_exports.export(run, model)
+    TABLE.append(Row(f"{WAYS[name].what}: exported", result, time.monotonic() - began))
+
+
 class Fault(NamedTuple):
     """What befalls the ranks, and what is to be said of it."""
 
@@ -326,7 +340,7 @@ def test_kill_leaves_nothing(befallen: InTurn) -> None:
 def test_another_program_fills_one_of_the_cards(
     workspace: Workspace, model: Path, befallen: InTurn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Last: nobody else has room on that card meanwhile."""
+    """Late: nobody else has room on that card meanwhile."""
     for name in (*FAULTS, "killed", "kill"):
         assert not befallen(name).state.living
     with monkeypatch.context() as patch:
@@ -349,3 +363,23 @@ def test_another_program_fills_one_of_the_cards(
         _row("another program fills GPU 1", run, began)
     finally:
         hog.close()
+
+
+def test_scaling(befallen: InTurn) -> None:
+    """Last, alone: from one GPU to two, through plain torchrun in the same run."""
+    for name in (*FAULTS, "killed", "kill"):
+        assert not befallen(name).state.living
+    began = time.monotonic()
+    command = [sys.executable, "benchmarks/scaling.py", "--ranks", "1", "2", "--rounds", "1"]
+    done = subprocess.run(
+        command + (["--cpu"] if ON_CPU else []), cwd=card.ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    rates = {(one["ranks"], one["who"]): one["tokens_s"] for one in told}
+    assert all(rates[ranks, who] > 0 for ranks in (1, 2) for who in ("plain", "ours"))
+    of_plain = [f"{rates[ranks, 'ours'] / rates[ranks, 'plain']:.3f}" for ranks in (1, 2)]
+    twice = [f"{rates[2, who] / rates[1, who] / 2:.2f}" for who in ("plain", "ours")]
+    result = f"ours through plain {of_plain[0]} on one, {of_plain[1]} on two; "
+    result += f"two through twice one {twice[0]} plain, {twice[1]} ours"
+    TABLE.append(Row("scaling, benchmarks/scaling.py", result, time.monotonic() - began))
