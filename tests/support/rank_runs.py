@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,6 +70,8 @@ SEQUENCE = {
     ),
 }
 DROPOUT = {"lora_dropout=0.0": "lora_dropout=0.1"}
+SILENT = {'evaluation_inputs = ["你是谁", "Who are you?"]': "evaluation_inputs = []"}
+"""No answers in between: under ZeRO-3 each of their tokens gathers the whole model."""
 
 
 class Way(NamedTuple):
@@ -121,10 +122,10 @@ def begin(
     folder.mkdir()
     # A checkpoint of all parameters takes 5 GB on a GPU: only the last, and one at a stop.
     save = SAVE if ON_CPU or "LoRA" in way.what else 100_000
-    config = tiny_config.write(folder, model, epochs=epochs, save=save)
+    config = tiny_config.write(folder, model, epochs=epochs, save=save, ranks=2)
     text = config.read_text()
     backend = "gloo" if ON_CPU else "nccl"
-    changes = {**({} if ON_CPU else ON_GPU), **way.changes}
+    changes = {**({} if ON_CPU else ON_GPU), **way.changes, **SILENT}
     if timeout:
         changes = {**changes, 'backend="gloo"': f'backend="{backend}", timeout={timeout}'}
     for old, new in changes.items():
@@ -161,16 +162,14 @@ class InTurn:
         """`start` takes a name of `order`; so many threads call it at once."""
         self._order, self._start, self._threads = order, start, threads
         self._runs: dict[str, RunFolder] = {}
-        self.began: dict[str, float] = {}
-        """When each was started, of `time.monotonic`."""
 
     def _begin(self, name: str) -> None:
-        self.began[name] = time.monotonic()
         self._runs[name] = self._start(name)
 
     def __call__(self, name: str) -> RunFolder:
         """The run of that name."""
-        wanted = [name] if ON_CPU else self._order[: self._order.index(name) + 2]
+        at = self._order.index(name)
+        wanted = self._order[at : at + (1 if ON_CPU else 2)]
         with ThreadPoolExecutor(self._threads) as threads:
             list(threads.map(self._begin, [one for one in wanted if one not in self._runs]))
         return self._runs[name]

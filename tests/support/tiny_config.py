@@ -194,17 +194,17 @@ log_processor = dict(by_epoch=False)
 """
 
 
-def write(folder: Path, model: Path, *, epochs: int = 1, save: int = 4) -> Path:
+def write(folder: Path, model: Path, *, epochs: int = 1, save: int = 4, ranks: int = 1) -> Path:
     """Write ``assistant.py`` and its data ``assistant.json`` into `folder`; return the config.
 
-    One epoch is 12 steps: 24 rows of Alpaca's shape, two at a time.
+    One epoch is 12 steps: 24 rows of Alpaca's shape, two at a time on each of `ranks`.
     """
     data = folder / "assistant.json"
     rows = [_row(number) for number in range(ROWS)]
     data.write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
     config = folder / "assistant.py"
     # Three steps of warm-up, whatever the length.
-    values = {"epochs": epochs, "save": save, "warmup": round(0.25 / epochs, 6)}
+    values = {"epochs": epochs, "save": save, "warmup": round(0.25 * ranks / epochs, 6)}
     config.write_text(_TEXT.format(model=str(model), data=str(data), **values), encoding="utf-8")
     return config
 
