@@ -64,6 +64,8 @@ LOGS = Path(__file__).parent.parent / "fixtures" / "logs"
         # clip_grad_norm_ of a NaN; bfloat16 into a layer of float32.
         ("norm-not-finite", 1, "norm-not-finite"),
         ("two-dtypes", 1, "two-dtypes"),
+        # NCCL_SOCKET_IFNAME names an interface that is not there (two H200).
+        ("nccl-no-interface", 1, "nccl-interface"),
     ],
 )
 def test_real_logs(log: str, status: int, code: str) -> None:
@@ -74,9 +76,10 @@ def test_real_logs(log: str, status: int, code: str) -> None:
 
 
 # torchrun with two gloo processes, between two all_reduce: rank 1 raises, asks for 2^45 numbers,
-# dies of SIGKILL, of SIGSEGV, or sleeps longer than the time-out. The two of NCCL are of
+# dies of SIGKILL, of SIGSEGV, or sleeps longer than the time-out. Those of NCCL are of
 # XTuner under ZeRO-2, as `tests/gpu/test_several.py` keeps them: rank 0, whose collective was
-# broken off, says much more than rank 1.
+# broken off, says much more than rank 1. On a GPU that is full before the ranks have met
+# ("full") nothing in the traceback says whose it is.
 @pytest.mark.parametrize(
     ("log", "code", "rank", "shown"),
     [
@@ -87,6 +90,9 @@ def test_real_logs(log: str, status: int, code: str) -> None:
         ("gloo-rank-timeout", "gloo-timeout", "0", "Timed out waiting"),
         ("nccl-rank-raises", "exception", "1", "a row without an answer: 17"),
         ("nccl-rank-memory", "oom-gpu", "1", "CUDA out of memory"),
+        ("nccl-rank-full", "oom-gpu-unsized", "1", "Cuda failure 'out of memory'"),
+        ("nccl-rank-killed", "worker-killed", "1", ""),
+        ("nccl-rank-hangs", "nccl-behind", "1", ""),
     ],
 )
 def test_the_rank_that_failed_by_itself_is_named(
@@ -97,7 +103,7 @@ def test_the_rank_that_failed_by_itself_is_named(
     assert (cause.code, cause.values["rank"]) == (code, rank)
     assert reasons.say(cause).reason.startswith(f"Rank {rank}: ")
     lines = reasons.traceback(text, cause)
-    assert all(line.startswith(f"[rank{rank}]") for line in lines)
+    assert log == "nccl-rank-full" or all(line.startswith(f"[rank{rank}]") for line in lines)
     assert bool(lines) == bool(shown) and shown in "".join(lines[-1:])
 
 
@@ -259,6 +265,30 @@ def test_a_gpu_is_told_by_the_drivers_number(tmp_path: Path, gpus: list[int], to
     cause = verdict.why(tmp_path, RunState("training", 0.0), 1, oom.Watch(), gpus)
     assert cause.code == "oom-gpu" and (cause.values["gpu"], cause.values["rank"]) == (told, "1")
     assert reasons.say(cause).reason.startswith(f"Rank 1: GPU {told} is out of memory")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "reason"),
+    [
+        ([2, 5], "Rank 1: GPU 5 is out of memory."),
+        ([1, 0], "Rank 1: GPU 0 is out of memory."),
+        ([3], "Rank 1: A GPU is out of memory."),  # another node's
+    ],
+)
+def test_a_gpu_that_is_full_at_the_start_is_the_ranks(
+    tmp_path: Path, gpus: list[int], reason: str
+) -> None:
+    (tmp_path / state.LOG).symlink_to(LOGS / "nccl-rank-full.log")
+    cause = verdict.why(tmp_path, RunState("starting", 0.0), 1, oom.Watch(), gpus)
+    words = reasons.say(cause)
+    assert words.reason == reason and "GPU that nobody else uses" in words.todo
+
+
+def test_the_only_gpu_is_the_full_one(tmp_path: Path) -> None:
+    error = _TRACEBACK.format("torch.AcceleratorError: CUDA error: out of memory\n")
+    (tmp_path / state.LOG).write_text(error)
+    cause = verdict.why(tmp_path, RunState("starting", 0.0), 1, oom.Watch(), [3])
+    assert reasons.say(cause).reason == "GPU 3 is out of memory."
 
 
 @pytest.mark.parametrize(

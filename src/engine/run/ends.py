@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.i18n import N_
-from engine.run.rules import Rule
+from engine.run.rules import FULL_GPU, Rule
 
 SPOKEN = {
     "exception": Rule("", "", N_("{error}"), N_("The log holds the whole traceback.")),
@@ -26,6 +26,7 @@ SPOKEN = {
         N_("Host out of memory: the kernel killed a process of this run."),
         N_("Use fewer data workers or a smaller model, or ask for more memory; then resume."),
     ),
+    "oom-gpu-of-rank": Rule("", "", N_("GPU {gpu} is out of memory."), FULL_GPU),
     "signal-11": Rule(
         "",
         "",

@@ -63,7 +63,7 @@ def find(text: str, status: int | None) -> Cause:
     lost connections and time-outs come last, as another rank's end makes them.
     The value ``rank`` names it.
     """
-    raised = [one for one in failures.tracebacks(text) if not _LAUNCHER.search(one.error)]
+    raised = _raised(text)
     if status is not None and status < 0:
         named = _match(
             [line for one in raised if "Interrupt" not in one.error for line in _said(one)]
@@ -89,6 +89,19 @@ def find(text: str, status: int | None) -> Cause:
         return Cause("nccl-behind", {"rank": str(hangs)})
     aborted = [_of(one.rank, _killed(one), several) for one in dead if one.code == -signal.SIGABRT]
     return lost or _match(last) or (aborted[0] if aborted else _unsaid(text, status))
+
+
+def _raised(text: str) -> list[failures.Raised]:
+    """The tracebacks of the ranks, not torchrun's own.
+
+    Before a rank has joined the others torch does not mark its lines: the one that torchrun
+    saw fail has written them, where that is one.
+    """
+    raised = [one for one in failures.tracebacks(text) if not _LAUNCHER.search(one.error)]
+    failed = [one.rank for one in failures.exits(text) if one.code > 0]
+    if len(failed) == 1 and all(one.rank is None for one in raised):
+        return [one._replace(rank=failed[0]) for one in raised]
+    return raised
 
 
 def _by_rank(raised: list[failures.Raised]) -> dict[int | None, list[failures.Raised]]:
@@ -136,7 +149,7 @@ def _unsaid(text: str, status: int | None) -> Cause:
 def traceback(text: str, cause: Cause) -> list[str]:
     """The traceback of the rank that `cause` names; [] when it names none, or none is there."""
     rank = cause.values.get("rank")
-    found = [one for one in failures.tracebacks(text) if rank == str(one.rank)]
+    found = [one for one in _raised(text) if rank == str(one.rank)]
     return found[-1].lines if found else []
 
 

@@ -16,6 +16,11 @@ class Rule(NamedTuple):
     todo: str
 
 
+FULL_GPU = N_(
+    "Lower batch_size (raise accumulative_counts by as much), then max_length; "
+    "or use QLoRA, DeepSpeed ZeRO, or a GPU that nobody else uses."
+)
+"""What to do when a GPU is out of memory."""
 # Looked for in this order among the lines that end a traceback, then among all lines.
 RULES = (
     Rule(
@@ -26,20 +31,14 @@ RULES = (
         N_(
             "GPU {gpu} is out of memory: {wanted} more were asked for, {free} of {total} were free."
         ),
-        N_(
-            "Lower batch_size (raise accumulative_counts by as much), then max_length; "
-            "or use QLoRA, DeepSpeed ZeRO, or a GPU that nobody else uses."
-        ),
+        FULL_GPU,
     ),
     Rule(
         "oom-gpu-unsized",
         r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED"
         r"|Cuda failure (?:\d+ )?'out of memory'",
         N_("A GPU is out of memory."),
-        N_(
-            "Lower batch_size (raise accumulative_counts by as much), then max_length; "
-            "or use QLoRA, DeepSpeed ZeRO, or a GPU that nobody else uses."
-        ),
+        FULL_GPU,
     ),
     Rule(
         "memory-host",

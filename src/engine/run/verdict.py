@@ -21,6 +21,8 @@ def why(
     tail = reasons.tail(folder / state.LOG, now.log_start)
     cause = memory.explain(reasons.find(tail, status), now.pid)
     cause = _as_the_driver_counts(cause, gpus)
+    if cause.code == "oom-gpu-unsized":
+        cause = _on_which(cause, gpus)
     if cause.code == "status":  # it says nothing: there may be no room for its last words
         cause = _why_silent(folder) or (cause if status is not None else Cause("no-end"))
     return cause
@@ -32,6 +34,14 @@ def _as_the_driver_counts(cause: Cause, gpus: Sequence[GpuId]) -> Cause:
     if not number.isdigit() or int(number) >= len(gpus):
         return cause
     return Cause(cause.code, {**cause.values, "gpu": str(gpus[int(number)])})
+
+
+def _on_which(cause: Cause, gpus: Sequence[GpuId]) -> Cause:
+    """A full GPU by its number, where it follows from the rank: each has one of its own."""
+    rank = cause.values.get("rank", "0" if len(gpus) == 1 else "")
+    if not rank.isdigit() or int(rank) >= len(gpus):
+        return cause
+    return Cause("oom-gpu-of-rank", {**cause.values, "gpu": str(gpus[int(rank)])})
 
 
 def is_complete(folder: Path) -> bool:
