@@ -69,20 +69,25 @@ def counted(result: dict[str, Any]) -> bool:
 
 
 def allocated(result: dict[str, Any]) -> int:
-    """What the estimate says of tensors.
+    """What the estimate says of tensors, in a training as it was measured.
 
-    A CPU has no workspace for cuBLAS; and gloo, unlike NCCL, scatters a copy of what it
-    reduces (one more of the tensor, by a test of its own).
+    That may have been no training's second step, in which DDP holds most (``fresh``); it may
+    have run with DeepSpeed's ``linear``, which an earlier plan had left behind (``linear``).
+    A CPU has no workspace for cuBLAS; and gloo, unlike NCCL, holds no copies any more when
+    DDP makes new ones, and scatters a copy of what it reduces (one more of the tensor, by a
+    test of its own).
     """
     plan, model = planned(result)
-    if not counted(result):
-        return parts.peak(plan, model).total
     copy = 0.0
-    if plan.zero.stage == 3:
-        copy = zero.reducing(plan.zero, plan.processes, parts.tensors(plan, model))
+    if counted(result) or not result.get("fresh", True):
+        copy -= parts.rebuilding(plan, model)
+    if result.get("linear") == "zero3" and not plan.zero.stage:
+        copy -= 2 * model.head
+    if counted(result) and plan.zero.stage == 3:
+        copy += zero.reducing(plan.zero, plan.processes, parts.tensors(plan, model))
     held = parts.moments(plan, model)
-    most = max(one.total + (copy if one.moment == "backward" else 0) for one in held)
-    return int(most) - parts.WORKSPACE
+    most = max(one.total + (copy if one.moment in ("loss", "backward") else 0) for one in held)
+    return int(most) - (parts.WORKSPACE if counted(result) else 0)
 
 
 def room(result: dict[str, Any], told: estimate.Estimate) -> int:

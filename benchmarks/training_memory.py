@@ -57,7 +57,8 @@ def measure(
         for shape in plan.shapes:
             if not agreed(left() > 0):
                 return
-            yield of_all({**facts, **_shape(plan, shape, model, wrapper, sizes, toy)})
+            found = _shape(plan, shape, model, wrapper, sizes, toy)
+            yield of_all({**facts, "fresh": shape is plan.shapes[0], **found})
     finally:
         close()
         del model, wrapper, close

@@ -354,24 +354,30 @@ def test_ranks_without_a_gpu_hold_what_is_estimated() -> None:
 
 
 def test_two_ranks_hold_what_is_estimated() -> None:
-    """By ``benchmarks/estimate.py --plans shared`` on one H200, two, and one for two."""
+    """By ``benchmarks/estimate.py --plans shared`` on one H200 and on two."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         import estimate_table
 
     found = estimate_table.results(ROOT / "tests/fixtures/gpu/memory_h200.jsonl")
-    assert [one["ranks"] for one in found] == [1, *[2] * 9]
-    for one in found:
-        told, peaks = estimate_table.allocated(one), one.get("peaks") or [one["peak"]]
-        # Of accumulating ranks one held at times what the other did not, and at the next size
-        # not any more: under DDP as much as all gradients, which are reduced in copies.
-        apart = max(peaks) - min(peaks)
-        assert apart <= (
-            2**31
-            if one["config"]["optim_wrapper"]["accumulative_counts"] > 1
-            else 0.001 * max(peaks)
-        )
-        assert told == pytest.approx(estimate_table.measured(one) - apart, rel=0.05), one["plan"]
+    assert [one["ranks"] for one in found] == [1, *[2] * 17]
+    errors = [estimate_table.allocated(one) / estimate_table.measured(one) - 1 for one in found]
+    # The worst accumulates under DDP: it took so long that NCCL had let go of the old copies.
+    assert all(-0.015 < error < 0.05 for error in errors), errors
+    assert statistics.median(map(abs, errors)) < 0.01
+
+
+def test_ddp_sorts_its_copies_of_gradients_anew() -> None:
+    """Whole training of a small model holds them twice meanwhile (two H200: 13249 MiB)."""
+    whole = Loaded({"values": {"model": {"llm": {}}}})
+    training, one = (
+        estimate.training(whole, kind="qwen2", tokens=2048, processes=count) for count in (2, 1)
+    )
+    model = model_sizes.of(SMALL)
+    [told] = [held for held in parts.moments(training, model) if held.moment == "loss"]
+    [alone] = [held for held in parts.moments(one, model) if held.moment == "loss"]
+    assert told.total - alone.total == 2 * 4 * model.parameters
+    assert parts.rebuilding(one, model) == 0
 
 
 def test_ddp_joins_weights_before_the_first_step() -> None:

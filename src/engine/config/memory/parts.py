@@ -99,6 +99,17 @@ class Held(msgspec.Struct, frozen=True):
         return sum(self.parts.values())
 
 
+def rebuilding(training: Training, model: Shape) -> int:
+    """What torch's DDP holds in its second step besides.
+
+    It sorts its copies of gradients anew then, by the order in which they came in the first
+    one, while NCCL still has the old copies: until the first of that step's are reduced.
+    """
+    if training.processes < 2 or training.zero.stage:
+        return 0
+    return _own(training) * _trained(training, model)
+
+
 def peak(training: Training, model: Shape) -> Held:
     """The moment at which one GPU holds most."""
     return max(moments(training, model), key=lambda held: held.total)
@@ -128,8 +139,9 @@ def moments(training: Training, model: Shape) -> list[Held]:
     waiting = gradients if training.accumulates else 0
     saved = _kept(training, model)
     last = not waiting and gradients > saved
+    early = {**resident, "buffers": resident["buffers"] + rebuilding(training, model)}
     backward = {
-        **resident,
+        **(resident if last else early),
         "gradients": gradients if last else waiting,
         "activations": (0 if last else saved) + _inside(training, model),
         "attention": _scores_inside(training, model),
@@ -145,7 +157,7 @@ def moments(training: Training, model: Shape) -> list[Held]:
         start["buffers"] += joined - WORKSPACE  # cuBLAS has not begun
     return [
         _held("start", start, 0),
-        _loss(training, model, {**resident, "gradients": waiting}),
+        _loss(training, model, {**early, "gradients": waiting}),
         _held("backward", backward, _block_inside(training, model)),
         _held("optimizer", step, 0 if training.adapted else 4.0 * model.head),
     ]
@@ -157,19 +169,18 @@ def _with_zero(training: Training, model: Shape) -> list[Held]:
     found, resident = tensors(training, model), _resident(training, model)
     waiting = zero.accumulated(told, share, found.trained) if training.accumulates else 0
     gathered, reducing = zero.gathered(told, share, found), zero.reducing(told, share, found)
-    loss = {
-        **resident,
-        "weights": resident["weights"] + gathered,
-        "gradients": resident["gradients"] + waiting,
-    }
+    begun = {**resident, "gradients": resident["gradients"] + waiting}
+    ahead = zero.gathered(told, share, found, coming=False)
+    loss = {**begun, "weights": resident["weights"] + ahead}
     # While layers still run only full buckets are reduced. The last one is when all is done.
     full = found.trained > told.bucket
     # (What stage 1 reduces has been there, whole, where gradients waited.)
     after = 0 if told.stage == 1 and waiting else zero.reduced(told, share, found.trained)
     early = after * max(0, found.trained - told.bucket) / max(found.trained, 1)
     backward = {
-        **loss,
-        "gradients": loss["gradients"] + early,
+        **begun,
+        "weights": resident["weights"] + gathered,
+        "gradients": begun["gradients"] + early,
         "activations": _kept(training, model) + _inside(training, model),
         "attention": _scores_inside(training, model),
         "buffers": resident["buffers"]
@@ -177,9 +188,9 @@ def _with_zero(training: Training, model: Shape) -> list[Held]:
         + max(zero.joining(told, share, found), reducing if full else 0),
     }
     end = {
-        **loss,
+        **begun,
         "weights": resident["weights"] + min(gathered, zero.HALF * found.largest),
-        "gradients": loss["gradients"] + after,
+        "gradients": begun["gradients"] + after,
         "buffers": resident["buffers"] + zero.buckets(told) + reducing,
     }
     changed = zero.step(told, share, found.trained)

@@ -153,17 +153,19 @@ def reduced(zero: Zero, processes: int, trained: int) -> float:
     return HALF * trained / processes
 
 
-def gathered(zero: Zero, processes: int, found: Tensors) -> float:
+def gathered(zero: Zero, processes: int, found: Tensors, coming: bool = True) -> float:
     """Bytes of weights that stage 3 brings together from all GPUs or from the host.
 
     It gathers ahead as far as it may, and keeps what is soon used again, so that a smaller
-    model is whole from its second step on. One process without offload looks at its
-    share, which is all.
+    model is whole from its second step on. A layer whose turn has come is brought whether it
+    may or not (`coming`); after the last one, when the loss is computed, none is. One process
+    without offload looks at its share, which is all.
     """
     if zero.stage != 3 or (processes == 1 and not zero.weights_on_host):
         return 0.0
     cut = found.trained + found.frozen - found.small
-    return float(HALF * min(cut, max(zero.live, zero.reuse) + found.largest))
+    most = max(zero.live, zero.reuse) + (found.largest if coming else 0)
+    return float(HALF * min(cut, most))
 
 
 def joining(zero: Zero, processes: int, found: Tensors) -> float:
