@@ -122,6 +122,25 @@ def test_supervisor_and_torchrun_are_killed_together(start: Starter) -> None:
     assert control.kill(run).state == "stopped"
 
 
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "none", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}, "3"),
+        ({"TORCHELASTIC_RUN_ID": "none", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "0"}, "0"),
+        ({"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}, "1"),
+        ({}, "None"),
+    ],
+)
+def test_a_rank_takes_no_leave_of_one_that_hangs(variables: dict[str, str], told: str) -> None:
+    rank = "import os; from engine.train import leash; leash.fasten(); "
+    rank += "print(os.environ.get('TORCH_NCCL_ASYNC_ERROR_HANDLING'))"
+    known = {name: value for name, value in os.environ.items() if "TORCH" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", rank], env=known | variables, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == told, done.stderr
+
+
 def test_a_stop_reaches_a_trainer_that_nobody_watches(start: Starter) -> None:
     run = forsaken(start, SAVES)
     trainer = run.state.trainer
