@@ -24,7 +24,7 @@ from engine import files
 from engine.errors import Failed, Problem
 from engine.run import control, launch, planning, processes, reasons, state
 from engine.run.folder import RunFolder
-from engine.run.state import RunState
+from engine.run.state import RunState, Wait
 from engine.run.supervisor import Supervisor
 from engine.settings import Settings
 from tests.support.nvml import GB, Card, Instance, Nvml, instance_uuid
@@ -74,6 +74,17 @@ def test_an_interpreter_that_is_not_there(start: Starter) -> None:
     run = launch.start(plan, Settings())
     assert run.state.state == "failed"
     assert "/nowhere/python" in run.summary().reason
+
+
+def test_a_trainer_that_makes_no_step_has_not_finished(start: Starter) -> None:
+    plan = msgspec.structs.replace(start.plan(""), command=["/bin/true"])
+    start.runs.append(run := launch.start(plan, Settings()))
+    waits = start("note()", wait=Wait(after=str(run.path)))
+    end = control.wait(run, 10)
+    assert (end.state, end.exit) == ("failed", 0)
+    said = run.summary()
+    assert "without a single step" in said.reason and "interpreter" in said.todo
+    assert control.wait(waits, 10).state == "failed", "what waits for its success is not started"
 
 
 def test_a_killed_trainer_fails_within_five_seconds(start: Starter) -> None:
@@ -375,8 +386,11 @@ Supervisor(Path(sys.argv[1])).run()
 """
 
 
+STEP = """echo '{"first": 0, "steps": 1, "started": 0}' > trainer.json"""
+
+
 def prepared(folder: Path, command: str) -> Path:
-    """A run's folder as launch leaves it to the supervisor."""
+    """A run's folder as launch leaves it to the supervisor; a shell is its trainer."""
     order = state.Order(["sh", "-c", command], {}, [], str(folder), [])
     files.write_json(folder / state.ORDER, order)
     files.write_json(folder / state.STATE, RunState("queued", time.time(), 1))
@@ -386,7 +400,7 @@ def prepared(folder: Path, command: str) -> Path:
 def test_a_disk_that_is_full_at_the_start_leaves_no_orphan_and_no_wrong_cause(
     tmp_path: Path,
 ) -> None:
-    folder = prepared(tmp_path, "sleep 1.5")
+    folder = prepared(tmp_path, f"sleep 1.5; {STEP}")
     subprocess.run([sys.executable, "-c", FULL, folder, "4"], check=True, capture_output=True)
     end = RunFolder(folder).written_state()
     assert end is not None and (end.state, end.cause, end.exit) == ("finished", None, 0)
@@ -427,14 +441,14 @@ def supervised(folder: Path, grace: float) -> RunState | None:
 
 
 def test_a_worker_left_behind_by_a_good_end_is_ended(tmp_path: Path) -> None:
-    folder = prepared(tmp_path, "setsid sleep 600 & echo $! > worker.pid")
+    folder = prepared(tmp_path, f"setsid sleep 600 & echo $! > worker.pid; {STEP}")
     end = supervised(folder, 0.3)
     assert end is not None and (end.state, end.exit) == ("finished", 0)
     assert gone(int((folder / "worker.pid").read_text())) and not processes.of_run(folder)
 
 
 def test_after_a_good_end_others_may_end_by_themselves(tmp_path: Path) -> None:
-    folder = prepared(tmp_path, "touch done")
+    folder = prepared(tmp_path, f"{STEP}; touch done")
     # Another node's line, typed on this machine: done a moment after the first one is.
     typed = subprocess.Popen(
         ["sh", "-c", "until [ -e done ]; do sleep 0.02; done; sleep 0.5; exit 7"],

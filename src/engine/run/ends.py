@@ -41,6 +41,15 @@ SPOKEN = {
     ),
     "signal": Rule("", "", N_("It was ended from outside by {name}."), N_("It can be resumed.")),
     "status": Rule("", "", N_("It ended with exit status {status}."), N_("Look at the log's end.")),
+    "no-step": Rule(
+        "",
+        "",
+        N_("It ended with exit status 0, yet without a single step: nothing was trained."),
+        N_(
+            "Look at the log's end; if it is empty, see whether 'interpreter' in the settings "
+            "is the Python that has XTuner."
+        ),
+    ),
     "interpreter": Rule(
         "",
         "",

@@ -288,17 +288,19 @@ class Supervisor:
         with _forgiving("end"):
             self._watch_checkpoints()
         facts = progress.read_facts(self.folder)
-        if well and facts is not None and facts.stopped is not None:
-            self._finish("stopped", status, Cause("stopped", {"step": str(facts.stopped)}))
-        elif well:
-            self._finish("finished", status, None)
-        else:
+        if not well:
             if late:  # it fell into the gap before there was a link
                 lost = lost or self._moved_away(FileNotFoundError(errno.ENOENT, ""))
             why = lost or verdict.why(
                 self.folder, self.state, status, self._memory, self.order.gpus
             )
             self._finish("failed", status, why)
+        elif facts is None:  # a Python without XTuner in the trainer's place, say
+            self._finish("failed", status, Cause("no-step"))
+        elif facts.stopped is not None:
+            self._finish("stopped", status, Cause("stopped", {"step": str(facts.stopped)}))
+        else:
+            self._finish("finished", status, None)
 
     def _become_once(self, word: Word) -> None:
         if self.state.state != word:
