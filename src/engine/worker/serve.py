@@ -40,15 +40,19 @@ def serve(handlers: Mapping[str, Handler]) -> None:
     cancelled: set[int] = set()
 
     def read() -> None:
-        for line in sys.stdin:
-            request = json.loads(line)
-            if request["do"] == "cancel":
-                cancelled.add(request["id"])
-            else:
-                requests.put(request)
-        # The app is gone: an answer in progress has no reader either.
-        requests.put(None)
-        cancelled.add(-1)
+        try:
+            for line in sys.stdin:
+                request = json.loads(line)
+                if request["do"] == "cancel":
+                    cancelled.add(request["id"])
+                else:
+                    requests.put(request)
+        except ValueError:
+            pass  # half a line: the app was killed while it wrote
+        finally:
+            # The app is gone: an answer in progress has no reader either.
+            requests.put(None)
+            cancelled.add(-1)
 
     threading.Thread(target=read, daemon=True).start()
 
