@@ -106,12 +106,16 @@ def test_a_torn_state_is_told_by_the_events(
     assert json.loads(path.read_bytes())["state"] == "stopped", "whole again"
 
 
-@pytest.mark.parametrize("text", ["", '{"run": "assist', "null"], ids=repr)
-def test_a_torn_record_hides_no_run(start: Starter, text: str) -> None:
+@pytest.mark.parametrize("text", ["", '{"run": "assist', "null", None], ids=repr)
+def test_a_torn_record_hides_no_run(start: Starter, text: str | None) -> None:
     run = start("note()\n" + STOPS)
     training(run)
     before, path = run.record, run.path / state.RECORD
-    path.write_text(text)
+
+    def tear() -> None:
+        path.unlink() if text is None else path.write_text(text)
+
+    tear()
     [listed] = list_runs(start.workspace)
     now, told = listed.summary(), listed.record
     assert before is not None and told is not None
@@ -125,7 +129,7 @@ def test_a_torn_record_hides_no_run(start: Starter, text: str) -> None:
     assert control.wait(listed, 20).state == "stopped"
     assert not control.resume(listed, Settings()).torn, "written anew"
     control.kill(listed)
-    path.write_text(text)
+    tear()
     (run.path / state.ORDER).unlink()
     with pytest.raises(Problem, match=r"run\.json cannot be read"):
         control.resume(RunFolder(run.path), Settings())

@@ -254,7 +254,8 @@ def test_what_is_possible_with_a_run_is_what_is_not_refused(
 ) -> None:
     path = write_run(Workspace(tmp_path), "one", word, step=5, saved=saved)
     if not ours:
-        (path / "run.json").unlink()
+        for file in ("run.json", "state.json"):
+            (path / file).unlink()
     run = RunFolder(path)
 
     def refused(deed: Callable[[RunFolder], object]) -> bool:

@@ -113,19 +113,20 @@ class RunFolder:
         """
         try:
             data = (self.path / state.RECORD).read_bytes()
-        except FileNotFoundError:
-            return None
+            return msgspec.json.decode(data, type=RunRecord)
+        except FileNotFoundError as error:
+            if not state.is_ours(self.path):
+                return None
+            self._torn = error.strerror or str(error)
         except OSError as error:
             raise unreadable(self.path, error, state.RECORD) from error
-        try:
-            return msgspec.json.decode(data, type=RunRecord)
         except msgspec.MsgspecError as error:
             self._torn = str(error)
-            return torn.record(self.path, self.order(), self.events())
+        return torn.record(self.path, self.order(), self.events())
 
     @property
     def torn(self) -> str:
-        """What is wrong with its record, in a sentence; "" when it can be read."""
+        """What is wrong with its record (gone, too), in a sentence; "" when it can be read."""
         if self.record is None or not self._torn:
             return ""
         said = _("{file} cannot be read ({error}); what is told is from the other files.")

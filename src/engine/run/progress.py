@@ -93,7 +93,7 @@ class Follower:
             self._read(scalars)
         if len(self.history) > max(history_cache.LEAST, (self._kept or 0) * 1.2):
             self._kept = len(self.history)
-            if not self._but and (self.folder / state.RECORD).exists():  # in nobody else's folder
+            if not self._but and state.is_ours(self.folder):  # in nobody else's folder
                 history_cache.save(self.folder, self.history, self._offsets)
 
     def _files(self) -> list[Path]:

@@ -113,6 +113,11 @@ class RunRecord(msgspec.Struct, frozen=True):
     """None where nobody reckoned, and on a CPU."""
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether Tunedeck started the run in `folder`, whose record may be gone."""
+    return any((folder / name).exists() for name in (RECORD, ORDER, STATE, EVENTS))
+
+
 def read_record(folder: Path) -> RunRecord | None:
     """Who started the run in `folder`; None when that is not (legibly) written."""
     try:

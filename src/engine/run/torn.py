@@ -1,6 +1,6 @@
-"""What a run's record said, told by the other files, for when ``run.json`` is torn.
+"""What a run's record said, told by the other files, for when ``run.json`` is torn or gone.
 
-A disk that was full, or a hand in an editor: the run is there all the same. Its
+A disk that was full, or a hand: the run is there all the same. Its
 order says how it was started, its events when and where, its folder the rest. What
 no other file knows (the config's origin, the versions, what Slurm was asked for)
 is left out.
