@@ -1,4 +1,4 @@
-"""Paths as people write them."""
+"""Paths as people write them, and where Hugging Face's libraries keep theirs."""
 
 from __future__ import annotations
 
@@ -14,3 +14,9 @@ def expanded(name: str | os.PathLike[str]) -> Path:
     written, as in a shell: `Path.expanduser` ends in an error there.
     """
     return Path(os.path.expanduser(name))  # noqa: PTH111 (see above)
+
+
+def hugging_face_home() -> Path:
+    """The folder below which the hub's client and ``datasets`` keep what they fetch and make."""
+    cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return expanded(os.environ.get("HF_HOME") or cache / "huggingface")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import families
+from engine.config import families, packages
 from engine.config.stock import catalogue, reading, searching
 from engine.config.stock.entry import Entry
 from engine.config.stock.outline import Outline
@@ -183,6 +183,16 @@ def test_the_configs_of_the_users_own_xtuner_are_read(older: Settings) -> None:
         "first": "internlm/internlm-7b",
         "second": "Qwen/Qwen-7B",
     }
+
+
+def test_a_folder_of_the_workspace_is_not_taken_for_xtuner(
+    older: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has cloned it there, say, to look at its configs."""
+    (tmp_path / "workspace" / "xtuner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "workspace")
+    assert packages.folder("xtuner", older) == tmp_path / "site" / "xtuner"
+    assert packages.version("xtuner", older) == "0.1.9"
 
 
 def test_a_file_is_read_once_and_again_when_it_changed(

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from engine import files
-from engine.config import hub_cache
 from engine.config.checks import loaded
 from engine.config.checks.loaded import Loaded
 from engine.config.checks.start import Start
 from engine.config.memory import estimate, past, sizing
 from engine.config.memory.past import PastRun
+from engine.hub import cache
 from engine.joined.own_runs import OwnRuns
 from engine.run import state
 from engine.settings import Settings
@@ -196,13 +196,13 @@ def test_a_workspaces_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_hub_models_sizes_come_from_the_local_cache(
     fake_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
     llm = {"pretrained_model_name_or_path": "someone/small"}
     config = Loaded({"values": {"model": {"llm": llm}}})
     assert estimate.place(config) is None
-    place = tmp_path / "hf/hub/models--someone--small"
+    place = tmp_path / "huggingface/hub/models--someone--small"
     for commit in ("aaa", "bbb"):
         shutil.copytree(fake_model, place / "snapshots" / commit)
     (place / "refs").mkdir()
@@ -210,6 +210,6 @@ def test_a_hub_models_sizes_come_from_the_local_cache(
     assert estimate.place(config) == place / "snapshots/aaa"
     (place / "refs/main").write_text("not there")
     assert estimate.place(config) in (place / "snapshots/aaa", place / "snapshots/bbb")
-    assert hub_cache.model("../small") is None
+    assert cache.model("../small") is None
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "elsewhere"))
     assert estimate.place(config) is None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from engine.config import model_files
 from engine.paths import expanded
 
 
@@ -95,7 +95,7 @@ def architecture(model: str) -> str:
     """
     folder = expanded(model)
     if folder.is_dir():
-        return str(_json(folder / "config.json").get("model_type", ""))
+        return str(model_files.config(folder).get("model_type", ""))
     known = family(model)
     name = known.name.partition(".")[0] if known else ""
     return "llama" if "llama" in name else name
@@ -138,8 +138,8 @@ def template(model: str) -> str:
 
 def _template_of(folder: Path) -> str:
     """By the marks that the folder's chat template writes; its kind tells those alike apart."""
-    own = chat_template(folder)
-    kind = str(_json(folder / "config.json").get("model_type", ""))
+    own = model_files.chat_template(folder)
+    kind = str(model_files.config(folder).get("model_type", ""))
     marks = (
         ("<|start_header_id|>", "", "llama3_chat"),
         ("<|im_start|>", "internlm", "internlm2_chat"),
@@ -157,20 +157,3 @@ def _template_of(folder: Path) -> str:
         if mark in own and kind.startswith(prefix):
             return name
     return ""
-
-
-def chat_template(folder: Path) -> str:
-    """The text of the chat template in a model's folder, or ""."""
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8", errors="replace")
-    own = _json(folder / "tokenizer_config.json").get("chat_template")
-    return own if isinstance(own, str) else json.dumps(own, ensure_ascii=False) if own else ""
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from engine.settings import Settings
 
+# Not in the current folder, which -c puts on the path: a workspace may have one called "xtuner".
 _ASK = (
-    "import importlib.util as u, sys; s = u.find_spec(sys.argv[1]);"
+    "import importlib.util as u, sys; sys.path.remove('') if '' in sys.path else None;"
+    "s = u.find_spec(sys.argv[1]);"
     "print(next(iter(s.submodule_search_locations)) if s else '')"
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from engine.export.base_model import (
     is_quantized,
     read_config,
 )
+from engine.hub import cache
 from engine.paths import expanded
 
 _SUFFIX = re.compile(
@@ -42,7 +42,7 @@ def _candidates(base: Path, named: str) -> Iterator[Path]:
         for one in dict.fromkeys((name, _plain(name))):
             if one:
                 yield expanded(one)
-                yield from _cached(one)
+                yield from cache.snapshots(one)
     resolved = base.resolve()
     if _plain(resolved.name) != resolved.name:
         yield resolved.with_name(_plain(resolved.name))
@@ -61,15 +61,6 @@ def _plain(name: str) -> str:
     while (shorter := _SUFFIX.sub("", name)) != name:
         name = shorter
     return name
-
-
-def _cached(name: str) -> Iterator[Path]:
-    """Snapshots of a model of the Hugging Face hub that were downloaded, the newest first."""
-    home = expanded(os.environ.get("HF_HOME", "~/.cache/huggingface"))
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-    folder = cache / f"models--{name.replace('/', '--')}" / "snapshots"
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and folder.is_dir():
-        yield from sorted(folder.iterdir(), key=lambda one: one.stat().st_mtime, reverse=True)
 
 
 def _whole(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.paths import expanded
+from engine.paths import expanded, hugging_face_home
 
 RESTS = 3600.0
 """Seconds after which no start can be in the middle of reading or writing a file."""
@@ -33,9 +33,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 def folder() -> Path:
     """Where ``datasets`` keeps them, by the variables that it heeds."""
-    cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    home = expanded(os.environ.get("HF_HOME") or cache / "huggingface")
-    return expanded(os.environ.get("HF_DATASETS_CACHE") or home / "datasets")
+    return expanded(os.environ.get("HF_DATASETS_CACHE") or hugging_face_home() / "datasets")
 
 
 def kept() -> Kept:

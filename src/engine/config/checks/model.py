@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine import weight_files
-from engine.config import hub_cache, model_files, packages
+from engine.config import model_files, packages
 from engine.config.checks.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.checks.loaded import Loaded
 from engine.config.checks.start import Start
+from engine.hub import cache
 from engine.i18n import _
 from engine.paths import expanded
 
@@ -90,7 +91,7 @@ def _absent(value: str, path: Path, field: str) -> list[Finding]:
                 field=field,
             )
         ]
-    if hub_cache.place(value).is_dir():
+    if cache.place(value).is_dir():
         return []
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
     return [

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
-from pathlib import Path
 
 from engine.config import families, packages
 from engine.config.stock import catalogue
 from engine.config.text.source import ConfigSource
 from engine.config.text.values import Code
 from engine.errors import Problem
+from engine.hub import cache
 from engine.i18n import _
 from engine.paths import expanded
 from engine.settings import Settings
@@ -71,7 +70,7 @@ def _from_modelscope(source: ConfigSource, name: str, settings: Settings) -> tup
     XTuner knows ModelScope only through ``model_resource``: a function that is
     given the model's name and returns a folder.
     """
-    for folder in _modelscope_folders(name):
+    for folder in cache.modelscope(name):
         if (folder / "config.json").is_file():
             return str(folder), []
     todo = _("Download it, then give its folder: modelscope download --model {name}").format(
@@ -93,15 +92,6 @@ def _from_modelscope(source: ConfigSource, name: str, settings: Settings) -> tup
     source.set("model_resource", {"fn": Code("snapshot_download"), "args": {}})
     note = _("XTuner fetches {name} from ModelScope when it starts. {todo}")
     return name, [note.format(name=name, todo=todo)]
-
-
-def _modelscope_folders(name: str) -> list[Path]:
-    """Where ModelScope's client may have put the model `name` ("." is written "___")."""
-    home = os.environ.get("MODELSCOPE_CACHE")
-    cache = Path(home) if home else expanded("~") / ".cache" / "modelscope"
-    names = dict.fromkeys((name, name.replace(".", "___")))
-    middles = ("hub/models", "hub", "models")
-    return [cache / middle / one for middle in middles for one in names]
 
 
 def _fit_lora(source: ConfigSource, before: str, after: str) -> list[str]:

@@ -14,13 +14,14 @@ from typing import Any
 
 import msgspec
 
-from engine.config import attention, hub_cache
+from engine.config import attention
 from engine.config.checks import model as check_model
 from engine.config.checks.loaded import Loaded
 from engine.config.memory import parts as memory_parts
 from engine.config.memory import zero as memory_zero
 from engine.config.memory.parts import Training
 from engine.config.memory.sizes import Shape, shape
+from engine.hub import cache
 
 __all__ = ["Estimate", "Measured", "Shape", "disk", "memory", "of", "place", "shape", "trainable"]
 
@@ -62,7 +63,7 @@ class Measured(msgspec.Struct, frozen=True):
 def place(config: Loaded) -> Path | None:
     """The folder with the base model's config.json: its own, or the hub client's cache."""
     folder = check_model.folder(config)
-    return hub_cache.model(check_model.name(config)[0]) if folder is None else folder
+    return cache.model(check_model.name(config)[0]) if folder is None else folder
 
 
 def trainable(config: Loaded, model: Shape) -> int:
