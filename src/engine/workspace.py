@@ -21,6 +21,8 @@ class Last(msgspec.Struct, omit_defaults=True):
 
     tab: str = ""
     data: str = ""
+    files: list[str] = []
+    """Of a dataset that is made of several files all of them; `data` is the first."""
     shape: str = ""
     """What the user said the columns of `data` mean; "" where its rows tell."""
     unclear: str = ""
@@ -33,6 +35,12 @@ class Last(msgspec.Struct, omit_defaults=True):
     base: str = ""
     question: str = ""
     """What was being written in the chat."""
+
+    @property
+    def dataset(self) -> list[Path]:
+        """What was opened as the dataset that is open; empty when none is."""
+        several = self.files[:1] == [self.data]  # else they are another's
+        return [Path(name) for name in (self.files if several else [self.data]) if name]
 
 
 class Workspace:
@@ -97,7 +105,7 @@ class Workspace:
                 self._last = Last()
         return self._last
 
-    def opened(self, **values: str) -> None:
+    def opened(self, **values: str | list[str]) -> None:
         """Note what is open now, by the names of `Last`'s fields; `keep` writes it down."""
         last = self.last()
         for name, value in values.items():
@@ -108,7 +116,7 @@ class Workspace:
         with contextlib.suppress(OSError, Problem):
             files.write_json(self.state / "last.json", self.last())
 
-    def remember(self, **values: str) -> None:
+    def remember(self, **values: str | list[str]) -> None:
         """`opened` and `keep`, for who may wait for a disk."""
         self.opened(**values)
         self.keep()

@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import Failed, Problem
 from engine.hub import client
-from engine.hub.repo import parse
+from engine.hub.repo import cached, parse
 from engine.settings import Settings
 from tests.support.hub_server import Hub, serving
 
@@ -57,6 +57,8 @@ def test_a_dataset_is_fetched_once(hub: Hub, source: str) -> None:
     assert repo is not None
     [path] = client.dataset(repo, settings=Settings())
     assert path.read_bytes() == ROWS and path.name == "train.json"
+    known = cached(path)
+    assert known is not None and (known.source, known.name) == (source, "me/names")
     assert downloads(hub) == [""]
     assert client.dataset(repo, settings=Settings()) == [path]
     assert downloads(hub) == [""], "the second time it is here"

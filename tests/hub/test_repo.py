@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from engine.hub.repo import Repo, parse, training_files
+from engine.hub.repo import Repo, cached, parse, training_files
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,31 @@ def test_what_names_a_repository(text: str, repo: Repo) -> None:
 )
 def test_what_names_none(text: str) -> None:
     assert parse(text) is None
+
+
+SHA = "0123456789" * 4
+
+
+@pytest.mark.parametrize(
+    ("path", "short"),
+    [
+        (
+            f"/h/.cache/huggingface/hub/datasets--me--names/snapshots/{SHA}/data/train.json",
+            "hf:me/names@01234567",
+        ),
+        (f"/h/hub/datasets--me--a--b/snapshots/{SHA}", "hf:me/a--b@01234567"),
+        (f"/h/hub/datasets--me--names/blobs/{SHA}", "hf:me/names"),
+        ("/h/.cache/modelscope/datasets/me--names.v2/snapshots/master/train.csv", "ms:me/names.v2"),
+        ("/h/ms/datasets/me--names/snapshots/v1.2/train.csv", "ms:me/names@v1.2"),
+        ("/h/.cache/modelscope/hub/datasets/me/names___v2/train.csv", "ms:me/names.v2"),
+        ("/h/work/data/train.json", ""),
+        ("/h/datasets/me/names/train.json", ""),
+        (f"/h/hub/models--me--names/snapshots/{SHA}/data.json", ""),
+    ],
+)
+def test_what_a_client_has_fetched_is_known_by_its_path(path: str, short: str) -> None:
+    found = cached(Path(path))
+    assert (found.short if found is not None else "") == short
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from engine.errors import Problem
 from engine.i18n import _
@@ -20,6 +20,15 @@ _REPO = re.compile(
     rf"(?:(?P<source>hf|ms):/{{0,2}})?(?:datasets/)?"
     rf"(?P<name>{_NAME}/{_NAME})(?:@(?P<revision>[\w./-]+))?"
 )
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_CACHED = (
+    (re.compile(r"/datasets--(?P<name>[^/]+--[^/]+)/snapshots/(?P<revision>[^/]+)/"), "hf", "--"),
+    (re.compile(r"/datasets--(?P<name>[^/]+--[^/]+)/blobs/"), "hf", "--"),  # a snapshot's links
+    (re.compile(r"/datasets/(?P<name>[^/]+--[^/]+)/snapshots/(?P<revision>[^/]+)/"), "ms", "--"),
+    # ModelScope's client up to 1.37, whose cache later ones go on with.
+    (re.compile(r"/modelscope/(?:hub/)?datasets/(?P<name>[^/]+/[^/]+)/"), "ms", "/"),
+)
+"""Where the hubs' clients put the files of a dataset, and what stands between owner and name."""
 _OTHER_SPLITS = ("test", "valid", "validation", "val", "dev", "eval")
 
 
@@ -40,6 +49,12 @@ class Repo:
         """The hub's own name, for people."""
         return SOURCES[self.source]
 
+    @property
+    def short(self) -> str:
+        """What it is called where there is little room: of a commit the first 8 digits."""
+        commit = self.revision and _COMMIT.fullmatch(self.revision)
+        return str(replace(self, revision=self.revision[:8]) if commit and self.revision else self)
+
 
 def parse(text: str) -> Repo | None:
     """The repository that `text` names: ``owner/name``, ``ms:owner/name``, ``hf:owner/name@rev``.
@@ -51,6 +66,21 @@ def parse(text: str) -> Repo | None:
     if found is None:
         return None
     return Repo(found["source"] or "hf", found["name"], found["revision"])
+
+
+def cached(path: Path) -> Repo | None:
+    """The repository whose file a hub's client has put at `path`; None for any other file.
+
+    The path alone says it: no disk is asked. The revision is what was fetched, for
+    Hugging Face a commit; None for ModelScope's ``master``.
+    """
+    for layout, source, between in _CACHED:
+        if found := layout.search(f"{path}/"):
+            groups = found.groupdict()
+            name = groups["name"].replace(between, "/", 1).replace("___", ".")
+            revision = groups.get("revision")
+            return Repo(source, name, None if revision == "master" else revision)
+    return None
 
 
 def training_files(names: Sequence[str], declared: Sequence[str] = ()) -> list[str]:

@@ -75,7 +75,9 @@ def _fitted(done: Copied, card: int, settings: Settings) -> Copied:
     )
 
 
-def point_config(source: ConfigSource, data: Path, shape: str | None = None) -> None:
+def point_config(
+    source: ConfigSource, data: Path | Sequence[Path], shape: str | None = None
+) -> None:
     """Make a config that has a path train on `data`; it is not saved, a map module is.
 
     `shape` is what `training_data` takes.

@@ -9,6 +9,7 @@ import msgspec
 
 from engine import files
 from engine.dataset import shapes
+from engine.dataset.called import own_place
 from engine.dataset.editing import edit
 from engine.dataset.editing.versions import Versions
 from engine.dataset.reader import Dataset
@@ -49,11 +50,11 @@ def target(workspace: Workspace) -> Target:
             _("A corrected answer goes into the dataset of the Data pane."),
             _("Open one there first (F2)."),
         )
-    data = Path(last.data)
-    with Dataset.open(data, last.shape or None) as dataset:
+    data, place = Path(last.data), own_place(Path(last.data), workspace)
+    with Dataset.open(last.dataset, last.shape or None) as dataset:
         if not dataset.shape:
             raise shapes.unknown(data, dataset.row(0))
-        beside = (data if data.is_dir() else data.parent) / f"{_stem(data)}-corrected.jsonl"
+        beside = (data if data.is_dir() else place.parent) / f"{_stem(place)}-corrected.jsonl"
         turns = shapes.conversation(_example(dataset), dataset.shape)
         system = turns[0].system if turns else ""
         try:

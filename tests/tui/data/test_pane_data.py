@@ -1,8 +1,7 @@
-"""The Data pane by keys, on real files and the real tokenizer's process."""
+"""A dataset in the Data pane by keys: its rows, checked and as the model sees them."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import time
@@ -15,29 +14,12 @@ from rich.cells import cell_len
 from engine.dataset.checking import check
 from engine.dataset.files.offsets import Progress
 from engine.dataset.reader import Dataset
-from engine.hub import client
 from engine.workspace import Workspace
 from tests.support.data_pane import ROWS, cursor, remember, table, write
 from tests.support.driver import opened
 from tests.support.screen import NASTY, segments_of
 from tui.palette import actions
 from tui.panes.data.segments import BAR
-
-
-async def test_open_by_choosing_and_open_again_tomorrow(workspace: Workspace) -> None:
-    write(workspace, "other.json", json.dumps(ROWS[:2]))
-    async with opened(workspace) as screen:
-        await screen.shows("No dataset is open", "▸ o  open a dataset")
-        await screen.press("o")
-        await screen.shows("data/assistant.json", "data/other.json")
-        await screen.type("assis")
-        await screen.hides("other.json")
-        await screen.press("enter")
-        text = await screen.shows("30 rows", "xtuner", "▸ Enter  use this dataset in a config")
-        assert "请介绍一下你自己0" in text
-        assert "1 Data ✓" in text
-    async with opened(workspace) as screen:
-        await screen.shows("data/assistant.json", "30 rows", "请介绍一下你自己0")
 
 
 async def test_the_keys_offered_are_those_that_mean_something(workspace: Workspace) -> None:
@@ -61,86 +43,6 @@ async def test_the_keys_offered_are_those_that_mean_something(workspace: Workspa
         await screen.press("y")
         await screen.shows("1 row was repeated", "31 rows")
         assert "data.undo" in found()
-
-
-async def test_open_a_typed_path(workspace: Workspace, tmp_path: Path) -> None:
-    alpaca = [{"instruction": "Say [b]hi[/b]", "input": "", "output": "hi"}]
-    (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "one.jsonl").write_text(json.dumps(alpaca[0]) + "\n")
-    async with opened(workspace) as screen:
-        await screen.press("o")
-        await screen.type("far/one.jsonl")  # from the workspace's root
-        await screen.press("enter")
-        await screen.shows("far/one.jsonl", "jsonl", "1 row ", "alpaca", "Say [b]hi[/b]")
-        await screen.press("o")
-        await screen.type(str(workspace.data / "assistant.json"))
-        await screen.press("enter")
-        await screen.shows("data/assistant.json", "30 rows")
-
-
-async def test_a_part_of_a_listed_path_means_the_one_shown(workspace: Workspace) -> None:
-    async with opened(workspace) as screen:
-        await screen.press("o")
-        await screen.type("data/assi")
-        await screen.press("enter")
-        await screen.shows("data/assistant.json", "30 rows")
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("./none.json", ["Cannot read", "There is no such file."]),
-        ("./empty", ["Cannot read"]),
-        ("./data/words.json", ["Line 1, column 1"]),
-        ("./data/empty.json", ["The file is empty."]),
-        ("./data/utf16.json", ["It is written in UTF-16."]),
-    ],
-)
-async def test_what_cannot_be_opened_says_why(
-    workspace: Workspace, name: str, words: list[str]
-) -> None:
-    write(workspace, "words.json", "not JSON at all")
-    write(workspace, "empty.json", "")
-    (workspace.root / "empty").mkdir()
-    (workspace.data / "utf16.json").write_bytes('[{"a": 1}]'.encode("utf-16"))
-    remember(workspace)
-    async with opened(workspace) as screen:
-        await screen.shows("30 rows")
-        await screen.press("o")
-        await screen.type(name)
-        await screen.press("enter")
-        await screen.shows(*words)
-        await screen.press("escape")
-        await screen.hides(*words)
-        await screen.shows("30 rows")  # what was open stays open
-
-
-async def test_a_file_without_rows(workspace: Workspace) -> None:
-    write(workspace, "none.json", "[]")
-    remember(workspace, "none.json")
-    async with opened(workspace) as screen:
-        await screen.shows("0 rows", "This file holds no rows.")
-        await screen.press("c")
-        await screen.shows("holds no rows", "The check could not be made")
-        await screen.press("n", "u", "down", "enter")
-
-
-@pytest.mark.parametrize("count", [1, 2])
-async def test_a_dataset_of_a_hub_is_called_by_its_name(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
-    files = [write(workspace, f"part-{at}.json", json.dumps(ROWS[:2])) for at in range(count)]
-    monkeypatch.setattr(client, "dataset", lambda _repo, **_told: files)
-    async with opened(workspace) as screen:
-        own = "data/assistant.json"
-        for typed, called in (("hf:me/talks", "hf:me/talks"), (f"./{own}", own)):
-            await screen.press("o")
-            await screen.shows("Open a dataset")
-            await screen.type(typed)
-            await screen.press("enter")
-            await screen.shows(f" {called} · ")
-            await screen.press("r")
-            await screen.shows(f" {called} · ")
 
 
 @pytest.mark.parametrize("size", [(80, 24), (140, 45)])
@@ -176,91 +78,6 @@ async def test_moving_shows_the_row(workspace: Workspace) -> None:
         await screen.shows('"请介绍一下你自己29"')
         await screen.press("tab")
         assert screen.app.focused is not None and screen.app.focused.id == "sample-scroll"
-
-
-async def test_rename_in_the_data(workspace: Workspace) -> None:
-    source = remember(workspace)
-    before = source.read_bytes()
-    target = workspace.data / "assistant-renamed.json"
-    async with opened(workspace) as screen:
-        await screen.shows("30 rows")
-        await screen.press("s")
-        await screen.shows("Substitute in assistant.json", "data/assistant-renamed.json")
-        await screen.type("尖米")
-        await screen.press("enter")
-        await screen.type("Super Nova")
-        text = await screen.shows("30 places in 30 of 30 rows", "我是Super Nova的小助手")
-        assert "我是尖米的小助手" in text, "how it reads before stands beside"
-        assert not target.exists()
-        await screen.press("enter", "enter")
-        await screen.shows("data/assistant-renamed.json", "30 rows", "我是Super Nova的小助手")
-        assert target.read_bytes() == before.replace("尖米".encode(), b"Super Nova")
-        assert source.read_bytes() == before
-        assert workspace.last().data == str(target)
-
-        await screen.press("u")
-        await screen.shows("data/assistant.json", "我是尖米的小助手")
-        assert target.exists()
-        await screen.press("u")
-        await screen.shows("There is nothing to undo")
-
-
-async def test_rename_by_a_pattern(workspace: Workspace) -> None:
-    remember(workspace)
-    async with opened(workspace) as screen:
-        await screen.shows("30 rows")
-        await screen.press("s")
-        await screen.type("自己1(\\d)")
-        await screen.shows("0 places in 0 of 30 rows (literal)")
-        await screen.press("ctrl+r")
-        await screen.shows("10 places in 10 of 30 rows (regular expression)")
-        await screen.type("(")
-        await screen.shows("is not a regular expression", "at position 7")
-    assert sorted(path.name for path in workspace.data.iterdir()) == ["assistant.json"]
-
-
-async def test_nothing_is_written_when_nothing_matches(workspace: Workspace) -> None:
-    remember(workspace)
-    async with opened(workspace) as screen:
-        await screen.shows("30 rows")
-        await screen.press("s")
-        await screen.press("enter", "enter", "enter")
-        await screen.shows("Nothing to replace")
-        await screen.press("shift+tab", "shift+tab")
-        await screen.type("大米")
-        await screen.shows("0 places")
-        await screen.press("enter", "enter", "enter")
-        await screen.shows("Nothing matches, so nothing was written", "大米")
-        await screen.press("escape")
-        await screen.hides("Substitute in")
-        await screen.shows("data/assistant.json")
-    assert sorted(path.name for path in workspace.data.iterdir()) == ["assistant.json"]
-
-
-@pytest.mark.parametrize("name", ["data/there.json", "data/assistant.json", "data"])
-async def test_what_exists_is_not_overwritten(workspace: Workspace, name: str) -> None:
-    there = write(workspace, "there.json", "mine")
-    source = remember(workspace)
-    before = source.read_bytes()
-    async with opened(workspace) as screen:
-        await screen.shows("30 rows")
-        await screen.press("s")
-        await screen.type("尖米")
-        await screen.press("enter")
-        await screen.type("新星")
-        await screen.press("enter")
-        await screen.erase()
-        await screen.type(name)
-        await screen.shows("30 places")
-        await screen.press("enter")
-        said = {"data/there.json": "exists already", "data": "It is a folder."}
-        await screen.shows(said.get(name, "is the file that is read"), "尖米", "新星", name)
-        # Nothing typed is lost: another name, and it is done.
-        await screen.type("-2.json")
-        await screen.press("enter")
-        await screen.shows("我是新星的小助手")
-    assert there.read_text() == "mine" and source.read_bytes() == before
-    assert (workspace.root / f"{name}-2.json").exists()
 
 
 async def test_check_finds_broken_rows_and_n_goes_there(workspace: Workspace) -> None:
@@ -358,45 +175,6 @@ async def test_enter_takes_the_data_to_the_config(workspace: Workspace) -> None:
         await screen.until(lambda _: screen.app.current == "config")
     last = workspace.last()
     assert (last.data, last.tab) == (str(path), "config")
-
-
-async def test_keys_without_a_dataset_say_what_is_missing(workspace: Workspace) -> None:
-    async with opened(workspace) as screen:
-        for key in ["s", "c"]:
-            await screen.press(key)
-            await screen.shows("No dataset is open", "Press o to open one.")
-            await screen.press("escape")
-        await screen.press("n", "v", "enter")
-        await screen.shows("▸ o  open a dataset")
-
-
-async def test_a_file_that_went_is_no_trouble(workspace: Workspace) -> None:
-    remember(workspace, "gone.json")
-    async with opened(workspace) as screen:
-        await screen.shows("No dataset is open.")
-
-
-async def test_files_are_closed_that_nobody_looks_at(workspace: Workspace) -> None:
-    remember(workspace)
-    async with opened(workspace) as screen:
-        await screen.shows("30 rows")
-        for name in ("one", "two", "three"):
-            write(workspace, f"{name}.json", json.dumps(ROWS[:1]))
-            await screen.press("o")
-            await screen.type(f"{name}.json")
-            await screen.press("enter")
-            await screen.shows(f"data/{name}.json")
-        # A thread that reads a file's rows closes it a moment after it has left the screen.
-        last = str(workspace.data / "three.json")
-        await screen.until(lambda _text: _open_files(workspace.data) == [last])
-
-
-def _open_files(folder: Path) -> list[str]:
-    found = []
-    for fd in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            found.append(str(fd.readlink()))
-    return sorted(name for name in set(found) if name.startswith(str(folder)))
 
 
 async def test_a_model_that_is_none_is_named_at_once(workspace: Workspace) -> None:

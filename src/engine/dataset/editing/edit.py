@@ -23,6 +23,7 @@ from engine.dataset.files.decode import BadRow, decode
 from engine.dataset.files.offsets import Cancelled, Progress
 from engine.dataset.reader import Dataset
 from engine.errors import Problem
+from engine.hub.repo import cached
 from engine.i18n import _
 
 _NEIGHBOURS = 8
@@ -40,13 +41,18 @@ class Edit(msgspec.Struct, frozen=True):
 
 def can_edit(dataset: Dataset) -> None:
     """Raise `Problem`, with a way out, for a dataset whose rows cannot be edited in their file."""
-    what = _("Rows of {path} cannot be edited here").format(path=dataset.path)
+    repo = cached(dataset.path) or cached(dataset.path.resolve())
+    name = dataset.path if repo is None else repo.short
+    what = _("Rows of {path} cannot be edited here").format(path=name)
     todo = _("Export it to JSON Lines (x), then edit that.")
     if dataset.format not in LITERALS:
         why = _("In a {format} file a row is no text of its own.").format(format=dataset.format)
         raise Problem(what, why, todo)
     if dataset.compression:
         raise Problem(what, _("It is compressed ({name}).").format(name=dataset.compression), todo)
+    if repo is not None:
+        why = _("It lies in the cache of {hub}, which everything else reads, too.")
+        raise Problem(what, why.format(hub=repo.where), todo)
     if len(dataset.paths) > 1:
         raise Problem(
             what,

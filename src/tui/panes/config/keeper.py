@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on, work
@@ -173,7 +172,7 @@ class ConfigKeeper(Pane):
     def action_use_data(self) -> None:
         """Train on the dataset that is open in the Data pane."""
         last = self.workspace.last()
-        data, shape = Path(last.data), last.shape or None
+        data, shape = last.dataset, last.shape or None
         self.edit(lambda config: config.pointed_at(data, shape))
 
     def action_write(self) -> None:

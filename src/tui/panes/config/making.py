@@ -9,6 +9,7 @@ from engine.config.making.copy import Copied
 from engine.config.stock import catalogue
 from engine.config.stock.entry import Entry
 from engine.config.text.source import ConfigSource
+from engine.dataset.called import own_place
 from engine.errors import Problem
 from engine.export import artefact
 from engine.files import refuse_existing
@@ -59,7 +60,7 @@ def suggestion(workspace: Workspace, stock: Path) -> tuple[str, str]:
     the workspace; else what the stock config says itself.
     """
     data = workspace.last().data
-    stem = Path(data).stem if data else stock.stem
+    stem = own_place(Path(data), workspace).stem if data else stock.stem
     target = workspace.configs / f"{stem}.py"
     number = 2
     while target.exists():
@@ -101,14 +102,13 @@ def target_path(workspace: Workspace, name: str) -> Path:
 def make(workspace: Workspace, settings: Settings, stock: Path, name: str, model: str) -> Copied:
     """Copy `stock`, pointed at `model` and at the dataset that is open. Raises `Problem`."""
     last = workspace.last()
-    data = Path(last.data) if last.data else None
     local = workspace.resolve(model) if model else None
     return copy_config(
         stock,
         target_path(workspace, name),
         settings=settings,
         workspace_root=workspace.root,
-        data=data,
+        data=last.dataset or None,
         shape=last.shape or None,
         model=(str(local) if local and local.exists() else model) or None,
         template=last.template or None,

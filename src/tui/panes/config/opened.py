@@ -6,7 +6,7 @@ Everything here reads or writes files, so the pane calls it from threads. An
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -125,8 +125,8 @@ class OpenConfig:
         """Preflight's proposal is taken. Raises `Problem`."""
         return self._with(lambda source: apply(source, fix))
 
-    def pointed_at(self, data: Path, shape: str | None) -> OpenConfig:
-        """The config trains on the file `data`, whose rows have `shape`. Raises `Problem`.
+    def pointed_at(self, data: Sequence[Path], shape: str | None) -> OpenConfig:
+        """The config trains on the files `data`, whose rows have `shape`. Raises `Problem`.
 
         `shape` None: the rows tell.
         """

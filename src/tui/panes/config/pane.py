@@ -305,8 +305,10 @@ class ConfigPane(ConfigKeeper):
         Asked at every drawing: no disk is, which may be slow. A file that is gone is told
         when it is read.
         """
-        data = self.workspace.last().data
-        return "" if self.config is None or data in self.config.source.text else data
+        if self.config is None:
+            return ""
+        last, text = self.workspace.last(), self.config.source.text
+        return "" if all(str(path) in text for path in last.dataset) else last.data
 
     def _draw_form(self, config: OpenConfig) -> None:
         was_read = self.verdict.read

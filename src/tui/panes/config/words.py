@@ -13,6 +13,7 @@ from rich.text import Text
 from engine.config.known.field_table import find
 from engine.config.known.setting import Known
 from engine.config.text.written import in_effect
+from engine.dataset.called import called, called_shortly
 from engine.i18n import _, ngettext
 from engine.text import clean, one_line
 from engine.workspace import Workspace
@@ -52,7 +53,7 @@ def copy_note(workspace: Workspace) -> str:
     """What a new config will train on."""
     data = workspace.last().data
     if data:
-        name = one_line(workspace.relative(Path(data)))
+        name = one_line(called(Path(data), workspace))
         return _("It will be pointed at the dataset that is open: {name}").format(name=name)
     return _("No dataset is open (F2): the new config keeps the data of the one it is copied from.")
 
@@ -61,7 +62,7 @@ def first_hint(workspace: Workspace) -> str:
     """The next step while no config is open."""
     data = workspace.last().data
     if data:
-        name = one_line(Path(data).name)
+        name = one_line(called_shortly(Path(data)))
         return _("n  new config from the catalogue, for {name}").format(name=name)
     return _("n  new config from the catalogue")
 
@@ -74,7 +75,7 @@ def hint(report: Report | None, data: str) -> str:
         data: the dataset that is open and that the config does not train on.
     """
     if data:
-        name = one_line(Path(data).name)
+        name = one_line(called_shortly(Path(data)))
         return _("a  train on {name}, the dataset that is open").format(name=name)
     if report is None:
         return _("p  preflight: will it run?      Enter  edit")

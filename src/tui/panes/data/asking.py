@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from textual.app import App
 
+from engine.dataset.called import own_place
 from engine.errors import Problem
 from engine.i18n import _
 from engine.settings import Settings
@@ -216,8 +217,8 @@ def _new_file(workspace: Workspace) -> Callable[[list[str]], object]:
 
 def _beside(dataset: Dataset, workspace: Workspace, word: str, suffix: str) -> str:
     """A name for a new file beside the dataset that is not taken."""
-    stem = dataset.path.name.split(".")[0]
-    folder = dataset.path.parent
+    place = own_place(dataset.path, workspace)
+    stem, folder = place.name.split(".")[0], place.parent
     names = (f"{stem}-{word}{number}{suffix}" for number in ("", *range(2, 1000)))
     free = next(name for name in names if not (folder / name).exists())
     return workspace.relative(folder / free)

@@ -73,8 +73,6 @@ class Opener:
         """What it was opened as: a file, a folder, or several files."""
         self.shape: str | None = None
         """What its columns were said to mean; None where that was told from its rows."""
-        self.called = ""
-        """Its name on a hub; "" for what was opened by its path."""
         self.stale = False
         """Whether the file on disk is known to be another by now."""
 
@@ -101,7 +99,6 @@ class Opener:
 
     def _fetch(self, name: str, shape: str | None) -> None:
         from engine.dataset import named
-        from engine.paths import expanded
 
         worker, told = get_current_worker(), 0.0
 
@@ -117,17 +114,13 @@ class Opener:
         found = named.files(
             [name], settings=self._settings, progress=say, cancelled=lambda: worker.is_cancelled
         )
-        paths = [found] if isinstance(found, Path) else found
-        fetched = paths != [expanded(name)]
-        self._open(paths, shape, 0, "", called=name if fetched else "")
+        self._open([found] if isinstance(found, Path) else found, shape, 0, "")
 
-    def _open(
-        self, paths: Sequence[Path], shape: str | None, row: int, words: str, called: str = ""
-    ) -> None:
+    def _open(self, paths: Sequence[Path], shape: str | None, row: int, words: str) -> None:
         from engine.dataset.reader import Dataset
 
         dataset = Dataset.open(paths, shape, cache=self._cache)
-        opened = partial(self._opened, dataset, list(paths), shape, called or self._named(paths))
+        opened = partial(self._opened, dataset, list(paths), shape)
         first = dataset.page(max(0, row - PAGE // 2), PAGE)
         self._host.app.call_from_thread(opened, first, row, words)
         if dataset.rows is None:
@@ -138,19 +131,13 @@ class Opener:
         dataset: Dataset,
         paths: list[Path],
         shape: str | None,
-        called: str,
         first: list[Row],
         row: int,
         words: str,
     ) -> None:
         same = self.paths == paths
         self.dataset, self.paths, self.shape, self.stale = dataset, paths, shape, False
-        self.called = called
         self._host.post_message(self.Opened(dataset, first, row, same, words))
-
-    def _named(self, paths: Sequence[Path]) -> str:
-        """The name on a hub of what is read again."""
-        return self.called if list(paths) == self.paths else ""
 
     def _count(self, dataset: Dataset) -> None:
         worker, told = get_current_worker(), time.monotonic()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
+from engine.dataset.called import called
 from engine.i18n import _, ngettext
 from engine.text import one_line, size
 from engine.workspace import Workspace
@@ -62,9 +63,7 @@ def _files_in(folder: Path) -> int:
     )
 
 
-def head(
-    dataset: Dataset, workspace: Workspace, view: str, share: str, room: int, called: str = ""
-) -> str:
+def head(dataset: Dataset, workspace: Workspace, view: str, share: str, room: int) -> str:
     """What is open, in one line: name, view, rows, format (unless the name says it), shape.
 
     Args:
@@ -72,7 +71,6 @@ def head(
         workspace: names are told from its root.
         view: which rows are shown, if not all.
         share: how much of the file has been looked through while rows are counted.
-        called: the name that it has on a hub.
         room: cells that there are; the name's beginning is cut first.
     """
     rows = dataset.rows
@@ -90,5 +88,5 @@ def head(
         Path(dataset.shape).name or _("shape unknown (m)"),
     ]
     rest = one_line("".join(f" · {part}" for part in parts if part))
-    name = one_line(called or workspace.relative(dataset.path))
+    name = one_line(called(dataset.path, workspace))
     return tail(name, max(room - cell_len(rest), _LEAST_NAME)) + rest

@@ -98,15 +98,15 @@ class DataPane(Pane):
         if not self._eyes.model:
             self._eyes.look_through(last.base, last.template)
         if self._opener.dataset is None:
-            self._open_last(last.data, last.shape or None)
+            self._open_last(last.dataset, last.shape or None)
 
     @work(thread=True, exclusive=True, group="last", exit_on_error=False)
-    def _open_last(self, data: str, shape: str | None) -> None:
-        worker, there = get_current_worker(), bool(data) and Path(data).exists()
+    def _open_last(self, paths: list[Path], shape: str | None) -> None:
+        worker, there = get_current_worker(), bool(paths) and paths[0].exists()
         if worker.is_cancelled:
             return  # another one is opened instead
         if there:
-            self.app.call_from_thread(self._opener.open_files, [Path(data)], shape)
+            self.app.call_from_thread(self._opener.open_files, paths, shape)
         else:
             self.app.call_from_thread(self._say_how_to_begin)
 
@@ -195,7 +195,9 @@ class DataPane(Pane):
         """What the next step, and the app tomorrow, needs to know of the data."""
         data, shape = str(self._dataset.path), self._opener.shape or ""
         unclear = "" if self._dataset.shape else data
-        self.post_message(self.Opened(data=data, shape=shape, unclear=unclear))
+        files = [str(path) for path in self._opener.paths]
+        several = files if len(files) > 1 else []
+        self.post_message(self.Opened(data=data, files=several, shape=shape, unclear=unclear))
 
     @on(Opener.Counted)
     def _counted(self, event: Opener.Counted) -> None:
@@ -216,9 +218,8 @@ class DataPane(Pane):
         right = " · ".join(part for part in eyes if part)
         line = self.query_one("#data-head", Line)
         room = line.size.width - cell_len(right) - 3
-        title = self._browser.title
-        dataset, called = self._opener.dataset, self._opener.called
-        left = opening.head(dataset, self.workspace, title, share, room, called)
+        dataset, title = self._opener.dataset, self._browser.title
+        left = opening.head(dataset, self.workspace, title, share, room)
         line.say(f" {left}", f"{right} ")
 
     def on_resize(self) -> None:
@@ -372,8 +373,8 @@ class DataPane(Pane):
     @work(exit_on_error=False)
     async def action_substitute(self) -> None:
         """Rename in the data: a new file is written, the original stays."""
-        dataset = self._dataset
-        written = await self.app.push_screen_wait(Substitute(dataset.path, self.workspace))
+        paths = self._opener.paths if self._dataset else []
+        written = await self.app.push_screen_wait(Substitute(paths, self.workspace))
         if written is not None:
             self._acts.replaced(self._opener.paths, self._browser.row)
             self._opener.open_files([written], self._opener.shape, self._browser.row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,13 @@ from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Input, Static
 from textual.worker import Worker, get_current_worker
 
+from engine.dataset.called import called_shortly, own_place
 from engine.errors import Problem
 from engine.i18n import N_, _
 from engine.text import clean, one_line
 from engine.workspace import Workspace
 from tui.dialogs.kept import Kept
+from tui.dialogs.keys_line import KeysLine
 from tui.dialogs.working import Working
 from tui.panes.base import as_problem
 from tui.widgets.field import Field
@@ -38,21 +40,23 @@ class Substitute(Working["Path | None"]):
         Binding("ctrl+r", "regex", N_("regex"), show=False),
     ]
 
-    def __init__(self, source: Path, workspace: Workspace) -> None:
+    def __init__(self, source: Sequence[Path], workspace: Workspace) -> None:
         super().__init__()
         self._source = source
         self._workspace = workspace
         self._regex = False
         self._writing = False
-        target = source.with_name(f"{source.stem}-renamed{source.suffix}")
-        self._kept = Kept(f"substitute {source}", ["", "", workspace.relative(target)])
+        place = own_place(source[0], workspace)
+        suffix = place.suffix if len(source) == 1 else ""  # of several files: a folder
+        target = workspace.relative(place.with_name(f"{place.stem}-renamed{suffix}"))
+        self._kept = Kept(f"substitute {source[0]}", ["", "", target])
 
     def compose(self) -> ComposeResult:
         """Three fields, the preview, the keys."""
         old, new, out = self._kept.texts(self.app)
         with Vertical(classes="dialog -tall -wide"):
             yield Static(
-                _("Substitute in {name}").format(name=one_line(self._source.name)),
+                _("Substitute in {name}").format(name=one_line(called_shortly(self._source[0]))),
                 classes="dialog-title",
                 markup=False,
             )
@@ -66,10 +70,7 @@ class Substitute(Working["Path | None"]):
             yield Static("", id="count", classes="dialog-wrong", markup=False)
             with VerticalScroll(can_focus=False):
                 yield Static("", id="places", markup=False)
-            yield Static(
-                _("Enter  next, then write      ^R  regex on/off      Esc  back"),
-                classes="dialog-keys",
-            )
+            yield KeysLine(_("Enter  next, then write      ^R  regex on/off      Esc  back"))
 
     def on_mount(self) -> None:
         """Typing goes into the first field."""
