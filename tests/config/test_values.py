@@ -6,6 +6,8 @@ import ast
 
 import pytest
 
+from engine.config.known.fields import fields
+from engine.config.text.source import ConfigSource
 from engine.config.text.values import Code, Unknown, evaluate, render
 
 
@@ -57,3 +59,20 @@ def test_arithmetic_is_pythons(code: str) -> None:
 
 def _no_names(name: str) -> object:
     raise Unknown(name)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["a = [1, 2]", *["a = [a, a]"] * 60],
+        ["a = dict(b=1)", *["a = dict(b=a, c=a)"] * 60],
+        ["a = 'x'", *["a += a"] * 60],
+        ["a = '%9999999999999d' % 1"],
+        ["a = ['x' * 99999]", *["a = a * 99999"] * 4],
+    ],
+)  # fmt: skip
+def test_a_config_of_a_few_lines_fills_no_memory(lines: list[str]) -> None:
+    """Each member of a list is counted as often as it stands there: that is how it is written."""
+    source = ConfigSource("\n".join(lines) + "\n")
+    assert len(repr(source.get("a"))) < 1_000_000
+    fields(source)

@@ -11,11 +11,16 @@ import ast
 import keyword
 import math
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
 from engine.errors import Problem
 from engine.i18n import _
+
+_LARGEST = 100_000
+"""Characters and members that a value may come to: a config may be hostile, and a few lines
+that double what the line before said would fill any memory."""
 
 
 class Code(str):
@@ -117,10 +122,17 @@ class _Evaluator:
             return Code(self.written(node))
 
     def whole(self, node: ast.expr) -> Any:
+        """The value; raises `Unknown`."""
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.Name):
             return self.lookup(node)
+        value = self._made(node)
+        if not _fits(value):
+            raise Unknown
+        return value
+
+    def _made(self, node: ast.expr) -> Any:
         if isinstance(node, ast.List):
             return [self.part(one) for one in node.elts]
         if isinstance(node, ast.Tuple):
@@ -178,16 +190,33 @@ class _Evaluator:
         raise Unknown
 
 
+def _fits(value: Any) -> bool:
+    """Whether a value is no more than `_LARGEST` with all that is in it, as often as it is."""
+    size, unread = 0, [value]
+    while unread and size <= _LARGEST:
+        one = unread.pop()
+        size += 1
+        if isinstance(one, str):
+            size += len(one)
+        elif isinstance(one, list | tuple):
+            unread += one
+        elif isinstance(one, dict):
+            unread += [*one.keys(), *one.values()]
+    return size <= _LARGEST
+
+
 def _small(operation: ast.operator, left: Any, right: Any) -> bool:
-    """Whether the result stays small: a config may be hostile, the app must not hang."""
+    """Whether the result can be made without harm; whether it is kept, `_fits` says."""
     if isinstance(operation, ast.Pow):
         return all(isinstance(one, int | float) and abs(one) <= 64 for one in (left, right))
     if isinstance(operation, ast.Mult):
         for one, other in ((left, right), (right, left)):
             if isinstance(one, str | list | tuple):
-                return isinstance(other, int) and len(one) * max(other, 0) < 10_000
+                return isinstance(other, int) and len(one) * max(other, 0) <= _LARGEST
             if isinstance(one, int) and one.bit_length() > 1000:
                 return False
+    if isinstance(operation, ast.Mod) and isinstance(left, str):
+        return re.search(r"\d{4}|\*", left) is None  # "%1000000000d" pads as far as it says
     return True
 
 
