@@ -37,16 +37,25 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def own(folder: Path, rights: int = os.R_OK | os.W_OK | os.X_OK) -> Path:
-    """`folder`, or one beside it where another user has it and gives no `rights` (``NAME-UID``).
+def own(folder: Path, enough: int | None = None) -> Path:
+    """`folder`, or one beside it where another user has it (``NAME-UID``).
 
-    Raises `Problem` when that one is somebody else's: what is private would be theirs.
+    What is kept private is never kept in another's folder, be that open to all: its owner
+    could put anything there, and what lies in it already is theirs alone.
+
+    Args:
+        folder: it need not exist.
+        enough: rights (`os.R_OK` …) with which another's may be used all the same.
+
+    Raises `Problem` when that beside it is somebody else's: what is private would be theirs.
     """
     try:
-        owner = folder.stat().st_uid
+        owners = {folder.lstat().st_uid, folder.stat().st_uid}  # of a link, and where it leads
     except OSError:
         return folder
-    if owner == os.getuid() or os.access(folder, rights):
+    if owners == {os.getuid()} or (enough is not None and os.access(folder, enough)):
+        return folder
+    if os.access(folder, os.R_OK | os.W_OK | os.X_OK) and not _keeps_owners(folder.parent):
         return folder
     beside = folder.with_name(f"{folder.name}-{os.getuid()}")
     with contextlib.suppress(FileNotFoundError):
@@ -57,6 +66,17 @@ def own(folder: Path, rights: int = os.R_OK | os.W_OK | os.X_OK) -> Path:
                 _("Have it removed, or work in another folder."),
             )
     return beside
+
+
+def _keeps_owners(folder: Path) -> bool:
+    """Whether the disk says who made what: some give all to one user (NFS, FUSE, CIFS)."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=folder) as made:
+            return os.fstat(made.fileno()).st_uid == os.getuid()
+    except OSError:  # nothing can be made there: nothing of ours was
+        return True
 
 
 def _sync_folder(path: Path) -> None:

@@ -49,7 +49,8 @@ class Workspace:
     A part is made when something is first put into it; an empty or foreign
     folder is a valid workspace. Our own state lies in ``.tunedeck/``. Who makes one of
     these keeps it private: another user of the same folder has ``.tunedeck-UID/`` and
-    ``runs-UID/`` beside it, and a part that they may read in common with its owner.
+    ``runs-UID/`` beside it. A part that they may read they have in common with its owner;
+    the state never, however far its owner opened it.
     """
 
     def __init__(self, root: Path) -> None:

@@ -102,14 +102,19 @@ def test_another_users_runs_hide_none_of_ones_own(workspace: Path) -> None:
         theirs.chmod(0o700)
 
 
-def test_another_user_was_here_first(workspace: Path) -> None:
+@pytest.mark.parametrize("mode", [0o700, 0o777], ids=["private", "open to all"])
+def test_another_user_was_here_first(workspace: Path, mode: int) -> None:
     """What Tunedeck keeps of a workspace is private as well: the second has it beside that."""
     if os.geteuid() != 0:
         pytest.skip("only root can give a folder to another user")
     write_run(Workspace(workspace), "one", "finished")
     for first in (workspace / ".tunedeck", workspace / "runs" / ".trash"):
-        first.mkdir(mode=0o700)
-        os.chown(first, 65534, 65534)
+        first.mkdir()
+        lock = first / "queue.lock"
+        lock.touch(0o600)
+        for path in (first, lock):
+            os.chown(path, 65534, 65534)
+        first.chmod(mode)
     renamed = as_somebody("rename", "one", "two")
     assert renamed.returncode == 0, renamed.stderr
     assert (workspace / ".tunedeck-0").stat().st_mode & 0o777 == 0o700
@@ -119,6 +124,28 @@ def test_another_user_was_here_first(workspace: Path) -> None:
         done = as_somebody("trash", *words)
         assert done.returncode == 0, done.stderr
     assert not any((workspace / "runs" / ".trash-0").iterdir())
+
+
+def test_a_link_that_another_user_made_leads_nowhere(workspace: Path) -> None:
+    """Else they would say where the second one's files are written."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a link to another user")
+    (mine := workspace / "mine").mkdir()
+    state = workspace / ".tunedeck"
+    state.symlink_to(mine)
+    assert Workspace(workspace).state == state, "one's own link is followed"
+    os.chown(state, 65534, 65534, follow_symlinks=False)
+    assert Workspace(workspace).state == workspace / ".tunedeck-0"
+
+
+def test_a_disk_that_gives_all_to_one_user_is_no_other_users(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS does that squashes users: what one makes oneself is somebody else's there."""
+    (workspace / ".tunedeck").mkdir(0o700)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert Workspace(workspace).state == workspace / ".tunedeck"
+    assert sorted(one.name for one in workspace.iterdir()) == [".tunedeck", "work_dirs"]
 
 
 def test_the_first_users_runs_and_configs_are_private_as_a_whole(workspace: Path) -> None:
