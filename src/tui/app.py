@@ -81,7 +81,7 @@ class Tunedeck(Overlays):
     AUTO_FOCUS = None  # else the first field swallows every single-letter key
     ENABLE_COMMAND_PALETTE = True
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-high")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (18, "-short"), (32, "-high")]
     BINDINGS = [
         # Before all others, for it works in dialogs, too.
         Binding("f1", "keys", N_("keys"), id="app.keys", priority=True),

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from textual.widgets import OptionList
 
 from engine.workspace import Workspace
 from tests.support.driver import Driver, opened
+from tui.dialogs.ask import Ask
 from tui.dialogs.choose import Choice, Choose
+from tui.dialogs.confirm import Confirm
+from tui.dialogs.correct import Correct
+from tui.dialogs.keys_line import laid_out
 from tui.dialogs.reading import Reading
 
 LARGE = (140, 45)
@@ -89,3 +94,53 @@ async def test_language_and_theme_begin_on_what_holds_now(tmp_path: Path) -> Non
             line = options.get_option_at_index(options.highlighted).prompt
             assert str(line).split()[0] == now
             await screen.press("escape")
+
+
+SMALL = [(60, 15), (60, 12), (40, 10)]
+
+
+@pytest.mark.parametrize("size", SMALL)
+@pytest.mark.parametrize("name", ["ask", "confirm", "choose", "correct", "reading"])
+async def test_no_dialog_is_larger_than_the_screen(
+    tmp_path: Path, size: tuple[int, int], name: str
+) -> None:
+    """Whatever is in it: its frame is whole, and the key that leads out can be read."""
+    long = "a line that is longer than the screen is wide, and then some " * 3
+    fields = [(f"field number {at}", str(at)) for at in range(9)]
+    dialog, out = {
+        "ask": (Ask("Many fields", fields, note=long), "Esc  back"),
+        "confirm": (Confirm("Throw it away?", long * 4 + "the end"), "n  no (also Enter, Esc)"),
+        "choose": (Choose("Which?", [Choice("a", "apple")], note=long), "Esc  back"),
+        "correct": (Correct("question", "answer", "", "data.json", "beside.json", ""), "Esc  back"),
+        "reading": (Reading(long, [long]), "Esc  close"),
+    }[name]
+    async with opened(Workspace(tmp_path), size) as screen:
+        screen.app.push_screen(dialog)
+        await screen.shows(out, "╭", "╮", "╰", "╯")
+        inside = dialog.query_one(".dialog").region
+        assert screen.app.screen.region.contains_region(inside)
+
+
+async def test_what_does_not_fit_is_scrolled_to(tmp_path: Path) -> None:
+    async with opened(Workspace(tmp_path), (40, 10)) as screen:
+        screen.app.push_screen(Ask("Fields", [(f"field {at}", f"value{at}") for at in range(9)]))
+        await screen.shows("value0", "Esc  back")
+        for _field in range(8):
+            await screen.press("enter")
+        await screen.shows("value8", "Esc  back")
+        await screen.press("escape")
+        screen.app.push_screen(Confirm("Throw it away?", "much of it " * 40 + "the end"))
+        await screen.shows("Throw it away?", "n  no")
+        await screen.press("end")
+        await screen.shows("the end", "n  no")
+
+
+def test_keys_come_closer_then_break_and_the_way_out_stays() -> None:
+    keys = ["Enter  take", "Tab  next", "^R  regex", "Esc  back"]
+    assert laid_out(keys, 60) == ["Enter  take      Tab  next      ^R  regex      Esc  back"]
+    assert laid_out(keys, 50) == ["Enter  take    Tab  next    ^R  regex    Esc  back"]
+    assert laid_out(keys, 45) == ["Enter  take  Tab  next  ^R  regex  Esc  back"]
+    assert laid_out(keys, 30) == ["Enter  take  Tab  next", "^R  regex  Esc  back"]
+    assert laid_out(keys, 20) == ["Enter  take  …", "Esc  back"]
+    assert laid_out(["Enter  选用", "Esc  返回"], 22) == ["Enter  选用  Esc  返回"]
+    assert laid_out(["Enter  选用", "Esc  返回"], 20) == ["Enter  选用", "Esc  返回"]

@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 from textual.widgets.input import Selection
 
 from engine.errors import Problem
 from engine.i18n import N_, _
+from tui.dialogs.fitted import Fitted
 from tui.dialogs.kept import Kept
+from tui.dialogs.keys_line import KeysLine
 from tui.widgets.field import Field
 
 STACKED = 3
@@ -56,7 +58,7 @@ class Ask(ModalScreen["list[str] | None"]):
 
     def compose(self) -> ComposeResult:
         """Title, labelled fields, a place for what is wrong, the keys."""
-        with Vertical(classes="dialog"):
+        with Fitted(classes="dialog"):
             yield Static(self._title, classes="dialog-title", markup=False)
             if self._note:
                 yield Static(self._note, classes="dim", markup=False)
@@ -73,7 +75,7 @@ class Ask(ModalScreen["list[str] | None"]):
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
             several = _("Enter  accept      Tab  next field      Esc  back")
             one = _("Enter  accept      Esc  back")
-            yield Static(several if len(labels) > 1 else one, classes="dialog-keys")
+            yield KeysLine(several if len(labels) > 1 else one)
 
     def on_mount(self) -> None:
         """Typing goes into the first field; what was kept in it goes when one types."""

@@ -18,6 +18,7 @@ from textual.widgets.option_list import Option
 from engine.i18n import N_, _
 from engine.text import one_line
 from tui.dialogs.fitted import Fitted
+from tui.dialogs.keys_line import KeysLine
 from tui.widgets.field import Field
 
 SHOWN = 200
@@ -95,7 +96,7 @@ class Choose(ModalScreen["str | None"]):
             hint = _("type to narrow, or a path") if self._free else _("type to narrow")
             yield Field(placeholder=hint)
             yield _Options(len(self._choices))
-            yield Static(_("Enter  take      ↑↓  move      Esc  back"), classes="dialog-keys")
+            yield KeysLine(_("Enter  take      ↑↓  move      Esc  back"))
 
     def on_mount(self) -> None:
         """Show everything, ready to type."""

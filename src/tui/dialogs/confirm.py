@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.i18n import N_, _
+from tui.dialogs.fitted import Fitted
+from tui.dialogs.keys_line import KeysLine
 
 
 class Confirm(ModalScreen[bool]):
@@ -22,11 +23,16 @@ class Confirm(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """The question, what it means, and the keys."""
-        with Vertical(classes="dialog -small"):
+        with Fitted(classes="dialog -small") as box:
+            box.can_focus = True  # the arrow keys scroll it where the screen is low
             yield Static(self._question, classes="dialog-title", markup=False)
             if self._consequence:
                 yield Static(self._consequence, markup=False)
-            yield Static(_("y  yes      n  no (also Enter, Esc)"), classes="dialog-keys")
+            yield KeysLine(_("y  yes      n  no (also Enter, Esc)"))
+
+    def on_mount(self) -> None:
+        """What is lost may be long."""
+        self.query_one(Fitted).focus()
 
     def action_answer(self, yes: bool) -> None:
         """Close with the answer."""

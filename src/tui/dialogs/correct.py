@@ -13,6 +13,7 @@ from textual.widgets import Static, TextArea
 
 from engine.i18n import N_, _
 from tui.dialogs.kept import Kept
+from tui.dialogs.keys_line import KeysLine
 
 
 class Corrected(msgspec.Struct, frozen=True):
@@ -81,15 +82,14 @@ class Correct(ModalScreen["Corrected | None"]):
                     tab_behavior="focus",
                 )
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
-            for line in self._keys():
-                yield Static(line, classes="dialog-keys", markup=False)
+            yield KeysLine(self._keys())
 
-    def _keys(self) -> list[str]:
+    def _keys(self) -> str:
         into = (
             _("^S  as the last row of {data}").format(data=self._data) if self._data else self._why
         )
         beside = _("^N  into {beside}").format(beside=self._beside)
-        return [into, beside, _("Tab  next field      Esc  back")]
+        return "\n".join((into, beside, _("Tab  next field      Esc  back")))
 
     def on_mount(self) -> None:
         """Typing goes to the end of the answer."""

@@ -1,17 +1,18 @@
-"""A dialog's box that is as high as what is in it, up to the height that its style allows."""
+"""A dialog's box: as high as what is in it, up to the screen; where that is lower, it scrolls."""
 
 from __future__ import annotations
 
-from textual.containers import Vertical
+from textual.containers import ScrollableContainer
 from textual.css.scalar import Unit
 from textual.geometry import Size
 from textual.widget import Widget
 
 
-class Fitted(Vertical):
+class Fitted(ScrollableContainer, can_focus=False):
     """Its child with a height in fractions gets what it wants, or what is left and scrolls.
 
     Textual's own containers take all the height that they may when there is such a child.
+    Where not even its least height is left, the whole box scrolls, above the keys.
     """
 
     # Textual asks this before it does so; it has no public way to say no.

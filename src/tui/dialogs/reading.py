@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from engine.i18n import N_, _
 from tui.dialogs.fitted import Fitted
+from tui.dialogs.keys_line import KeysLine
 
 
 class Reading(ModalScreen[None]):
@@ -40,7 +41,7 @@ class Reading(ModalScreen[None]):
                     ),
                     markup=False,
                 )
-            yield Static(_("↑↓ PgUp PgDn  move      Esc  close"), classes="dialog-keys")
+            yield KeysLine(_("↑↓ PgUp PgDn  move      Esc  close"))
 
     def on_mount(self) -> None:
         """Arrow keys scroll at once."""

@@ -25,6 +25,7 @@ from engine.joined.candidates import Candidate
 from engine.text import one_line
 from engine.workspace import Workspace
 from tui.dialogs.ask import Ask
+from tui.dialogs.keys_line import KeysLine
 from tui.dialogs.reading import Reading
 from tui.panes.chat.asking import Asking
 from tui.panes.chat.side_by_side import SideBySide
@@ -87,7 +88,7 @@ class SetScreen(ModalScreen[None]):
             yield VirtualTable(list(self._columns()), id="answers")
             yield Static("", id="models", markup=False)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
-            yield Static("", id="set-keys", classes="dialog-keys", markup=False)
+            yield KeysLine(id="set-keys")
 
     def on_mount(self) -> None:
         """Ask."""
@@ -179,7 +180,7 @@ class SetScreen(ModalScreen[None]):
         self.query_one("#models", Static).update("\n".join(lines))
         self.query_one("#wrong", Static).update("\n".join(self._wrong))
         keys = _("Esc  stop") if self.running else _("s  save      v  vote blind      Esc  close")
-        self.query_one("#set-keys", Static).update(_("Enter  whole answers") + "      " + keys)
+        self.query_one("#set-keys", KeysLine).tell(_("Enter  whole answers") + "      " + keys)
 
     # -- keys -------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from engine.chat.set_files import mark
 from engine.chat.set_table import Cell, Table
 from engine.i18n import N_, _
 from engine.text import clean, one_line
+from tui.dialogs.keys_line import KeysLine
 
 BESIDE = 3
 """So many answers stand beside each other; more stand below each other."""
@@ -59,9 +60,7 @@ class SideBySide(ModalScreen["int | None"]):
                 box.set_class(below, "-below")
                 for slot in self._table.models:
                     yield Static("", id=f"whole-{slot}", classes="whole", markup=False)
-            yield Static(
-                _("←→  other questions      ↑↓  move      Esc  back"), classes="dialog-keys"
-            )
+            yield KeysLine(_("←→  other questions      ↑↓  move      Esc  back"))
 
     def on_mount(self) -> None:
         """Show the question that was chosen."""

@@ -14,6 +14,7 @@ from textual.widgets import Static
 from engine.chat.votes import Ballot, Choice, Record
 from engine.i18n import N_, _, ngettext
 from engine.text import clean, one_line
+from tui.dialogs.keys_line import KeysLine
 
 
 class VoteScreen(ModalScreen[None]):
@@ -49,7 +50,7 @@ class VoteScreen(ModalScreen[None]):
             keys = _(
                 "1  the left      2  the right      t  a tie      u  back      Esc  end, tally"
             )
-            yield Static(keys, classes="dialog-keys")
+            yield KeysLine(keys)
 
     def on_mount(self) -> None:
         """Show the first pair."""

@@ -19,6 +19,7 @@ from engine.config.stock import searching
 from engine.config.stock.entry import Entry
 from engine.i18n import N_, _
 from engine.text import clean, one_line
+from tui.dialogs.keys_line import KeysLine
 from tui.panes.config.raw import highlighted
 from tui.widgets.field import Field
 
@@ -114,11 +115,7 @@ class ChooseConfig(ModalScreen["str | None"]):
                 yield options
             with VerticalScroll(id="catalogue-preview", can_focus=False):
                 yield Static("", id="catalogue-look", markup=False)
-            yield Static(
-                _("Enter  take    ↑↓  move    Tab  to method, model, size    Esc  back"),
-                classes="dialog-keys",
-                markup=False,
-            )
+            yield KeysLine(_("Enter  take    ↑↓  move    Tab  to method, model, size    Esc  back"))
 
     def on_mount(self) -> None:
         """Show everything, ready to type."""

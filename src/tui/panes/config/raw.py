@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from engine.i18n import N_, _
 from engine.text import clean
+from tui.dialogs.keys_line import KeysLine
 from tui.widgets.table import Column, VirtualTable
 
 ASIDE = 16
@@ -41,11 +42,7 @@ class RawView(ModalScreen["int | None"]):
         with Vertical(classes="dialog -tall -wide"):
             yield Static(self._title, classes="dialog-title", markup=False)
             yield VirtualTable([Column("", 5, "right"), Column("")])
-            yield Static(
-                _("↑↓ ←→ PgUp PgDn  move      Enter  to this setting      Esc  close"),
-                classes="dialog-keys",
-                markup=False,
-            )
+            yield KeysLine(_("↑↓ ←→ PgUp PgDn  move      Enter  to this setting      Esc  close"))
 
     def on_mount(self) -> None:
         """Show the line that the form was on."""

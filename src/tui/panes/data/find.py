@@ -10,7 +10,6 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical
 from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
@@ -19,6 +18,8 @@ from textual.worker import Worker, get_current_worker
 from engine.errors import Failed, Problem
 from engine.i18n import N_, _, ngettext
 from engine.text import one_line
+from tui.dialogs.fitted import Fitted
+from tui.dialogs.keys_line import KeysLine
 from tui.panes.base import Reporting
 from tui.widgets.field import Field
 from tui.widgets.strips import Line
@@ -46,14 +47,12 @@ class Find(ModalScreen["Query | None"]):
 
     def compose(self) -> ComposeResult:
         """The field, what is wrong with it, the keys."""
-        with Vertical(classes="dialog"):
+        with Fitted(classes="dialog"):
             yield Static(_("Find in all rows"), classes="dialog-title", markup=False)
             yield Field(self._text)
             yield Static("", id="find-kind", classes="dim", markup=False)
             yield Static("", classes="dialog-wrong", markup=False)
-            yield Static(
-                _("Enter  find      ^R  regex on/off      Esc  back"), classes="dialog-keys"
-            )
+            yield KeysLine(_("Enter  find      ^R  regex on/off      Esc  back"))
 
     def on_mount(self) -> None:
         """What was looked for last is there, to be changed."""

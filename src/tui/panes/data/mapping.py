@@ -19,6 +19,7 @@ from engine.i18n import N_, _
 from engine.text import clean, one_line
 from engine.workspace import Workspace
 from tui.dialogs.kept import Kept
+from tui.dialogs.keys_line import KeysLine
 from tui.widgets.field import Field
 
 if TYPE_CHECKING:
@@ -83,10 +84,7 @@ class MapColumns(ModalScreen["Path | None"]):
             yield Static("", classes="dialog-wrong", markup=False)
             with VerticalScroll(can_focus=False):
                 yield Static("", id="map-result", markup=False)
-            yield Static(
-                _("Enter  next, then write    ^T  columns or messages    Esc  back"),
-                classes="dialog-keys",
-            )
+            yield KeysLine(_("Enter  next, then write    ^T  columns or messages    Esc  back"))
 
     def _lines(self) -> list[Widget]:
         asked = {name: _(label) for name, label in self._asked.items()} | {"out": _("write to")}

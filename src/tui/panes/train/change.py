@@ -21,6 +21,7 @@ from engine.run import beside
 from engine.settings import Settings
 from engine.text import one_line
 from engine.workspace import Workspace
+from tui.dialogs.keys_line import KeysLine
 from tui.panes.base import as_problem
 from tui.panes.config.form import Form
 from tui.panes.train.launch_words import changes_line
@@ -66,7 +67,7 @@ class Change(ModalScreen[str]):
             yield Static("", id="changed", markup=False)
             yield Form(id="config-form")
             keys = _("Enter edit  x as in the file  u undo  Esc back, with the changes")
-            yield Static(keys, classes="dialog-keys", markup=False)
+            yield KeysLine(keys.replace("  ", "   "))
 
     def on_mount(self) -> None:
         """Open the copy."""

@@ -51,6 +51,9 @@ SEEN_KEYS: list[BindingType] = [
 ]
 """The pane's keys for how the chosen run is shown; see `RunDetail.see_otherwise`."""
 
+_OF_THE_LOG = frozenset(("follow", "find", "filter", "rank"))
+"""What of `SEEN_KEYS` the log does."""
+
 
 class RunDetail(Reporting, Vertical):
     """Draws what `see` and `log` bring, and only what has changed in it."""
@@ -58,6 +61,7 @@ class RunDetail(Reporting, Vertical):
     DEFAULT_CSS = """
     RunDetail {
         height: 1fr;
+        overflow: hidden auto; scrollbar-size: 0 0;  /* on a low screen to what has the focus */
         & > Chart { height: 1fr; min-height: 3; max-height: 14; }
         & > RunLog { height: 2fr; min-height: 7; }
         & > GaugeLine { display: none; color: $text-muted; }
@@ -152,6 +156,8 @@ class RunDetail(Reporting, Vertical):
             "answers": lambda: self._read(_("Answers over time"), answer_lines),
             "checkpoints": lambda: self._read(_("Checkpoints"), checkpoint_lines),
         }
+        if what in _OF_THE_LOG and self.has_class("-big"):
+            self.toggle_big()  # nobody sees what becomes of the log behind the chart
         acts[what]()
 
     def toggle_big(self) -> None:

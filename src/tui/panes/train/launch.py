@@ -24,6 +24,7 @@ from engine.workspace import Workspace
 from tui.copying import copy
 from tui.dialogs.choose import Choice, Choose
 from tui.dialogs.fitted import Fitted
+from tui.dialogs.keys_line import KeysLine
 from tui.dialogs.working import Working
 from tui.panes.base import as_problem
 from tui.panes.train.asked import Asked, remember
@@ -36,8 +37,6 @@ from tui.panes.train.planning import Planned, planned, with_accumulation
 
 _PAUSE = 0.5
 """Seconds without a change before the command and the check are made anew."""
-_LOW = 18
-"""Rows below which the dialog does without the command."""
 
 
 class Launched(msgspec.Struct, frozen=True):
@@ -61,9 +60,9 @@ class Launch(Working["Launched | Asked"]):
         & #check { height: auto; max-height: 3; }
         & #wrong { display: none; max-height: 5; }
         &.-wrong #wrong { display: block; }
-        &.-short.-wrong #batch, &.-short.-wrong #check { display: none; }
+        &.-short.-wrong, &.-low.-wrong { & #batch, & #check { display: none; } }
         &.-high #check { margin-top: 1; max-height: 8; }
-        &.-low #command-box { display: none; }
+        &.-low #command-box { display: none; }  /* a key shows it */
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -108,17 +107,13 @@ class Launch(Working["Launched | Asked"]):
                 yield Static("", id="command", markup=False)
             yield Static("", id="check", markup=False)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
-            yield Static("", id="keys", classes="dialog-keys", markup=False)
+            yield KeysLine(id="keys")
 
     def on_mount(self) -> None:
         """Look at the machine first: the command depends on it."""
         self._form.first().focus()
         self._say_keys()
         self._look()
-
-    def on_resize(self) -> None:
-        """Where there is little room the command gives way: a key shows it."""
-        self.set_class(self.size.height < _LOW, "-low")
 
     def on_unmount(self) -> None:
         """The configs with changed settings are frozen into their runs, or not wanted."""
@@ -343,7 +338,7 @@ class Launch(Working["Launched | Asked"]):
             keys.append(_("^R findings"))
         elif not partial:  # what is not whole by itself is not copied
             keys.append(_("^Y copy"))
-        self.query_one("#keys", Static).update("  ".join([*keys, _("Esc back")]))
+        self.query_one("#keys", KeysLine).tell("   ".join([*keys, _("Esc back")]))
 
     def _say_wrong(self, text: str) -> None:
         self.set_class(bool(text), "-wrong")

@@ -16,6 +16,7 @@ from textual.widgets import Static
 
 from engine.i18n import N_, _
 from engine.text import clean
+from tui.dialogs.keys_line import KeysLine
 
 
 class NodeLines(ModalScreen[None]):
@@ -49,11 +50,7 @@ class NodeLines(ModalScreen[None]):
         yield Static(title, classes="dialog-title", markup=False)
         with VerticalScroll():
             yield Static("", id="lines", markup=False)
-        yield Static(
-            _("1 2 … copies a node's line      ↑↓ move      Esc back"),
-            classes="dialog-keys",
-            markup=False,
-        )
+        yield KeysLine(_("1 2 … copies a node's line      ↑↓ move      Esc back"))
 
     def on_mount(self) -> None:
         """Arrow keys scroll at once."""

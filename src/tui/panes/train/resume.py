@@ -21,6 +21,7 @@ from engine.settings import Settings
 from engine.text import clean, one_line, size
 from engine.workspace import Workspace
 from tui.dialogs.fitted import Fitted
+from tui.dialogs.keys_line import KeysLine
 from tui.dialogs.working import Working
 from tui.panes.base import as_problem
 
@@ -78,7 +79,7 @@ class Resume(Working[bool]):
             with ScrollableContainer(id="differences-box", can_focus=False):
                 yield Static("", id="differences", markup=False)
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
-            yield Static("", id="resume-keys", classes="dialog-keys", markup=False)
+            yield KeysLine(id="resume-keys")
 
     def on_mount(self) -> None:
         """Look what there is to go on from."""
@@ -140,7 +141,7 @@ class Resume(Working[bool]):
             keys.insert(0, _("Enter go on"))
         if self._box.max_scroll_y:
             keys.insert(-1, _("PgDn more"))
-        self.query_one("#resume-keys", Static).update("   ".join(keys))
+        self.query_one("#resume-keys", KeysLine).tell("   ".join(keys))
 
     # -- what the keys do -----------------------------------------------------------
 
