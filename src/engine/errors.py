@@ -14,6 +14,7 @@ Way = Literal[
     "device",
     "dtype",
     "engine",
+    "export",
     "force",
     "out",
     "regex",

@@ -26,7 +26,7 @@ from textual.widgets import ContentSwitcher, Input, Rule, Static
 from textual.worker import Worker, WorkerState
 
 from engine import i18n, settings
-from engine.errors import Problem
+from engine.errors import Problem, Way
 from engine.i18n import N_, _
 from engine.run.state import LIVING, MARKS
 from engine.settings import Settings
@@ -70,6 +70,8 @@ KEY_NAMES = {
 }
 """How keys are written on keyboards, where Textual writes them otherwise."""
 
+_WAYS: dict[Way, str] = {"export": N_("F5 shows it in Export; there c chooses the checkpoint.")}
+"""What the shell has for what is to be done, wherever the user is."""
 _TROUBLE_EDGES = 3
 """Cells beside the words of the line of trouble."""
 
@@ -221,7 +223,7 @@ class Tunedeck(Overlays):
         await self._show(name)
         self._note(tab=name)
 
-    def _note(self, **opened: str) -> None:
+    def _note(self, **opened: str | list[str]) -> None:
         self.workspace.opened(**opened)
         self._keeping.soon()
 
@@ -309,7 +311,11 @@ class Tunedeck(Overlays):
 
     @on(Happened)
     def _happened(self, event: Happened) -> None:
-        self.show_problem(event.problem, event.aside, event.good)
+        pane = self._panes[self.current]
+        shown = event.exported is not None and pane.shows(event.exported)
+        told = event.problem.told(lambda way: _(_WAYS[way]) if way in _WAYS else "")
+        problem = pane.told(event.problem) if shown else told
+        self.show_problem(problem, event.aside or (event.good and shown), event.good)
         if self.chosen.alarms.bell:
             self.bell()
 

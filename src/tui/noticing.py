@@ -1,9 +1,10 @@
-"""Alarms and ends of runs as they reach the user of a window: a notice, and the bell if wanted."""
+"""What happened to runs and exports, as it reaches the user of a window: a notice, and the bell."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.message import Message
@@ -16,22 +17,30 @@ if TYPE_CHECKING:  # imported by the watch's thread, so that the first frame nee
 
 
 class Happened(Message):
-    """Something happened to a run that the user has not been told of."""
+    """Something happened that the user has not been told of."""
 
-    def __init__(self, problem: Problem, aside: bool = False, good: bool = False) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        aside: bool = False,
+        good: bool = False,
+        exported: Path | None = None,
+    ) -> None:
         super().__init__()
         self.problem = problem
         self.aside = aside
         """For the list of notices only: an end in sight, which every pane shows."""
         self.good = good
         """Nothing to worry about."""
+        self.exported = exported
+        """The checkpoint whose export has ended: the Export pane shows more of it."""
 
 
 class Noticing:
-    """Tells `post` of news about runs, in the thread that looks at them.
+    """Tells `post` of news about runs and exports, in the thread that looks at them.
 
     Args:
-        workspace: whose runs.
+        workspace: whose runs and exports.
         post: takes each message; what happened while no window was open is one.
     """
 
@@ -41,19 +50,26 @@ class Noticing:
         self._first = True
 
     def look(self, runs: Iterable[RunFolder]) -> None:
-        """Tell what is new about `runs`."""
+        """Tell what is new about `runs`, and about the workspace's exports."""
+        from engine.export import news as export_news
         from engine.run.alarms import news
 
         if self._first:
             self._news = news.News(self._workspace)
+            self._exports = export_news.News(self._workspace, self._opened)
         found = self._news.look(runs)
+        ended = self._exports.look()
         if self._first:
-            away = [notice for notice in found if notice.time < self._opened]
-            found = [notice for notice in found if notice.time >= self._opened]
+            opened = self._opened
+            away = [one for one in (*found, *ended) if one.time < opened]
+            away.sort(key=lambda one: one.time)
+            found = [one for one in found if one.time >= opened]
+            ended = [one for one in ended if one.time >= opened]
             if away:
-                good = all(notice.state == "finished" for notice in away)
+                good = all(one.good for one in away)
                 self._post(Happened(news.as_problem(away, away=True), good=good))
         self._first = False
         for notice in found:
-            ended, moved = notice.state is not None, notice.moved is not None
-            self._post(Happened(notice.problem(), aside=ended, good=moved))
+            self._post(Happened(notice.problem(), notice.state is not None, notice.good))
+        for end in ended:
+            self._post(Happened(end.problem(), good=end.good, exported=end.checkpoint))

@@ -26,6 +26,7 @@ from engine.run.folder import RunFolder
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tests.export.conftest import load, save, sums_hold
+from tests.support.run_files import write_run
 
 WHOLE = """
 import sys, torch
@@ -35,6 +36,11 @@ weights = {"llm." + name: value for name, value in load_file(base + "/model.safe
 text = f"model = dict(llm=dict(pretrained_model_name_or_path={base!r}))"
 torch.save({"state_dict": weights, "meta": {"cfg": text, "iter": 3}}, out)
 open(out + ".py", "w").write(text)
+"""
+CONFIG = """
+model = dict(
+    llm=dict(pretrained_model_name_or_path="models/named"), lora=dict(r=8, lora_alpha=16)
+)
 """
 TRAINER = """#!/bin/sh
 case "$*" in *engine.train.entry*)
@@ -114,6 +120,27 @@ def test_killed_in_the_middle_it_leaves_no_half_model_and_can_be_begun_again(
         "assistant-01-iter_12",
         "base",
     ]
+
+
+def test_what_was_merged_onto_a_chosen_base_is_verified_against_it(workspace: Workspace) -> None:
+    """Also by a window that was not there when it was chosen."""
+    run = write_run(workspace, "run-01", "finished", step=4, saved=(4,))
+    (run / "config.py").write_text(CONFIG)
+    bases = [workspace.models / name for name in ("named", "chosen")]
+    for base in bases:
+        base.mkdir(parents=True)
+        (base / "config.json").write_text("{}")
+    checkpoint = run / "iter_4.pth"
+    assert plan.plan(checkpoint, workspace).base == bases[0]
+    chosen = plan.plan(checkpoint, workspace, bases[1])
+    for steps in (("convert",), ("merge",)):
+        order = plan.order(chosen, steps, workspace=workspace, settings=Settings())
+        with job.begun(workspace, order):
+            pass
+        used = "merge" in steps  # converting to an adapter needs no base
+        assert plan.plan(checkpoint, workspace).base == bases[used]
+    shutil.rmtree(bases[1])
+    assert plan.plan(checkpoint, workspace).base == bases[0]
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import msgspec
 from engine import files
 from engine.assignments import XTUNER_CONFIG
 from engine.errors import Problem
-from engine.export import artefact, trained_config
+from engine.export import artefact, job, trained_config
 from engine.export.convert import CONFIG, default_out
 from engine.export.job import Order, Step
 from engine.export.verify import Verified
@@ -120,6 +120,9 @@ class Plan(msgspec.Struct, frozen=True):
 def plan(checkpoint: Path, workspace: Workspace, base: Path | None = None) -> Plan:
     """The plan for `checkpoint`; `base` overrides the model that its config names.
 
+    Without `base` it is the one that was given to its last job: what was merged with it is
+    verified against it, by whatever window.
+
     Raises `Problem` when `checkpoint` is something else.
     """
     # A torn one can be planned with: converting it says what is wrong with it.
@@ -128,6 +131,7 @@ def plan(checkpoint: Path, workspace: Workspace, base: Path | None = None) -> Pl
     found = what.path.resolve()
     adapter = default_out(found)
     whole = not (adapter / CONFIG).is_file() and _is_whole(found)
+    base = base or _base_given(workspace, found)
     name = _base_name(found, adapter)
     local = base or (workspace.resolve(name) if name else None)
     chosen = choices(workspace).out
@@ -142,7 +146,7 @@ def plan(checkpoint: Path, workspace: Workspace, base: Path | None = None) -> Pl
         base=local if local and (local / "config.json").is_file() else None,
         base_name=str(base or name),
         merged=merged,
-        verified=_verified(merged),
+        verified=verified(merged),
         kind=artefact.MODEL if whole else artefact.ADAPTER,
         torn=what.kind == artefact.TORN,
     )
@@ -166,7 +170,8 @@ def order(
         raise Problem(
             _("The base model is not here"),
             _("The config names {name}.").format(name=plan.base_name or "?"),
-            _("Press b and give the folder of that model."),
+            _("Give the folder of that model."),
+            ways=("base",),
         )
     chosen = choices(workspace)
     return Order(
@@ -196,7 +201,7 @@ def keep(merged: Path, found: Verified) -> None:
     files.write_json(merged.with_name(merged.name + VERIFIED), found)
 
 
-def _verified(merged: Path) -> Verified | None:
+def verified(merged: Path) -> Verified | None:
     """What `verify` found of this very folder; None when it was made again since."""
     note = merged.with_name(merged.name + VERIFIED)
     try:
@@ -216,6 +221,15 @@ def _base_name(checkpoint: Path, adapter: Path) -> str:
         pass
     known = _known(checkpoint, adapter)
     return known.base if known is not None else ""
+
+
+def _base_given(workspace: Workspace, checkpoint: Path) -> Path | None:
+    """The base that `checkpoint`'s last job made or checked a model with, if it is here."""
+    order = job.of(workspace, checkpoint).order
+    if order is None or not order.base or (order.adapter and order.steps == ("convert",)):
+        return None
+    base = Path(order.base)
+    return base if (base / "config.json").is_file() else None
 
 
 def _is_whole(checkpoint: Path) -> bool:

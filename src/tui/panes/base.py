@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -50,7 +51,7 @@ class Pane(Reporting, Vertical):
     class Opened(Message):
         """Something is open or made that later steps need (fields of `workspace.Last`)."""
 
-        def __init__(self, **values: str) -> None:
+        def __init__(self, **values: str | list[str]) -> None:
             super().__init__()
             self.values = values
 
@@ -104,6 +105,10 @@ class Pane(Reporting, Vertical):
         cursor. The palette and the keys screen have them all.
         """
         return True
+
+    def shows(self, exported: Path) -> bool:
+        """Whether it shows what became of the export of the checkpoint `exported`."""
+        return False
 
     def untold(self) -> dict[str, str]:
         """What `Opened` would tell in a moment: the app ends now. Asked of mounted panes only."""

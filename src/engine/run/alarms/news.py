@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -34,8 +35,21 @@ class Told(msgspec.Struct):
     lost: bool = False
 
 
+class Happening(Protocol):
+    """One thing that happened, to a run or to something else."""
+
+    @property
+    def time(self) -> float:
+        """When, in seconds since the epoch."""
+        ...
+
+    def problem(self) -> Problem:
+        """In words."""
+        ...
+
+
 class Notice(msgspec.Struct, frozen=True):
-    """One thing that happened."""
+    """One thing that happened to a run."""
 
     run: str
     time: float
@@ -44,6 +58,11 @@ class Notice(msgspec.Struct, frozen=True):
     cause: Cause | None = None
     moved: tuple[str, str] | None = None
     """Where its folder lay, and where it lies."""
+
+    @property
+    def good(self) -> bool:
+        """Whether there is nothing to worry about."""
+        return self.state == "finished" or self.moved is not None
 
     def problem(self) -> Problem:
         """In words, as everything that needs the user is shown."""
@@ -106,7 +125,7 @@ class News:
         return Told()
 
 
-def as_problem(notices: list[Notice], away: bool) -> Problem:
+def as_problem(notices: Sequence[Happening], away: bool) -> Problem:
     """Several at once in words; `away`: they happened while no window was open."""
     if len(notices) == 1 and not away:
         return notices[0].problem()

@@ -33,8 +33,8 @@ class Choosing(Pane):
 
     seen: Look | None
     """What is shown."""
-    base: Path | None
-    """The base model that was chosen in place of the config's."""
+    bases: dict[Path, Path]
+    """By checkpoint: the base model that was chosen in place of the config's."""
 
     @abstractmethod
     def read(self, checkpoint: Path | None = None) -> object:
@@ -62,6 +62,7 @@ class Choosing(Pane):
         """Choose the base model that the adapter belongs to."""
         from engine.export import artefact
 
+        checkpoint = self._at_rest.plan.checkpoint
         folder = self.workspace.models
         models = await asyncio.to_thread(lambda: sorted(folder.glob("*/config.json")))
         choices = [Choice(str(one.parent), self.workspace.relative(one.parent)) for one in models]
@@ -69,17 +70,15 @@ class Choosing(Pane):
         if chosen:
             path = self.workspace.resolve(chosen)
             artefact.expect(path, (artefact.MODEL,), _("a model's folder"))
-            self.base = path
-            self._read_again()
-
-    def _read_again(self) -> None:
-        self.read(self.seen.plan.checkpoint if self.seen is not None else None)
+            self.bases[checkpoint] = path
+            self.read(checkpoint)
 
     @work(exit_on_error=False)
     async def action_options(self) -> None:
         """Choose the type, the device and the folder of finished models."""
         from engine.export import plan as plans
 
+        checkpoint = self._at_rest.plan.checkpoint
         chosen = plans.choices(self.workspace)
         offered = [
             Choice("dtype", _("type of the weights"), chosen.dtype),
@@ -92,7 +91,7 @@ class Choosing(Pane):
         value = await self._option(what, chosen)
         if value is not None:
             plans.choose(self.workspace, msgspec.structs.replace(chosen, **{what: value}))
-            self._read_again()
+            self.read(checkpoint)
 
     async def _option(self, what: str, chosen: Choices) -> str | None:
         if what == "out":
@@ -117,6 +116,15 @@ class Choosing(Pane):
         return await self.app.push_screen_wait(Choose(title, offered, now=chosen.device))
 
     # -- what becomes of the model ----------------------------------------------
+
+    @property
+    def _at_rest(self) -> Look:
+        """What is shown. Raises `Problem` while it is at work: it would go on as it was begun."""
+        if self.seen is None:
+            raise Problem(_("There is no checkpoint yet."), "", _("c chooses one."))
+        if self.busy:
+            raise at_work()
+        return self.seen
 
     @property
     def _made(self) -> tuple[Look, Handover]:

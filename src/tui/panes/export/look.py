@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +51,14 @@ def newest(workspace: Workspace) -> Path | None:
     return next((one.path for one in found if one is not None), None)
 
 
-def look(checkpoint: Path, workspace: Workspace, settings: Settings, base: Path | None) -> Look:
-    """Look at `checkpoint`. Raises `Problem` when it is something else."""
-    plan = plans.plan(checkpoint, workspace, base)
+def look(
+    checkpoint: Path, workspace: Workspace, settings: Settings, bases: Mapping[Path, Path]
+) -> Look:
+    """Look at `checkpoint`; `bases` has those that were chosen, by checkpoint.
+
+    Raises `Problem` when it is something else.
+    """
+    plan = plans.plan(checkpoint, workspace, bases.get(checkpoint.resolve()))
     chosen = plans.choices(workspace)
     kept = RunFolder(plan.checkpoint.parent).checkpoints()
     this = next((one for one in kept if one.path.name == plan.checkpoint.name), None)

@@ -16,7 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
-from engine.errors import Failed, Problem
+from engine.errors import Problem
 from engine.i18n import N_, _
 from engine.text import clean
 from tui.panes.export.choosing import Choosing, at_work
@@ -93,7 +93,7 @@ class ExportPane(Choosing):
     def on_mount(self) -> None:
         """Nothing is known before the workspace has been read."""
         self.seen: Look | None = None
-        self.base: Path | None = None
+        self.bases: dict[Path, Path] = {}
         self._run = ""
         self._busy: State | None = None
         self._table = self.query_one(VirtualTable)
@@ -122,7 +122,7 @@ class ExportPane(Choosing):
         checkpoint = checkpoint or newest(self.workspace)
         found = None
         if checkpoint is not None and (wanted or checkpoint.exists()):
-            found = look(checkpoint, self.workspace, self.settings, self.base)
+            found = look(checkpoint, self.workspace, self.settings, self.bases)
         state = found.job.state if found is not None else None
         # Another run's is shown only until the one that is open has saved one.
         own = checkpoint is not None and last.run in (
@@ -288,8 +288,8 @@ class ExportPane(Choosing):
             time.sleep(_LOOK)
             state = seen.job.state
         if state is not None and not worker.is_cancelled:
-            self._if_current(self._end, state)
-            found = look(seen.plan.checkpoint, self.workspace, self.settings, self.base)
+            self._if_current(self._end)
+            found = look(seen.plan.checkpoint, self.workspace, self.settings, self.bases)
             self._if_current(self._ended, found, state)
 
     def _draw_progress(self, state: State) -> None:
@@ -300,16 +300,17 @@ class ExportPane(Choosing):
         plan = self.seen.plan if self.seen is not None else None
         self.query_one("#doing", Line).say(progress(state, plan))
 
-    def _end(self, state: State) -> None:
+    def _end(self) -> None:
         self._busy = None
-        if state.status == "failed" and state.said is not None:
-            said = state.said
-            self.trouble(Failed(said.what, said.why, said.todo, said.details, said.ways))
 
     def _ended(self, found: Look, state: State) -> None:
         self._show(found, self._run, None)
         self.query_one("#doing", Line).say(ended(state, found.plan))
-        self._tell()
+        self._tell()  # the shell looks then, and tells why it failed
+
+    def shows(self, exported: Path) -> bool:
+        """Whether it shows what became of the export of the checkpoint `exported`."""
+        return self.is_mounted and self.seen is not None and self.seen.plan.checkpoint == exported
 
     def _tell(self) -> None:
         """Tell the other panes what there is to work with."""

@@ -241,6 +241,11 @@ async def test_while_a_step_is_at_work_the_keys_are_those_that_work_then(
             await screen.press("g")
             await screen.until(lambda _: offered(screen) == {"checkpoint", "cancel"})
             assert in_palette(screen) == {"checkpoint", "copy", "cancel"}
+            for key in "borfu":  # the others say why
+                await screen.press(key)
+                await screen.shows("A step is at work.", "Wait until it is done, or cancel it")
+                await screen.press("escape")
+                await screen.hides("put away")
 
 
 async def test_a_key_that_means_nothing_yet_says_why(workspace: Workspace) -> None:

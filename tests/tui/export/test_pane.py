@@ -294,6 +294,29 @@ def big(model: Path) -> None:
     save(model / "model.safetensors", weights)
 
 
+async def test_a_base_is_chosen_for_the_checkpoint_that_is_shown(workspace: Workspace) -> None:
+    for name in ("run-01", "run-02"):
+        write_run(workspace, name, "finished", step=4, saved=(4,))
+    for name in ("one", "two"):
+        (workspace.models / name).mkdir(parents=True)
+        (workspace.models / name / "config.json").write_text("{}")
+
+    async def choose(screen: Driver, key: str, what: str) -> None:
+        await screen.press(key)
+        await screen.shows("type to narrow, or a path")
+        await screen.type(what)
+        await screen.press("enter")
+
+    async with opened(workspace) as screen:
+        for run, base in (("run-01", "one"), ("run-02", "two")):
+            await choose(screen, "c", run)
+            await screen.shows(f"{run} / iter_4.pth", "press b: the base model")
+            await choose(screen, "b", base)
+            await screen.shows(f"onto {base}")
+        await choose(screen, "c", "run-01")
+        await screen.shows("run-01 / iter_4.pth", "onto one")
+
+
 async def test_the_base_model_must_be_one(workspace: Workspace) -> None:
     write_run(workspace, "run-01", "finished", step=4, saved=(4,))
     async with opened(workspace) as screen:
