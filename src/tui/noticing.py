@@ -61,7 +61,8 @@ class Noticing:
         ended = self._exports.look()
         if self._first:
             opened = self._opened
-            away = [one for one in (*found, *ended) if one.time < opened]
+            both: list[news.Happening] = [*found, *ended]
+            away = [one for one in both if one.time < opened]
             away.sort(key=lambda one: one.time)
             found = [one for one in found if one.time >= opened]
             ended = [one for one in ended if one.time >= opened]

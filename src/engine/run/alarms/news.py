@@ -43,6 +43,11 @@ class Happening(Protocol):
         """When, in seconds since the epoch."""
         ...
 
+    @property
+    def good(self) -> bool:
+        """Whether there is nothing to worry about."""
+        ...
+
     def problem(self) -> Problem:
         """In words."""
         ...
