@@ -10,7 +10,7 @@ from textual.app import App, ComposeResult
 from textual.message import Message
 
 from tests.support.screen import NASTY, screen_lines, segments_of
-from tui.widgets.cells import middle, segments
+from tui.widgets.cells import beyond, middle, segments
 from tui.widgets.table import Column, VirtualTable
 
 SIZES = [(80, 24), (140, 45)]
@@ -231,3 +231,14 @@ def test_a_long_name_keeps_its_end() -> None:
     assert middle("qwen2_5_7b_instruct_qlora-03", 15) == "qwen2_5_…ora-03"
     assert cell_len(middle("很长的名字" * 9 + "-03", 15)) <= 15
     assert middle("很长的名字" * 9 + "-03", 15).endswith("-03")
+
+
+def test_text_moves_sideways_by_cells() -> None:
+    """So that columns stay columns, whatever the script of the words before them."""
+    latin, chinese = Text("ab = 1  # x", "dim"), Text("中 = 1  # x")
+    for gone in range(2, 12):
+        assert beyond(latin, gone).plain == beyond(chinese, gone).plain
+    assert beyond(chinese, 1).plain == " " + chinese.plain[1:]  # half of it is out of view
+    assert beyond(latin, 11).plain == beyond(latin, 99).plain == ""
+    styled = beyond(Text.assemble("中", ("文", "bold")), 2)
+    assert styled.plain == "文" and [span.style for span in styled.spans] == ["bold"]

@@ -69,6 +69,15 @@ def shares(wanted: Sequence[int], room: int) -> list[int]:
     return widths
 
 
+def beyond(text: Text, cells: int) -> Text:
+    """`text` without its first `cells` cells; of a wide character that is cut in two, a blank."""
+    gone = index = 0
+    while index < len(text.plain) and (gone < cells or cell_len(text.plain[index]) == 0):
+        gone += cell_len(text.plain[index])
+        index += 1
+    return Text.assemble(" " * (gone - cells), text[index:]) if gone >= cells else Text()
+
+
 def clip(text: str, width: int) -> str:
     """The start of outside `text`, cleaned: all that `width` cells can need of it."""
     return one_line(text[: (width + 1) * _CHARACTERS_A_CELL])

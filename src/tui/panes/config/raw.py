@@ -13,6 +13,7 @@ from textual.widgets import Static
 from engine.i18n import N_, _
 from engine.text import clean
 from tui.dialogs.keys_line import KeysLine
+from tui.widgets.cells import beyond
 from tui.widgets.table import Column, VirtualTable
 
 ASIDE = 16
@@ -51,11 +52,11 @@ class RawView(ModalScreen["int | None"]):
         table.set_source(len(self._lines), self._cells, cursor=self._line - 1)
 
     def _cells(self, index: int) -> list[str | Text]:
-        return [Text(str(index + 1), style="dim"), self._lines[index][self._left :]]
+        return [Text(str(index + 1), style="dim"), beyond(self._lines[index], self._left)]
 
     def action_sideways(self, by: int) -> None:
         """Move long lines by `by` cells, as far as the longest goes."""
-        longest = max(map(len, self._lines))
+        longest = max(line.cell_len for line in self._lines)
         if 0 <= self._left + by < longest:
             self._left += by
             self.query_one(VirtualTable).rows_ready()
