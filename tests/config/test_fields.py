@@ -1,4 +1,4 @@
-"""What the form knows: every setting explained, misspelt ones found, presets written out."""
+"""What the form knows: every setting explained, presets written out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from engine.config import references
 from engine.config.known import fields, vocabulary
 from engine.config.known.field_table import TABLE, find
 from engine.config.stock import catalogue
+from engine.config.stock.outline import Outline
 from engine.config.text.source import ConfigSource
 from engine.errors import Problem
 from engine.settings import Settings
@@ -24,30 +25,15 @@ randomness = dict(seed=None)
 """
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong", "key", "suggestion"),
-    [
-        ("resume =", "resme =", "resme", "resume"),
-        ("optim_wrapper =", "optim_wraper =", "optim_wraper", "optim_wrapper"),
-        ("max_length = 64", "max_lenght = 64", "max_lenght", "max_length"),
-        ("lora_alpha", "lora_alhpa", "model.lora.lora_alhpa", "lora_alpha"),
-        ("max_norm", "max_nrom", "optim_wrapper.clip_grad.max_nrom", "max_norm"),
-        ("dict(seed", "dict(seeed", "randomness.seeed", "seed"),
-        ("batch_size=batch", "bach_size=batch", "train_dataloader.bach_size", "batch_size"),
-    ],
-)
-def test_a_misspelt_key_is_found_with_the_right_one(
-    right: str, wrong: str, key: str, suggestion: str
-) -> None:
-    assert fields.unknown_keys(ConfigSource(BLOCKS)) == []
-    (found,) = fields.unknown_keys(ConfigSource(BLOCKS.replace(right, wrong, 1)))
-    assert (found.key, found.suggestion) == (key, suggestion)
-    assert BLOCKS.replace(right, wrong, 1).splitlines()[found.line - 1].find(wrong.split()[0]) >= 0
-
-
 def test_in_the_whole_catalogue_no_key_is_taken_for_a_misspelt_one() -> None:
-    for entry in catalogue.load(Settings())[::4]:
-        assert fields.unknown_keys(ConfigSource.open(entry.path)) == [], entry.name
+    for entry in catalogue.load(Settings()):
+        outline = Outline(entry.path.read_text(encoding="utf-8"))
+        for place in vocabulary.BY_PLACE:
+            block: object = {name: outline.get(name) for name in outline.names}
+            for part in place.split("."):
+                block = block.get(part) if isinstance(block, dict) else None
+            keys = block if isinstance(block, dict) else ()
+            assert not list(vocabulary.misspelt(place, keys)), (entry.name, place)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +51,21 @@ def test_the_vocabulary_is_that_of_the_installed_libraries(module: str, name: st
     signature = references.signature(module, name)
     assert signature is not None
     assert set(signature.names) - {"self"} == vocabulary.BY_TYPE[name]
+
+
+def test_what_reads_a_block_without_a_class_takes_what_the_vocabulary_says() -> None:
+    log = references.signature("mmengine.runner", "LogProcessor")
+    clip = references.signature("torch.nn.utils.clip_grad", "clip_grad_norm_")
+    loader = references.signature("torch.utils.data", "DataLoader")
+    setup = references.signature("mmengine.utils.dl_utils.setup_env", "set_multi_processing")
+    assert log and clip and loader and setup
+    known = vocabulary.BY_PLACE
+    assert {*log.names, "type"} - {"self"} == known["log_processor"]
+    assert {*clip.names, "type", "clip_value"} - {"parameters"} == known["optim_wrapper.clip_grad"]
+    own = {"num_batch_per_epoch"}  # taken away by mmengine
+    inner = {"self", "shuffle", "generator", "in_order"}
+    assert {*loader.names, *own} - inner == known["train_dataloader"]
+    assert set(setup.names) - {"distributed"} == known["env_cfg.mp_cfg"]
 
 
 def test_every_setting_is_explained() -> None:

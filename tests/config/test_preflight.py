@@ -93,6 +93,26 @@ def test_a_fault_that_takes_the_tokenizer_is_found(
     assert_found(fault, check(bench.config, data=warm_rows, **bench.options))
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "field", "level"),
+    [
+        ("    batch_size=batch_size", "    bach_size=batch_size", "train_dataloader", "error"),
+        ("max_norm=max_norm", "max_nrom=max_norm", "optim_wrapper.clip_grad", "error"),
+        ("deterministic=", "determinstic=", "randomness", "error"),
+        ("cudnn_benchmark=", "cudn_benchmark=", "env_cfg", "warning"),
+    ],
+)
+def test_a_key_misspelt_where_no_class_tells_is_found_with_the_right_one(
+    right: str, wrong: str, field: str, level: str, bench: Bench, check: Check
+) -> None:
+    bench.swap(right, wrong)
+    (found,) = check(bench.config, quick=True).findings
+    assert (found.level, found.code, found.field) == (
+        level, "unknown-key", f"{field}.{wrong.partition('=')[0].strip()}"
+    )  # fmt: skip
+    assert found.fix is not None and found.fix.rename == right.partition("=")[0].strip()
+
+
 def test_there_are_faults_enough_and_codes_of_their_own() -> None:
     assert len(FAULTS) >= 30
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)

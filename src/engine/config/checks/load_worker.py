@@ -18,6 +18,7 @@ from types import FunctionType
 from typing import Any
 
 from engine.config import references
+from engine.config.known import vocabulary
 from engine.i18n import _
 from engine.worker.serve import Cancelled, Emit, serve
 
@@ -27,11 +28,6 @@ _PACKAGES = (
     "accelerate", "bitsandbytes", "datasets", "deepspeed", "flash_attn", "huggingface_hub",
     "mmengine", "peft", "torch", "transformers", "triton", "xtuner",
 )  # fmt: skip
-
-# Keys that the builders take away before the class sees them.
-_BUILDER_KEYS = frozenset(
-    ("type", "_scope_", "constructor", "paramwise_cfg", "convert_to_iter_based", "priority")
-)
 
 
 def load(request: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> dict[str, Any]:
@@ -212,7 +208,7 @@ def _wrong_names(values: Mapping[str, Any], imported: list[str]) -> Iterator[dic
 
 
 def _wrong_keys(tree: Any, path: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Keywords that the class or function in ``type`` does not take."""
+    """Keywords that the class or function in ``type`` does not take, or what reads the block."""
     if isinstance(tree, list):
         for index, one in enumerate(tree):
             yield from _wrong_keys(one, (*path, str(index)))
@@ -222,15 +218,19 @@ def _wrong_keys(tree: Any, path: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         yield from _wrong_keys(one, (*path, key))
     named = tree.get("type")
     if not isinstance(named, dict) or "$ref" not in named:
+        place = ".".join(path)
+        for key, meant in vocabulary.misspelt(place, tree):
+            kind = "key-near" if place in vocabulary.LENIENT else "key"
+            yield {"kind": kind, "field": f"{place}.{key}", "name": place, "near": meant}
         return
     module, _colon, name = named["$ref"].partition(":")
     known = references.signature(module, name)
     if known is None:
         return
     for key in tree:
-        if key in _BUILDER_KEYS or key in known.names:
+        if key in vocabulary.BUILDER or key in known.names:
             continue
-        near = difflib.get_close_matches(key, known.names, n=1, cutoff=0.8)
+        near = difflib.get_close_matches(key, known.names, n=1, cutoff=vocabulary.NEAR)
         if near or not known.open:
             yield {
                 "kind": "key" if not known.open else "key-near",

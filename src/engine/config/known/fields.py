@@ -1,25 +1,21 @@
-"""The settings of a config as a form shows them, and those whose names are misspelt."""
+"""The settings of a config as a form shows them, and changes as a person types them."""
 
 from __future__ import annotations
 
 import ast
-import builtins
-import difflib
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from engine.config.known.field_table import ADDABLE, RUNNER_KEYS, TABLE, find
+from engine.config.known.field_table import ADDABLE, TABLE, find
 from engine.config.known.setting import Known
-from engine.config.known.vocabulary import BUILDER, BY_PLACE, BY_TYPE
+from engine.config.known.vocabulary import BY_TYPE
 from engine.config.text.document import sections
 from engine.config.text.source import ConfigSource
 from engine.config.text.values import Code
 from engine.errors import Problem
 from engine.i18n import _
-
-_NEAR = 0.8
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -43,15 +39,6 @@ class Field(msgspec.Struct, frozen=True):
     """What it does to "memory", "speed" and "quality", where it does."""
     default: str = ""
     """What holds while it is not set."""
-
-
-class UnknownKey(msgspec.Struct, frozen=True):
-    """A name that nothing reads, near to one that is read."""
-
-    key: str
-    line: int
-    suggestion: str
-    """The last part of the right name."""
 
 
 def field(source: ConfigSource, key: str) -> Field:
@@ -137,47 +124,15 @@ def _type(source: ConfigSource, block: str) -> str:
     return source.code_of(key).rpartition(".")[2] if source.holds(key) else ""
 
 
-def unknown_keys(source: ConfigSource) -> list[UnknownKey]:
-    """The names in a config that nothing reads and that are near to one that is read.
-
-    At the top level a variable that the file never uses; in the blocks that
-    every config has, a keyword that the block's class does not take.
-    """
-    found = [*_unknown_at_top(source), *_unknown_in_blocks(source)]
-    return sorted(found, key=lambda one: one.line)
-
-
-def _unknown_at_top(source: ConfigSource) -> Iterator[UnknownKey]:
-    names = [name for name in source.names() if "." not in name]
-    read = source.read_names()
-    missing = read - set(names) - source.imported - set(dir(builtins))
-    top_level = {name for one in TABLE for name in one.names if "." not in name}
-    wanted = (RUNNER_KEYS | top_level) - set(names)
-    for name in names:
-        if name in read or name in RUNNER_KEYS or find(name):
-            continue
-        near = _near(name, missing) or _near(name, wanted)
-        if near:
-            yield UnknownKey(name, source.line_of(name), near)
-
-
-def _unknown_in_blocks(source: ConfigSource) -> Iterator[UnknownKey]:
-    for name in source.names():
-        block, _dot, last = name.rpartition(".")
-        if not block:
-            continue
-        takes = BY_TYPE.get(_type(source, block)) or BY_PLACE.get(block)
-        if takes is None or last in takes or last in BUILDER:
-            continue
-        near = _near(last, {one for one in takes if not source.holds(f"{block}.{one}")})
-        if near:
-            yield UnknownKey(name, source.line_of(name), near)
-
-
-def _near(name: str, known: set[str] | frozenset[str]) -> str:
-    """The one of `known` that `name` is most likely meant to be, or ""."""
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_NEAR)
-    return near[0] if near else ""
+def pair(text: str) -> tuple[str, str]:
+    """``KEY=VALUE`` as a person types it, split. Raises `Problem` for anything else."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise Problem(
+            _("{text} is not KEY=VALUE").format(text=text),
+            todo=_("Write for example lr=2e-4, with quotes around values that have spaces."),
+        )
+    return key.strip(), value
 
 
 def assign(source: ConfigSource, key: str, typed: str) -> None:

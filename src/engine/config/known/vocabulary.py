@@ -1,11 +1,17 @@
-"""The keywords that the usual blocks of an XTuner config take, to find misspelt ones.
+"""The keywords that the usual blocks of an XTuner config take.
 
-Told here, not read from the libraries, so that the app knows them where no
-training environment is installed. A test compares them with the installed
-libraries. A block that is not listed is never spoken of.
+Told here where no training environment may be installed (a form asks what can be
+added), and where no source tells: blocks that name no class. A test compares them
+with the installed libraries. A block that is not listed is never spoken of.
 """
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+
+NEAR = 0.8
+"""How alike two names are, of 1, for one to be taken for the other misspelt."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -75,16 +81,30 @@ BY_PLACE = {
         "timer logger param_scheduler checkpoint sampler_seed runtime_info visualization"
     ),
     "env_cfg": _words("cudnn_benchmark mp_cfg dist_cfg resource_limit"),
-    "env_cfg.mp_cfg": _words("mp_start_method opencv_num_threads omp_num_threads mkl_num_threads"),
+    "env_cfg.mp_cfg": _words("mp_start_method opencv_num_threads"),
     "randomness": _words("seed deterministic diff_rank_seed"),
     "log_processor": _words(
-        "window_size by_epoch custom_cfg num_digits log_with_hierarchy mean_pattern"
+        "type window_size by_epoch custom_cfg num_digits log_with_hierarchy mean_pattern"
     ),
     "train_dataloader": _words(
         "dataset sampler batch_size num_workers collate_fn batch_sampler pin_memory drop_last "
         "persistent_workers prefetch_factor timeout worker_init_fn multiprocessing_context "
         "pin_memory_device num_batch_per_epoch"
     ),
-    "optim_wrapper.clip_grad": _words("max_norm norm_type error_if_nonfinite foreach clip_value"),
+    "optim_wrapper.clip_grad": _words(
+        "type max_norm norm_type error_if_nonfinite foreach clip_value"
+    ),
 }
-"""Keywords of the blocks that have no ``type``, by their place in the file."""
+"""Keywords of the blocks that have no ``type`` which could be asked, by their place."""
+
+LENIENT = frozenset({"default_hooks", "env_cfg"})
+"""Of these places: where a keyword that nobody knows does no harm by itself."""
+
+
+def misspelt(place: str, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Of the `keys` of the block at `place`, those near to a keyword of it, and that keyword."""
+    there, takes = set(keys), BY_PLACE.get(place, frozenset())
+    free = sorted(takes - there)
+    for key in sorted(there - takes):
+        if near := difflib.get_close_matches(key, free, n=1, cutoff=NEAR):
+            yield key, near[0]
