@@ -116,7 +116,7 @@ def test_renamed_thrown_away_taken_back_deleted(
         (["train"], "either a config or a run"),
         (["train", "x.py", "--set", "lr=1"], "either a config or a run"),
         (["train", "--like", "nobody"], "no run nobody"),
-        (["train", "--like", "one", "--set", "lr"], "sets nothing"),
+        (["train", "--like", "one", "--set", "lr"], "not KEY=VALUE"),
         (["train", "--like", "one", "--set", "rl=1"], "no setting rl"),
         (["train", "--like", "one", "--gpus", "cpu", "--even-if-it-fails"], "needs a run"),
         (["train", "--like", "one", "--gpus", "cpu", "--after", "nobody"], "no run nobody"),

@@ -225,7 +225,7 @@ def test_logs_errors_only(workspace: Path, capsys: pytest.CaptureFixture[str]) -
         (["stop", "lora"], "not started by Tunedeck"),
         (["kill", "lora"], "not started by Tunedeck"),
         (["resume", "lora"], "not started by Tunedeck"),
-        (["resume", "lora", "--set", "lr"], "sets nothing"),
+        (["resume", "lora", "--set", "lr"], "not KEY=VALUE"),
     ],
 )
 def test_bad_input_is_one_message_and_status_2(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cli.output import Output
-from engine.errors import Problem
 from engine.i18n import _
 
 if TYPE_CHECKING:
@@ -48,17 +47,6 @@ def add(
     one.set_defaults(run=_copy)
 
 
-def pair(text: str) -> tuple[str, str]:
-    """``KEY=VALUE`` split. Raises `Problem` for anything else."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise Problem(
-            _("{text} is not KEY=VALUE").format(text=text),
-            todo=_("Write for example lr=2e-4, with quotes around values that have spaces."),
-        )
-    return key.strip(), value
-
-
 def _list(args: argparse.Namespace, out: Output) -> int:
     from engine.config.stock import catalogue, searching
 
@@ -94,6 +82,7 @@ def _rows(entries: list[Entry]) -> Iterator[str]:
 
 
 def _copy(args: argparse.Namespace, out: Output) -> int:
+    from engine.config.known.fields import pair
     from engine.config.making import fitting
     from engine.joined.copying import copy_config
 
@@ -107,7 +96,7 @@ def _copy(args: argparse.Namespace, out: Output) -> int:
         shape=args.map,
         model=args.model,
         template=args.template,
-        values=dict(pair(one) for one in args.set),
+        values=dict(map(pair, args.set)),
         card=fitting.card(args.card),
         force=args.force,
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.cli import catalogue_verbs
-from engine.cli.catalogue_verbs import pair
 from engine.cli.output import Output
 from engine.config.text.written import in_effect
 from engine.errors import Problem
@@ -89,7 +88,7 @@ def _shown(value: Any) -> str:
 
 
 def _set(args: argparse.Namespace, out: Output) -> int:
-    from engine.config.known.fields import assign
+    from engine.config.known.fields import assign, pair
     from engine.config.known.fields import field as field_of
     from engine.config.text.source import ConfigSource
 

@@ -11,7 +11,6 @@ from engine.cli import queue_options, run_lines
 from engine.cli.gpu_option import gpu_ids
 from engine.cli.output import Output
 from engine.cli.run_verbs import attend
-from engine.errors import Problem
 from engine.i18n import _
 
 if TYPE_CHECKING:
@@ -56,14 +55,14 @@ def add(
 
 
 def _resume(args: argparse.Namespace, out: Output) -> int:
-    from engine.joined import resuming
+    from engine.joined import resuming, run_configs
     from engine.run import control, nodes, state
     from engine.run.listing import open_run
 
     workspace = out.workspace()
     run = open_run(workspace, args.name)
     checkpoint = _checkpoint(run, args.checkpoint)
-    config = _changed(run, args.values) if args.values else None
+    config = run_configs.changed(run, args.values).text if args.values else None
     found = resuming.resume_differences(run, config, checkpoint=checkpoint, gpus=args.gpus)
     if args.dry_run:
         out.result(found, lambda: _lines(found))
@@ -118,28 +117,3 @@ def _checkpoint(run: RunFolder, given: Path | None) -> Path | None:
         return given
     inside = run.path / given
     return inside if inside.exists() else given
-
-
-def _changed(run: RunFolder, values: list[str]) -> str:
-    """The run's config with `values` (KEY=VALUE) set."""
-    from engine.config.known import fields
-    from engine.config.text.source import ConfigSource
-
-    path = run.config
-    if path is None:
-        raise Problem(
-            _("The run {run} has no config").format(run=run.name),
-            _("Its folder holds none."),
-            _("Put it back: XTuner keeps a copy of it in the folder of each start."),
-        )
-    source = ConfigSource.open(path)
-    for value in values:
-        key, equals, written = value.partition("=")
-        if not equals or not key:
-            raise Problem(
-                _("{value} sets nothing").format(value=value),
-                _("It has no '=' between a key and its value."),
-                _("Write it as in --set lr=1e-4"),
-            )
-        fields.assign(source, key.strip(), written)
-    return source.text

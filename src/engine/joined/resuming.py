@@ -15,6 +15,7 @@ from engine.config.known.resuming import GRAVEST, Effect, Meaning, meaning
 from engine.config.text.source import ConfigSource
 from engine.errors import Problem
 from engine.i18n import _, ngettext
+from engine.joined import run_configs
 from engine.machine.devices import GpuId
 from engine.paths import expanded
 from engine.run import control, inputs, rewind
@@ -84,22 +85,17 @@ def resume_differences(
     chosen = control.checkpoint_for(run, checkpoint)
     record = run.record
     assert record is not None
-    own = run.config
-    if own is None or not own.is_file():
-        raise Problem(
-            _("The run {run} has no config").format(run=run.name),
-            _("Its folder holds none."),
-            _("Put it back: XTuner keeps a copy of it in the folder of each start."),
-        )
-    now = ConfigSource(config, own) if config is not None else ConfigSource.open(own)
-    then = ConfigSource.open((rewind.config_of(run, chosen) if chosen else None) or own)
+    own = run_configs.of(run)
+    now = ConfigSource(config, own.path) if config is not None else own
+    saved = rewind.config_of(run, chosen) if chosen else None
+    then = ConfigSource.open(saved) if saved is not None else own
     read = {one.text: one for one in inputs.read(run.path)}
     found = [
         *_settings(now, then, read, Path(record.workspace), fits=chosen is None),
         *_placement(record, chosen, gpus),
         *(_file(one) for one in inputs.moved(run.path) if _still_named(now, one.input)),
     ]
-    steps = _steps(run.progress().steps, now, ConfigSource.open(own), found)
+    steps = _steps(run.progress().steps, now, own, found)
     return Resumption(
         run=run.name,
         checkpoint=chosen.path if chosen else None,

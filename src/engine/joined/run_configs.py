@@ -39,7 +39,7 @@ def differences(runs: Sequence[RunFolder]) -> list[Difference]:
 
     A run whose config is missing or no Python raises `Problem`.
     """
-    leaves = [{name: code for name, (code, _line) in _config(run).leaves().items()} for run in runs]
+    leaves = [{name: code for name, (code, _line) in of(run).leaves().items()} for run in runs]
     names = dict.fromkeys(name for one in leaves for name in one)
     rows = [Difference(name, [one.get(name) for one in leaves]) for name in names]
     return [row for row in rows if len(set(row.values)) > 1]
@@ -53,7 +53,7 @@ def used(runs: Iterable[RunFolder]) -> dict[str, list[tuple[str, int]]]:
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for run in islice(runs, _LOOKED_AT):
         with contextlib.suppress(Problem):
-            for one in fields.fields(_config(run)):
+            for one in fields.fields(of(run)):
                 if one.line:
                     counts[one.name][one.code] += 1
     return {name: values.most_common() for name, values in counts.items()}
@@ -65,28 +65,26 @@ def like(run: RunFolder, values: Sequence[str], folder: Path) -> tuple[Path, lis
     The modules that it imports go along. `values` are ``KEY=VALUE``, as a person
     types them. Give the run's own config to `planning.plan` as its source.
     """
-    before = _config(run)
-    source = ConfigSource(before.text)
-    for value in values:
-        key, equals, written = value.partition("=")
-        if not equals or not key.strip():
-            raise Problem(
-                _("{value} sets nothing").format(value=value),
-                _("It has no '=' between a key and its value."),
-                _("Write it as in lr=1e-4"),
-            )
-        fields.assign(source, key.strip(), written)
-    path = run.config
-    assert path is not None
-    return beside.lay(path, source.text.encode(), folder), source.changes(before)
+    before, source = of(run), changed(run, values)
+    assert before.path is not None
+    return beside.lay(before.path, source.text.encode(), folder), source.changes(before)
 
 
-def _config(run: RunFolder) -> ConfigSource:
+def changed(run: RunFolder, values: Sequence[str]) -> ConfigSource:
+    """The frozen config of `run` with `values`, ``KEY=VALUE`` each; it is not saved."""
+    source = of(run)
+    for key, typed in map(fields.pair, values):
+        fields.assign(source, key, typed)
+    return source
+
+
+def of(run: RunFolder) -> ConfigSource:
+    """The frozen config of `run`. Raises `Problem` where it keeps none."""
     path = run.config
-    if path is None:
+    if path is None or not path.is_file():
         raise Problem(
             _("The run {run} has no config").format(run=run.name),
             _("Its folder holds none."),
-            _("Only a run that keeps its config can be compared or repeated."),
+            _("Put it back: XTuner keeps a copy of it in the folder of each start."),
         )
     return ConfigSource.open(path)
