@@ -18,10 +18,11 @@ from babel.messages.extract import extract_from_dir, extract_from_file
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 
+from engine import i18n
 from engine.cli.flags import FLAGS
 from engine.cli.main import language_of, parser
-from engine.errors import Way
-from engine.i18n import LOCALE_DIR
+from engine.errors import Problem, Way
+from engine.i18n import LOCALE_DIR, sentences
 from tui.panes.chat import ChatPane
 from tui.panes.config import ConfigPane
 from tui.panes.data import DataPane
@@ -166,3 +167,22 @@ def verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
                 yield from verbs(inner)
+
+
+@pytest.mark.parametrize(
+    ("language", "parts", "text"),
+    [
+        ("en", ("It is full.", "", "Make room."), "It is full. Make room."),
+        ("en", ("the row is empty", "Remove it."), "the row is empty. Remove it."),
+        ("zh", ("磁盘已满。", "", "请腾出空间。"), "磁盘已满。请腾出空间。"),
+        ("zh", ("该行为空", "请删除。"), "该行为空。请删除。"),
+        ("zh", ("It is full.", "请腾出空间。"), "It is full. 请腾出空间。"),
+    ],
+)
+def test_sentences_are_joined_as_the_language_does(
+    monkeypatch: pytest.MonkeyPatch, language: str, parts: Sequence[str], text: str
+) -> None:
+    monkeypatch.setattr(i18n, "_language", language)
+    assert sentences(*parts) == text
+    problem = Problem(*parts[:-1], ways=("out",)).told(lambda _way: parts[-1])
+    assert str(problem) == text

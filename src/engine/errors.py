@@ -6,6 +6,8 @@ import copy
 from collections.abc import Callable
 from typing import Literal
 
+from engine.i18n import sentences
+
 Way = Literal[
     "base",
     "bits",
@@ -63,7 +65,7 @@ class Problem(Exception):
     def told(self, tell: Callable[[Way], str]) -> Problem:
         """The same, as a surface says it: `tell` gives a sentence for a way, or ""."""
         said = copy.copy(self)
-        said.todo = " ".join(filter(None, (self.todo, *map(tell, self.ways))))
+        said.todo = sentences(self.todo, *map(tell, self.ways))
         said.ways = ()
         return said
 
@@ -72,7 +74,7 @@ class Problem(Exception):
         return [part for part in (self.what, self.why, self.todo) if part]
 
     def __str__(self) -> str:
-        return " ".join(self.lines())
+        return sentences(*self.lines())
 
 
 class Failed(Problem):

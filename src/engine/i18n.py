@@ -12,11 +12,12 @@ import os
 import re
 from pathlib import Path
 
-from engine.errors import Problem
-
 LANGUAGES = {"en": "English", "zh": "中文"}
 DOMAIN = "tunedeck"
 LOCALE_DIR = Path(__file__).parent / "locale"
+
+_WIDE_STOPS = tuple("。！？；：…")
+_STOPS = (*_WIDE_STOPS, *".!?;:")
 
 _current: gettext.NullTranslations = gettext.NullTranslations()
 _language = "en"
@@ -42,16 +43,6 @@ def use(language: str) -> None:
         _current = gettext.translation(DOMAIN, LOCALE_DIR, [_language], fallback=True)
 
 
-def require(language: str) -> None:
-    """Raises `Problem` for a `language` that is none of ours; "" is what nobody asked for."""
-    if language and language not in LANGUAGES:
-        raise Problem(
-            _("There is no language {language}").format(language=language),
-            "",
-            _("Known: {names}.").format(names=", ".join(LANGUAGES)),
-        )
-
-
 def language() -> str:
     """The language in use."""
     return _language
@@ -65,6 +56,21 @@ def _(message: str) -> str:
 def ngettext(one: str, many: str, count: int) -> str:
     """`one` or `many`, as `count` and the language in use ask for."""
     return _current.ngettext(one, many, count)
+
+
+def sentences(*parts: str) -> str:
+    """`parts` as one text, empty ones left out; all but the last end with a stop.
+
+    Chinese stops bring their own space: no blank stands after one.
+    """
+    stop = "。" if _language == "zh" else "."
+    text = ""
+    for part in filter(None, parts):
+        if text:
+            text += "" if text.endswith(_STOPS) else stop
+            text += "" if text.endswith(_WIDE_STOPS) else " "
+        text += part
+    return text
 
 
 def N_(message: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Problem
-from engine.i18n import _
+from engine.i18n import LANGUAGES, _
 from engine.paths import expanded
 
 
@@ -52,6 +52,16 @@ def language() -> str:
     if chosen is None:
         chosen = values().get("language")
     return chosen if isinstance(chosen, str) else ""
+
+
+def require_language(language: str) -> None:
+    """Raises `Problem` for a `language` that is none of ours; "" is what nobody asked for."""
+    if language and language not in LANGUAGES:
+        raise Problem(
+            _("There is no language {language}").format(language=language),
+            "",
+            _("Known: {names}.").format(names=", ".join(LANGUAGES)),
+        )
 
 
 def _problem(source: Path, error: Exception) -> Problem:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine import i18n, settings, unforeseen
+from engine import i18n, settings, settings_file, unforeseen
 from engine.errors import Problem
 from engine.i18n import _
 from engine.text import one_line
@@ -26,7 +26,7 @@ def run(arguments: Sequence[str], language: str = "") -> int:
     try:
         chosen = settings.load()
         i18n.use(language or chosen.language)
-        i18n.require(language)
+        settings_file.require_language(language)
         if len(arguments) > 1:
             raise Problem(_("Too many arguments"), "", _("Use: tunedeck [FOLDER]"))
         workspace = Workspace(Path(arguments[0])) if arguments else Workspace.here()

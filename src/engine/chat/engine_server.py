@@ -18,7 +18,7 @@ from engine.chat import endpoint, engines, fit, sources
 from engine.chat.engines import HOST, Engine, Place
 from engine.chat.sources import ModelSpec
 from engine.errors import Failed, Problem
-from engine.i18n import _
+from engine.i18n import _, sentences
 from engine.machine import gpu
 from engine.machine.devices import GpuId
 from engine.settings import Settings
@@ -154,7 +154,7 @@ class EngineServer:
             _("{engine} does not serve {model}").format(
                 engine=self.engine.name, model=self._spec.model
             ),
-            " ".join([why, *said[-1:]]),
+            sentences(why, *said[-1:]),
             _("Try its command by itself, or chat without an engine."),
             "\n".join(lines),
             ways=("engine",),

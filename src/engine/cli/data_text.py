@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.i18n import _, ngettext
+from engine.i18n import _, ngettext, sentences
 from engine.text import one_line
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def checked(report: CheckReport, dataset: Dataset, args: argparse.Namespace) -> 
         ]
     yield " · ".join(parts)
     for finding in report.broken[:LISTED]:
-        yield f"✗ {_place(finding.row, report, dataset)}: {finding.reason}. {finding.remedy}"
+        place = _place(finding.row, report, dataset)
+        yield f"✗ {place}: {sentences(finding.reason, finding.remedy)}"
     yield from _more(report.broken_total - LISTED)
     yield from _warned(report, dataset)
     yield from _some(_("cut"), report.cut)
@@ -132,7 +133,7 @@ def _warned(report: CheckReport, dataset: Dataset) -> Iterator[str]:
         for warning in listed[:WARNED]:
             field = f" {one_line(warning.field)}" if warning.field else ""
             place = _place(warning.row, report, dataset)
-            yield f"! {place}{field}: {one_line(warning.reason)}. {warning.remedy}"
+            yield f"! {place}{field}: {sentences(one_line(warning.reason), warning.remedy)}"
         yield from _more(count - WARNED)
 
 

@@ -10,7 +10,7 @@ from engine.cli import data_text, map_verb, portion_verbs
 from engine.cli.data_files import files
 from engine.cli.output import Output
 from engine.errors import Failed, Problem
-from engine.i18n import _
+from engine.i18n import _, sentences
 from engine.text import whole
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def _item(row: Row, dataset: Dataset, preview: Preview | None) -> dict[str, Any]
         raise shapes.unknown(dataset.path, row.value)
     findings = shapes.errors(shapes.by_name(dataset.shape).check(row.index, row.value))
     if findings:
-        return item | {"problem": f"{findings[0].reason}. {findings[0].remedy}"}
+        return item | {"problem": sentences(findings[0].reason, findings[0].remedy)}
     try:
         sample = preview.sample(row.value, dataset.shape)
     except Failed as failed:

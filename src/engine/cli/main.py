@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -111,11 +112,15 @@ def open_streams() -> None:
     """Let standard input, output and error be there: where one was closed, it leads nowhere.
 
     Else the next file that is opened would be it, and what is printed would go into that.
+    A character that a terminal's encoding lacks (ASCII, GBK) is a question mark there.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 (it stays)
             setattr(sys, name, stream)
+        if mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -126,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     i18n.use(asked)
     try:
         i18n.use(asked or settings_file.language())
-        i18n.require(asked)
+        settings_file.require_language(asked)
         group = VERBS.get(arguments[0]) if arguments else None
         parsed = parser((group,) if group else GROUPS).parse_args(arguments)
         with tidy_end():

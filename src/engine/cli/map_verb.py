@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engine.cli.data_files import files
 from engine.cli.output import Output
 from engine.errors import Failed, Problem
-from engine.i18n import _
+from engine.i18n import _, sentences
 from engine.text import clean, whole
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _applied(mapping: Mapping, value: Any) -> list[dict[str, Any]] | str:
 
     problems = shapes.errors(shapes.by_mapping(mapping, "", "").check(0, value))
     if problems:
-        return f"{problems[0].reason}. {problems[0].remedy}"
+        return sentences(problems[0].reason, problems[0].remedy)
     return mapping_.apply(mapping, value)
 
 

@@ -17,7 +17,7 @@ from engine.errors import Failed, Problem
 from engine.export import artefact, trained_config
 from engine.export.convert import Progress, convert
 from engine.export.template import Templates
-from engine.i18n import _, ngettext
+from engine.i18n import _, ngettext, sentences
 from engine.machine import gpu
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
@@ -202,7 +202,7 @@ def _judge(found: dict[str, Any]) -> Verified:
     shares = [part / effect if effect > 2 * _LEAST else 0.0 for part in (lost, of_base)]
     why = _explained(agree, shares[0], changed, found["stored"])
     if agree and shares[1] > _MUCH:
-        why = " ".join(filter(None, (why, _of_base(shares[1], found["given"], found["stored"]))))
+        why = sentences(why, _of_base(shares[1], found["given"], found["stored"]))
     return Verified(
         agree=agree,
         prompts=prompts,

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from engine.i18n import _
+from engine.i18n import _, sentences
 from engine.machine.devices import Cards, Device, GpuId, ask, silent, text
 
 
@@ -179,7 +179,7 @@ def read(visible: str | None = None) -> Gpus:
         notes.append(words.format(list=repr(fence)))
     if gpus:
         return Gpus(gpus, "", driver, notes)
-    return Gpus([], " ".join(notes) or _("The NVIDIA driver sees no GPU."), driver)
+    return Gpus([], sentences(*notes) or _("The NVIDIA driver sees no GPU."), driver)
 
 
 def health(ids: Sequence[GpuId]) -> list[Health]:
@@ -195,7 +195,7 @@ def instead(seen: Gpus) -> str:
     if not seen.gpus:
         return seen.reason
     here = _("GPUs here: {list}.").format(list=", ".join(str(one.id) for one in seen.gpus))
-    return " ".join([here, *seen.notes])
+    return sentences(here, *seen.notes)
 
 
 def apart(gpus: Sequence[Gpu]) -> str:

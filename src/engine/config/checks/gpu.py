@@ -11,7 +11,7 @@ from engine.config.checks.findings import ERROR, INFO, WARNING, Finding, Fix
 from engine.config.checks.start import Start
 from engine.config.memory import activations, sizing
 from engine.config.memory.estimate import Estimate
-from engine.i18n import _
+from engine.i18n import _, sentences
 from engine.machine import gpu
 from engine.machine.gpu import Gpu
 
@@ -107,7 +107,7 @@ def _formats(start: Start, one: Gpu) -> Iterator[Finding]:
             WARNING,
             "bf16-gpu",
             _("This GPU has no bfloat16 of its own"),
-            card + " " + _("Below 8.0 (Ampere) torch emulates it, slowly."),
+            sentences(card, _("Below 8.0 (Ampere) torch emulates it, slowly.")),
             _("Set {field} = {value}.").format(field=field, value="'float16'"),
             Fix(field, "float16"),
             field,
@@ -121,7 +121,7 @@ def _formats(start: Start, one: Gpu) -> Iterator[Finding]:
             ERROR,
             "flash-gpu",
             _("This GPU cannot run flash-attn 2"),
-            card + " " + _("It begins with 8.0 (Ampere)."),
+            sentences(card, _("It begins with 8.0 (Ampere).")),
         )
 
 
@@ -143,7 +143,7 @@ def _half_weights(start: Start) -> Iterator[Finding]:
         ERROR,
         "fp16-weights",
         _("Weights in 16 bits cannot be trained in full with AmpOptimWrapper"),
-        cause + " " + _("Its gradient scaler breaks off at the first step."),
+        sentences(cause, _("Its gradient scaler breaks off at the first step.")),
         _("Set {field} = {value}, or train with DeepSpeed, which needs no scaler.").format(
             field=field, value=value
         ),
@@ -163,7 +163,7 @@ def _no_bits(card: str, bits: str, least: str) -> Finding:
         ERROR,
         "bits-gpu",
         _("This GPU cannot run {bits} layers").format(bits=bits),
-        card + " " + _("bitsandbytes needs {least} or more.").format(least=least),
+        sentences(card, _("bitsandbytes needs {least} or more.").format(least=least)),
         _("Train without quantization, or on another GPU."),
         field="model.llm.quantization_config",
     )
@@ -226,9 +226,8 @@ def fits(start: Start, estimate: Estimate | None, longest: int | None = None) ->
             others = _("Try a smaller max_length or batch_size, 4-bit, or DeepSpeed ZeRO-3.")
             fix, field = None, start.config.setting(f"{start.dataset}.max_length")
             if twice is not None and twice <= activations.MARGIN * one.total:
-                why += " " + _("With activations computed twice, which is slower, {need}.").format(
-                    need=text.size(twice)
-                )
+                slower = _("With activations computed twice, which is slower, {need}.")
+                why = sentences(why, slower.format(need=text.size(twice)))
                 others = _("Set {field} = {value}.").format(
                     field=start.config.setting(activations.SETTING), value="True"
                 )

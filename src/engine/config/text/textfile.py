@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine import files
 from engine.errors import Problem
-from engine.i18n import _
+from engine.i18n import _, sentences
 
 MOST = 4 << 20
 """Bytes; no config is that long."""
@@ -44,9 +44,8 @@ def _not_text(path: Path, data: bytes, error: UnicodeDecodeError) -> Problem:
     if guess:
         name = path.name
         command = f"iconv -f {guess} -t UTF-8 {name} > utf8.py"
-        todo += " " + _("It looks like {encoding}: {command}").format(
-            encoding=guess, command=command
-        )
+        looks = _("It looks like {encoding}: {command}")
+        todo = sentences(todo, looks.format(encoding=guess, command=command))
     return Problem(_("{path} is not UTF-8 text").format(path=path), why, todo)
 
 

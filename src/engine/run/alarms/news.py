@@ -15,7 +15,7 @@ import msgspec
 
 from engine import files
 from engine.errors import Problem
-from engine.i18n import _, ngettext
+from engine.i18n import _, ngettext, sentences
 from engine.run import reasons, state
 from engine.run.alarms import reading, table
 from engine.run.folder import RunFolder
@@ -137,8 +137,8 @@ def as_problem(notices: Sequence[Happening], away: bool) -> Problem:
     problems = [
         (time.strftime("%m-%d %H:%M", time.localtime(one.time)), one.problem()) for one in notices
     ]
-    short = [f"{when}  {one.what} {one.why}".rstrip() for when, one in problems]
-    whole = [f"{when}  {' '.join(one.lines())}" for when, one in problems]
+    short = [f"{when}  {sentences(one.what, one.why)}" for when, one in problems]
+    whole = [f"{when}  {one}" for when, one in problems]
     title = ngettext(
         "Since you were last here, {count} thing happened",
         "Since you were last here, {count} things happened",

@@ -103,7 +103,7 @@ def title(config: OpenConfig, workspace: Workspace) -> Text:
 
 def wrong(problem: Problem) -> Text:
     """Why a value was not taken."""
-    return Text("✗ " + one_line("  ".join(problem.lines()), marks=False))
+    return Text("✗ " + one_line(str(problem), marks=False))
 
 
 def changes(config: OpenConfig) -> list[Text | str]:

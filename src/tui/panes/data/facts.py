@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from engine.i18n import N_, _
+from engine.i18n import N_, _, sentences
 
 if TYPE_CHECKING:
     from engine.dataset.checking.check import CheckReport
@@ -47,7 +47,7 @@ class Facts:
             self._notes.update(dict.fromkeys(rows, note))  # the worst comes last and stays
         self.flagged = sorted(self._notes)
         for one in report.warnings:
-            said = f"{DOUBTFUL} {one.reason}. {one.remedy}"
+            said = f"{DOUBTFUL} {sentences(one.reason, one.remedy)}"
             self._reasons.setdefault(one.row, []).append(said)
 
     def forget(self) -> None:

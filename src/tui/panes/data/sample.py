@@ -13,7 +13,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
 from textual.widgets import Static
 
-from engine.i18n import _
+from engine.i18n import _, sentences
 from engine.text import clean, one_line
 from tui.panes.base import Pane, as_problem
 from tui.panes.data.eyes import Eyes
@@ -179,5 +179,5 @@ def _flaws(row: Row, shape: str) -> Text | None:
     found = shapes.errors(shapes.by_name(shape).check(row.index, row.value)) if shape else []
     if not found:
         return None
-    words = [one_line(f"✗ {one.reason}. {one.remedy}") for one in found[:_FLAWS]]
+    words = [one_line("✗ " + sentences(one.reason, one.remedy)) for one in found[:_FLAWS]]
     return Text.assemble(("\n".join(words) + "\n", "red"), value_text(row.value))

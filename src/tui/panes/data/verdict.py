@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from engine.i18n import _, ngettext
+from engine.i18n import _, ngettext, sentences
 from engine.text import one_line
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def findings(report: CheckReport) -> list[str]:
 
 
 def _told(reason: str, remedy: str) -> str:
-    return f"{one_line(reason)}  {one_line(remedy)}"
+    return sentences(one_line(reason), one_line(remedy))
 
 
 def lengths(report: CheckReport) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import set_cell_size
 
-from engine.i18n import N_, _, ngettext
+from engine.i18n import N_, _, ngettext, sentences
 from engine.text import duration, one_line, size
 from engine.workspace import Workspace
 from tui.widgets.gauge import bar
@@ -235,4 +235,4 @@ def ended(state: State, plan: Plan | None) -> str:
             step=doing
         )
     said = state.said
-    return f"  ✗ {doing}: {one_line(said.what + '. ' + said.why if said else '')}"
+    return f"  ✗ {doing}: {one_line(sentences(said.what, said.why) if said else '')}"

@@ -51,7 +51,7 @@ def check(plan: LaunchPlan, settings: Settings) -> Check:
 def check_words(found: Check, gpus: Sequence[Gpu] = ()) -> Text:
     """One line of verdict, what it needs of `gpus`, then the worst findings."""
     if found.report is None:
-        why = "" if found.trouble is None else " ".join(found.trouble.lines())
+        why = "" if found.trouble is None else str(found.trouble)
         words = _("preflight could not look: {why}").format(why=one_line(why))
         return Text.assemble(("! " + words, "yellow"))
     report = found.report
