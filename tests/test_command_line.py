@@ -106,6 +106,17 @@ def test_the_app_on_a_folder_that_cannot_be_asked_for(
     assert 2 <= len(capsys.readouterr().err.splitlines()) <= 3
 
 
+@pytest.mark.parametrize("words", [["preflihgt", "my.py"], ["doctr"], ["chta", "models/a"]])
+def test_a_verb_that_is_misspelt_is_not_taken_for_a_folder(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert opening.run(words) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert words[0] in said[0] and "Did you mean" in said[1]
+
+
 def test_a_name_with_a_line_break_is_told_on_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from engine import i18n, settings, settings_file, unforeseen
+from engine.cli.main import VERBS
 from engine.errors import Problem
 from engine.i18n import _
 from engine.text import one_line
@@ -27,8 +29,7 @@ def run(arguments: Sequence[str], language: str = "") -> int:
         chosen = settings.load()
         i18n.use(language or chosen.language)
         settings_file.require_language(language)
-        if len(arguments) > 1:
-            raise Problem(_("Too many arguments"), "", _("Use: tunedeck [FOLDER]"))
+        _require_folder(arguments)
         workspace = Workspace(Path(arguments[0])) if arguments else Workspace.here()
         _require_terminal()
         os.chdir(workspace.root)  # where relative paths in configs start from
@@ -49,6 +50,20 @@ def run(arguments: Sequence[str], language: str = "") -> int:
             sys.stderr.write(words + "\n")
             sys.stderr.flush()
     return app.return_code or 0
+
+
+def _require_folder(arguments: Sequence[str]) -> None:
+    """Raise `Problem` for a verb that is misspelt, and for more than a folder."""
+    if arguments and not os.path.lexists(arguments[0]):
+        near = difflib.get_close_matches(arguments[0], VERBS, n=1)
+        if near:
+            raise Problem(
+                _("There is no verb {name}").format(name=arguments[0]),
+                _("Did you mean {name}?").format(name=near[0]),
+                _("`tunedeck --help` lists the verbs."),
+            )
+    if len(arguments) > 1:
+        raise Problem(_("Too many arguments"), "", _("Use: tunedeck [FOLDER]"))
 
 
 def _require_terminal() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import settings
 from engine.cli import main
 from engine.cli.gpu_option import gpu_ids
 from engine.machine import doctor
@@ -85,6 +86,24 @@ def test_doctor_tells_of_each_and_of_those_that_cannot_be_used(nvml: Nvml, tmp_p
         (True, "0: H100 80.0 GB, 2:0: H100 MIG 1g.10gb 10.0 GB (driver 570.86.15)"),
         (None, "GPU 1 is divided (MIG), and there is no instance to use."),
     ]
+
+
+def test_what_was_built_is_told_and_used_where_no_other_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The downloads of gigabytes are left out."""
+    monkeypatch.setattr(doctor, "install", lambda target, told: target / "bin" / "python")
+    for name, used in (("one", True), ("two", False)):
+        assert main.main(["doctor", "--install", str(tmp_path / name), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told == {"interpreter": str(tmp_path / name / "bin" / "python"), "used": used}
+    assert settings.load().interpreter == str(tmp_path / "one" / "bin" / "python")
+
+
+def test_doctor_does_one_thing_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main.main(["doctor", "--forget-rows", "--try-hook"])
+    assert left.value.code == 2 and "--try-hook" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", ["", "file", "."])

@@ -39,7 +39,14 @@ def add(
         help=_("the base model: a folder, a hub name, or ms:owner/name for ModelScope"),
     )
     one.add_argument("--template", metavar="T", help=_("the prompt template"))
-    one.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[])
+    one.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help=_("a setting, and what it is to be: lr=2e-4"),
+    )
     one.add_argument(
         "--card", metavar="GB", type=float, help=_("fit a GPU of this size (else the largest here)")
     )

@@ -94,11 +94,18 @@ def _add_loading(chat: argparse.ArgumentParser) -> None:
         default="",
         help=_("one of XTuner's prompt templates, or 'tokenizer' (default: as trained)"),
     )
-    chat.add_argument("--dtype", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
+    chat.add_argument(
+        "--dtype",
+        choices=("auto", "bf16", "fp16", "fp32"),
+        default="auto",
+        help=_("default: auto, float32 on a CPU, else the model's own"),
+    )
     chat.add_argument(
         "--bits", type=int, choices=(4, 8), default=0, help=_("load quantized (GPU only)")
     )
-    chat.add_argument("--device", metavar="auto|cpu|cuda:N", default="auto")
+    chat.add_argument(
+        "--device", metavar="auto|cpu|cuda:N", default="auto", help=_("where to compute")
+    )
     chat.add_argument(
         "--engine",
         metavar="vllm|lmdeploy|sglang",
@@ -126,11 +133,21 @@ def _add_sampling(chat: argparse.ArgumentParser) -> None:
     chat.add_argument(
         "--temperature", metavar="T", type=float, default=0.0, help=_("0 (default): greedy")
     )
-    chat.add_argument("--top-p", metavar="P", type=float, default=1.0)
+    chat.add_argument("--top-p", metavar="P", type=float, default=1.0, help=_("1 (default): all"))
     chat.add_argument("--top-k", metavar="K", type=int, default=0, help=_("0 (default): all"))
-    chat.add_argument("--repetition-penalty", metavar="R", type=float, default=1.0)
-    chat.add_argument("--max-new-tokens", metavar="N", type=int, default=512)
-    chat.add_argument("--seed", metavar="S", type=int, default=0)
+    chat.add_argument(
+        "--repetition-penalty", metavar="R", type=float, default=1.0, help=_("1 (default): none")
+    )
+    chat.add_argument(
+        "--max-new-tokens",
+        metavar="N",
+        type=int,
+        default=512,
+        help=_("the length of an answer at most (default: 512)"),
+    )
+    chat.add_argument(
+        "--seed", metavar="S", type=int, default=0, help=_("of the draw, above temperature 0")
+    )
     chat.add_argument(
         "--chances",
         metavar="N",

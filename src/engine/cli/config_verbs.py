@@ -26,9 +26,11 @@ def add(
     catalogue_verbs.add(actions, common)
     one = _on_file(actions, common, "show", _("its settings"), _show)
     one = _on_file(actions, common, "get", _("one value"), _get)
-    one.add_argument("key", metavar="KEY")
+    one.add_argument("key", metavar="KEY", help=_("a setting, as `config show` names it"))
     one = _on_file(actions, common, "set", _("change values, and nothing else"), _set)
-    one.add_argument("pairs", metavar="KEY=VALUE", nargs="+")
+    one.add_argument(
+        "pairs", metavar="KEY=VALUE", nargs="+", help=_("a setting, and what it is to be: lr=2e-4")
+    )
     one = _on_file(actions, common, "diff", _("what differs from its origin"), _diff)
     one.add_argument("--against", metavar="NAME", help=_("another config, by name or path"))
 
@@ -41,7 +43,7 @@ def _on_file(
     run: Any,
 ) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, parents=[common], help=help)
-    parser.add_argument("file", metavar="FILE", type=Path)
+    parser.add_argument("file", metavar="FILE", type=Path, help=_("the config"))
     parser.set_defaults(run=run)
     return parser
 

@@ -73,7 +73,13 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help=_("XTuner's prompt template (default: the one that matches the model)"),
     )
-    parser.add_argument("--max-length", metavar="N", type=int, default=2048)
+    parser.add_argument(
+        "--max-length",
+        metavar="N",
+        type=int,
+        default=2048,
+        help=_("tokens of a sample at most (default: 2048)"),
+    )
     parser.add_argument(
         "--trust-remote-code",
         action="store_true",

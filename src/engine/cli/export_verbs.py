@@ -23,15 +23,24 @@ def add(
         parents=[common],
         help=_("checkpoint to adapter, without the base model; or to a model"),
     )
-    convert.add_argument("checkpoint", type=Path, help=_(".pth file or DeepSpeed folder"))
     convert.add_argument(
-        "out", type=Path, nargs="?", help=_("the folder to make (default: beside the checkpoint)")
+        "checkpoint", metavar="CHECKPOINT", type=Path, help=_(".pth file or DeepSpeed folder")
     )
     convert.add_argument(
-        "--config", type=Path, help=_("the run's config, if the checkpoint lacks it")
+        "out",
+        metavar="OUT",
+        type=Path,
+        nargs="?",
+        help=_("the folder to make (default: beside the checkpoint)"),
     )
     convert.add_argument(
-        "--base", type=Path, help=_("full fine-tuning: the model it began with, if it moved")
+        "--config", metavar="C", type=Path, help=_("the run's config, if the checkpoint lacks it")
+    )
+    convert.add_argument(
+        "--base",
+        metavar="MODEL",
+        type=Path,
+        help=_("full fine-tuning: the model it began with, if it moved"),
     )
     convert.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), help=_("default: as trained"))
     convert.add_argument("--force", action="store_true", help=_("replace OUT if it exists"))
@@ -40,9 +49,11 @@ def add(
     merge = verbs.add_parser(
         "merge", parents=[common], help=_("adapter or checkpoint onto the base model")
     )
-    merge.add_argument("base", type=Path, help=_("the base model's folder"))
-    merge.add_argument("adapter", type=Path, help=_("adapter folder or checkpoint"))
-    merge.add_argument("out", type=Path, help=_("the folder of the merged model"))
+    merge.add_argument("base", metavar="BASE", type=Path, help=_("the base model's folder"))
+    merge.add_argument(
+        "adapter", metavar="ADAPTER", type=Path, help=_("adapter folder or checkpoint")
+    )
+    merge.add_argument("out", metavar="OUT", type=Path, help=_("the folder of the merged model"))
     merge.add_argument(
         "--dtype",
         choices=("auto", "bf16", "fp16", "fp32"),
@@ -58,12 +69,19 @@ def add(
     verify = verbs.add_parser(
         "verify", parents=[common], help=_("does the merged model answer as the adapter does?")
     )
-    verify.add_argument("base", type=Path, help=_("the base model's folder"))
-    verify.add_argument("adapter", type=Path, help=_("adapter folder or checkpoint"))
-    verify.add_argument("merged", type=Path, help=_("the merged model's folder"))
-    verify.add_argument("--prompt", action="append", help=_("ask this (may be repeated)"))
+    verify.add_argument("base", metavar="BASE", type=Path, help=_("the base model's folder"))
     verify.add_argument(
-        "--data", type=Path, help=_("ask this file's first questions too (default: the config's)")
+        "adapter", metavar="ADAPTER", type=Path, help=_("adapter folder or checkpoint")
+    )
+    verify.add_argument("merged", metavar="MERGED", type=Path, help=_("the merged model's folder"))
+    verify.add_argument(
+        "--prompt", metavar="TEXT", action="append", help=_("ask this (may be repeated)")
+    )
+    verify.add_argument(
+        "--data",
+        metavar="FILE",
+        type=Path,
+        help=_("ask this file's first questions too (default: the config's)"),
     )
     verify.set_defaults(run=_verify)
 

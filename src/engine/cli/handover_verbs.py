@@ -27,7 +27,7 @@ def add(
         parents=[common],
         help=_("how a finished model is served, copied, uploaded, made a GGUF file"),
     )
-    verb.add_argument("model", type=Path, help=_("a whole model's folder"))
+    verb.add_argument("model", metavar="MODEL", type=Path, help=_("a whole model's folder"))
     verb.add_argument(
         "--for",
         dest="tools",
@@ -37,10 +37,15 @@ def add(
     )
     verb.add_argument("--rsync", default="", metavar="HOST:DIR", help=_("the line to copy it"))
     verb.add_argument("--gguf", default="", metavar="TYPE", help=_("make a GGUF file: q4_k_m, …"))
-    verb.add_argument("--out", type=Path, help=_("the GGUF file (default: beside the model)"))
+    verb.add_argument(
+        "--out", metavar="FILE", type=Path, help=_("the GGUF file (default: beside the model)")
+    )
     verb.add_argument("--force", action="store_true", help=_("replace the GGUF file"))
     verb.add_argument(
-        "--upload", default="", metavar="hf:NAME", help=_("put it on a hub (hf: or ms:), privately")
+        "--upload",
+        default="",
+        metavar="hf:OWNER/NAME",
+        help=_("put it on a hub (hf: or ms:), privately"),
     )
     verb.add_argument("--public", action="store_true", help=_("upload for everybody to see"))
     verb.add_argument(

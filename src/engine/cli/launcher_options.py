@@ -20,7 +20,9 @@ def add(train: argparse.ArgumentParser) -> None:
         help=_("who starts it: this machine, you on several nodes, or Slurm (default: local)"),
     )
     train.add_argument("--nodes", type=int, default=1, metavar="N", help=_("on how many machines"))
-    train.add_argument("--partition", help=_("Slurm's partition (default: the settings')"))
+    train.add_argument(
+        "--partition", metavar="P", help=_("Slurm's partition (default: the settings')")
+    )
     train.add_argument("--time", metavar="HH:MM:SS", help=_("Slurm's time limit"))
     train.add_argument(
         "--gpus-per-node", type=int, metavar="N", help=_("how many GPUs Slurm is to give")

@@ -20,18 +20,19 @@ def add(
     doctor = verbs.add_parser(
         "doctor", parents=[common], help=_("what is there, what is missing, what to do")
     )
-    doctor.add_argument(
+    instead = doctor.add_mutually_exclusive_group()
+    instead.add_argument(
         "--install",
         metavar="FOLDER",
         type=Path,
         help=_("build the training environment in FOLDER (some 8 GB)"),
     )
-    doctor.add_argument(
+    instead.add_argument(
         "--try-hook",
         action="store_true",
         help=_("call the command for alarms (setting alarms.hook) once, and show what it says"),
     )
-    doctor.add_argument(
+    instead.add_argument(
         "--forget-rows",
         action="store_true",
         help=_("delete the mapped rows of earlier trainings, which only grow; others are made"),
@@ -96,18 +97,19 @@ def _install(folder: Path, out: Output) -> int:
     from engine.machine import doctor
 
     python = str(doctor.install(folder, out.say))
-    out.say(_("Built: {python}").format(python=python))
     chosen = out.settings.interpreter
-    if chosen in ("", python):
+    used = chosen in ("", python)
+    if used:
         settings.save(interpreter=python)
         said = _("Training uses it from now on (interpreter in {path}).")
-        out.say(said.format(path=settings_file.path()))
     else:
         said = _(
             "The settings name another one, {chosen}; to use this one, set there: "
             'interpreter = "{python}"'
         )
-        out.say(said.format(chosen=chosen, python=python))
+    words = said.format(chosen=chosen, python=python, path=settings_file.path())
+    built = _("Built: {python}").format(python=python)
+    out.result({"interpreter": python, "used": used}, lambda: [built, words])
     return 0
 
 

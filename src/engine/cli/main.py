@@ -72,9 +72,14 @@ def _common() -> argparse.ArgumentParser:
     group = common.add_argument_group(_("common options"))
     group.add_argument("--json", action="store_true", help=_("print one JSON document"))
     group.add_argument("--debug", action="store_true", help=_("show tracebacks"))
-    # Taken before (`language_of`): here for the help.
-    group.add_argument("--lang", choices=tuple(i18n.LANGUAGES), help=_("the language of messages"))
+    _add_language(group)
     return common
+
+
+def _add_language(options: argparse._ActionsContainer) -> None:
+    """``--lang``, for the help: it is taken before (`language_of`)."""
+    known = tuple(i18n.LANGUAGES)
+    options.add_argument("--lang", choices=known, help=_("the language of messages"))
 
 
 def parser(groups: Sequence[str] = GROUPS) -> argparse.ArgumentParser:
@@ -85,6 +90,7 @@ def parser(groups: Sequence[str] = GROUPS) -> argparse.ArgumentParser:
         epilog=_("`tunedeck` or `tunedeck PATH` opens the app on a workspace."),
     )
     top.add_argument("--version", action="version", version=f"tunedeck {__version__}")
+    _add_language(top)
     verbs = top.add_subparsers(dest="verb", metavar=_("VERB"), required=True)
     common = _common()
     for group in groups:

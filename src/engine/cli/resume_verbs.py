@@ -25,7 +25,10 @@ def add(
     resume = verbs.add_parser("resume", parents=[common], help=_("go on from a checkpoint"))
     resume.add_argument("name", metavar="RUN", help=_("a run's name or folder"))
     resume.add_argument(
-        "--checkpoint", type=Path, help=_("where to go on (default: the newest whole one)")
+        "--checkpoint",
+        metavar="PATH",
+        type=Path,
+        help=_("where to go on (default: the newest whole one)"),
     )
     resume.add_argument(
         "--set",
