@@ -19,10 +19,14 @@ from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 
 from engine import i18n
+from engine.cli import flags
 from engine.cli.flags import FLAGS
 from engine.cli.main import language_of, parser
+from engine.config.checks.findings import Finding
 from engine.errors import Problem, Way
 from engine.i18n import LOCALE_DIR, sentences
+from tui.app import _WAYS
+from tui.panes.base import EVERYWHERE, say_everywhere
 from tui.panes.chat import ChatPane
 from tui.panes.config import ConfigPane
 from tui.panes.data import DataPane
@@ -31,6 +35,7 @@ from tui.panes.train import TrainPane
 
 SOURCE = Path(LOCALE_DIR).parent.parent
 COMMAND = re.compile(r"`[^`]*`|(tunedeck|modelscope) .*|--shm-size")
+VERB = re.compile(r"tunedeck ([a-z]+(?: [a-z]+)?)")
 KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
 TODO = "run `make messages`, translate what is new in zh/LC_MESSAGES/tunedeck.po, run it again"
 
@@ -153,11 +158,27 @@ def test_the_engine_leaves_flags_and_keys_to_who_shows_its_texts() -> None:
 
 
 def test_each_way_is_told_by_who_has_it() -> None:
-    flags = {option for verb in verbs(parser()) for option in verb._option_string_actions}
+    taken = {option for verb in verbs(parser()) for option in verb._option_string_actions}
     told = {flag for text in FLAGS.values() for flag in re.findall(r"(?<!\S)-[\w-]+", text)}
-    assert told and told <= flags
+    assert told and told <= taken
+    known = {" ".join(verb.prog.split()[1:]) for verb in verbs(parser())}
+    typed = [VERB.findall(text) for text in FLAGS.values() if "`" in text]
+    assert all(one and set(one) <= known for one in typed), typed
     panes = [pane.WAYS for pane in (DataPane, ConfigPane, TrainPane, ExportPane, ChatPane)]
-    assert set(FLAGS).union(*panes) == set(get_args(Way))
+    assert set(FLAGS).union(*panes, EVERYWHERE, _WAYS) == set(get_args(Way))
+
+
+def test_what_preflight_finds_names_no_verb_that_a_pane_has_a_key_for() -> None:
+    having = {verb for text in FLAGS.values() for verb in VERB.findall(text)}
+    assert "gpus" in having
+    for path in (SOURCE / "engine" / "config" / "checks").rglob("*.py"):
+        for _line, text, *_rest in extract_from_file("python", path, keywords=KEYWORDS):
+            assert not having.intersection(VERB.findall(str(text))), text
+    found = Finding("error", "code", "what", "why", "Choose another.", ways=("gpus",))
+    assert found.told(flags.say).todo == (
+        "Choose another. `tunedeck gpus` shows the GPUs and who uses them."
+    )
+    assert found.told(say_everywhere).todo == "Choose another. F8 shows the GPUs and who uses them."
 
 
 def verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

@@ -11,16 +11,22 @@ from engine.i18n import sentences
 Way = Literal[
     "base",
     "bits",
+    "catalogue",
+    "check",
     "checkpoint",
     "config",
+    "data",
     "device",
     "dtype",
     "engine",
     "export",
     "force",
+    "gpus",
     "out",
     "regex",
+    "resume",
     "set",
+    "shape",
     "share-gpu",
     "template",
     "trust-remote-code",
@@ -28,6 +34,8 @@ Way = Literal[
 ]
 """What a person can do about a problem with a flag of the command line, or a key of the app:
 `engine.cli.flags` and each pane know which."""
+Tell = Callable[[Way], str]
+"""How a surface says it: a sentence for a way, or ""."""
 
 
 class Problem(Exception):
@@ -62,8 +70,8 @@ class Problem(Exception):
         self.details = details
         self.ways = ways
 
-    def told(self, tell: Callable[[Way], str]) -> Problem:
-        """The same, as a surface says it: `tell` gives a sentence for a way, or ""."""
+    def told(self, tell: Tell) -> Problem:
+        """The same, as a surface says it."""
         said = copy.copy(self)
         said.todo = sentences(self.todo, *map(tell, self.ways))
         said.ways = ()

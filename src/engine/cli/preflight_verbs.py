@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from engine.cli import flags
 from engine.cli.gpu_option import gpu_ids
 from engine.cli.output import Output
 from engine.i18n import _
@@ -59,7 +62,8 @@ def _preflight(args: argparse.Namespace, out: Output) -> int:
             past=OwnRuns(workspace),
             worker=worker,
         )
-    out.result(report, lambda: facts(report))
+    told = [one.told(flags.say) for one in report.findings]
+    out.result(replace(report, findings=told), lambda: facts(report))
     return 0 if report.ok else 1
 
 
@@ -94,7 +98,7 @@ def _tell(finding: Finding, out: Output) -> None:
 def finding_lines(one: Finding) -> Iterator[str]:
     """A finding for a plain terminal."""
     yield f"{_MARKS[one.level]} {one.what}  [{one.code}]"
-    yield from (f"  {line}" for line in (one.why, one.todo) if line)
+    yield from (f"  {line}" for line in (one.why, one.told(flags.say).todo) if line)
 
 
 def report_lines(report: Report) -> Iterator[str]:

@@ -39,8 +39,7 @@ class Rows:
         more = report.broken_total - len(found)
         if more > 0:
             text = ngettext("And {n} more broken row", "And {n} more broken rows", more)
-            todo = _("`tunedeck data check` lists all.")
-            found.append(Finding(ERROR, "data-row", text.format(n=more), todo=todo))
+            found.append(Finding(ERROR, "data-row", text.format(n=more), ways=("check",)))
         return found
 
     def count(self, order: Order) -> Counted:

@@ -18,9 +18,24 @@ from textual.worker import Worker, WorkerState
 
 from engine import unforeseen
 from engine.errors import Problem, Way
-from engine.i18n import _
+from engine.i18n import N_, _
 from engine.settings import Settings
 from engine.workspace import Workspace
+
+EVERYWHERE: Mapping[Way, str] = {
+    "catalogue": N_("n in Config (F3) shows the catalogue."),
+    "check": N_("c in Data (F2) checks all rows, then v lists what is broken."),
+    "data": N_("a in Config (F3) takes the dataset that is open in Data (F2)."),
+    "gpus": N_("F8 shows the GPUs and who uses them."),
+    "resume": N_("R in Train (F4) does that."),
+    "shape": N_("m in Data (F2) does that."),
+}
+"""What there is for what the engine says is to be done, whatever pane is in front."""
+
+
+def say_everywhere(way: Way) -> str:
+    """The sentence for `way` that holds in every pane, or ""."""
+    return _(EVERYWHERE[way]) if way in EVERYWHERE else ""
 
 
 class Reporting:
@@ -129,7 +144,11 @@ class Pane(Reporting, Vertical):
 
     def told(self, problem: Problem) -> Problem:
         """`problem` with the pane's keys that help."""
-        return problem.told(lambda way: _(self.WAYS[way]) if way in self.WAYS else "")
+        return problem.told(self.say)
+
+    def say(self, way: Way) -> str:
+        """The sentence for `way`: with the pane's own key, else with the shell's."""
+        return _(self.WAYS[way]) if way in self.WAYS else say_everywhere(way)
 
     def trouble(self, problem: Problem) -> None:
         """Show `problem` to the user; safe from any thread."""

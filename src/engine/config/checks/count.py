@@ -151,10 +151,9 @@ def _nothing(start: Start, order: Order, counted: Counted) -> Finding:
         ).format(n=dropped)
         if dropped
         else _("The data has no row that XTuner can take."),
-        _("Raise {field} ({n}), or look at `tunedeck data check`.").format(
-            field=field, n=order.max_length
-        ),
+        _("Raise {field} ({n}), or look at the rows.").format(field=field, n=order.max_length),
         field=field,
+        ways=("check",),
     )
 
 

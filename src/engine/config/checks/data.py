@@ -95,8 +95,9 @@ def _hub(config: Loaded, part: str) -> list[Finding]:
                 if missing
                 else _("The data {path} is given as a hub name").format(path=name),
                 "" if missing else _("load_dataset takes a file only with path='json'."),
-                _("Point the config at your data: tunedeck config copy NAME --data FILE"),
+                _("Point the config at your data."),
                 field=config.setting(f"{inner}.path"),
+                ways=("data",),
             )
         ]
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
@@ -106,8 +107,9 @@ def _hub(config: Loaded, part: str) -> list[Finding]:
                 "data-hub",
                 _("The data {name} comes from the hub").format(name=name),
                 _("Its rows cannot be checked before it is fetched."),
-                _("To train on your own: tunedeck config copy NAME --data FILE"),
+                _("To train on your own, point the config at it."),
                 field=config.setting(f"{inner}.path"),
+                ways=("data",),
             )
         ]
     return []

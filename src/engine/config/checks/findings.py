@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engine.config.text.values import Code
+from engine.errors import Tell, Way
+from engine.i18n import sentences
 
 if TYPE_CHECKING:  # only a fix needs it
     from engine.config.text.source import ConfigSource
@@ -40,6 +42,13 @@ class Finding(msgspec.Struct, frozen=True):
     fix: Fix | None = None
     field: str = ""
     """The setting it is about, or ""."""
+    ways: tuple[Way, ...] = ()
+    """How `todo` is done where a surface has something for it; see `engine.errors.Problem`."""
+
+    def told(self, tell: Tell) -> Finding:
+        """The same, as a surface says it."""
+        todo = sentences(self.todo, *map(tell, self.ways))
+        return msgspec.structs.replace(self, todo=todo, ways=())
 
 
 def apply(source: ConfigSource, fix: Fix) -> None:

@@ -34,7 +34,7 @@ def check(start: Start) -> Iterator[Finding]:
             "gpu-missing",
             _("There is no GPU {numbers}").format(numbers=", ".join(map(str, missing))),
             gpu.instead(start.machine),
-            _("`tunedeck gpus` shows them."),
+            ways=("gpus",),
         )
     elif why := gpu.apart(start.gpus):
         yield Finding(
@@ -242,7 +242,8 @@ def fits(start: Start, estimate: Estimate | None, longest: int | None = None) ->
                 _("The estimate is {need}; {free} are free.").format(
                     need=need, free=text.size(one.total - one.used)
                 ),
-                _("`tunedeck gpus` shows who uses it; choose another, or queue the run."),
+                _("Choose another, or queue the run."),
+                ways=("gpus",),
             )
 
 

@@ -131,9 +131,10 @@ def _resume(start: Start) -> Iterator[Finding]:
             "resume-nothing",
             _("resume is on, and load_from names no checkpoint"),
             _("A new run has no checkpoint of its own: it would begin from step 0."),
-            _("`tunedeck resume RUN` goes on with a run; else set resume = False."),
+            _("To go on with a run, resume it; else set resume = False."),
             Fix("resume", False),
             "resume",
+            ways=("resume",),
         )
 
 

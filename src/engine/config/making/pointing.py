@@ -69,7 +69,8 @@ def _dataset(source: ConfigSource) -> str:
         raise Problem(
             _("This config does not say what it trains on"),
             _("It is not one of XTuner's usual form."),
-            _("Choose another one: `tunedeck config list`."),
+            _("Choose another one."),
+            ways=("catalogue",),
         )
     if source.has(f"{key}.datasets"):
         code = source.code(f"{key}.datasets").strip("[]() \n")
@@ -98,9 +99,10 @@ def _conversations(
             _("It trains on conversations; these rows are plain text.")
             if data.shape == "text"
             else _("Known: a 'conversation', 'messages', 'instruction' and 'output'."),
-            _("For plain text choose another config: tunedeck config list --method pretrain")
+            _("For plain text choose a config of the method pretrain.")
             if data.shape == "text"
-            else _("Bring the rows into one of these shapes first: tunedeck data map FILE"),
+            else _("Say first what the columns mean."),
+            ways=("catalogue",) if data.shape == "text" else ("shape",),
         )
     if str(source.get(f"{key}.type")) != "process_hf_dataset":
         source.set(key, _block(source))
@@ -141,7 +143,8 @@ def _plain_text(source: ConfigSource, key: str, data: TrainingData) -> str:
                 path=data.name
             ),
             _("It needs a column 'text' in each row."),
-            _("For conversations choose another one: tunedeck config list --method qlora"),
+            _("For conversations choose a config of the method qlora."),
+            ways=("catalogue",),
         )
     _load(source, key, data)
     _prepare(source, f"{key}.map_num_proc", data)
@@ -163,7 +166,8 @@ def _pairs(source: ConfigSource, key: str, data: TrainingData, module: str) -> s
                 path=data.name
             ),
             _("It needs the columns prompt, chosen and rejected (build_preference_dataset)."),
-            _("For conversations choose another one: tunedeck config list --method qlora"),
+            _("For conversations choose a config of the method qlora."),
+            ways=("catalogue",),
         ) from None
     _load(source, key, data)
     source.set(f"{key}.dataset_map_fn", _function(source, found, module if text else ""))

@@ -149,7 +149,7 @@ def find(name: str, settings: Settings, workspace_root: Path | None = None) -> P
         raise Problem(
             _("Cannot read the config {path}").format(path=path),
             _("It is a folder.") if path.is_dir() else _("There is no such file."),
-            _("`tunedeck config list` shows the names of the catalogue."),
+            ways=("catalogue",),
         )
     names = []
     for shelf in _shelves(settings, workspace_root):
@@ -161,7 +161,7 @@ def find(name: str, settings: Settings, workspace_root: Path | None = None) -> P
     raise Problem(
         _("The catalogue has no config {name}").format(name=name),
         _("Did you mean {name}?").format(name=", ".join(near)) if near else "",
-        _("`tunedeck config list` shows the names of the catalogue."),
+        ways=("catalogue",),
     )
 
 

@@ -39,6 +39,10 @@ class ConfigPane(ConfigKeeper):
     """Form, help and verdict over one config file. Each edit is saved at once."""
 
     TAB = "config"
+    WAYS = {
+        "catalogue": N_("n shows the catalogue."),
+        "data": N_("a takes the dataset that is open in Data (F2)."),
+    }
     SCOPED_CSS = False  # its rules look at the screen's width and height
     DEFAULT_CSS = Path(__file__).with_name("config.tcss").read_text(encoding="utf-8")
     BINDINGS = [
@@ -327,7 +331,7 @@ class ConfigPane(ConfigKeeper):
             self.form.explain(None)
 
     def _explain(self, finding: Finding) -> None:
-        self.form.explain(verdict_words.finding_help(finding, self.form.short))
+        self.form.explain(verdict_words.finding_help(finding.told(self.say), self.form.short))
         self._draw_hint()
 
     def _draw_hint(self) -> None:

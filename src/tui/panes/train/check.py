@@ -14,6 +14,7 @@ from engine.machine.gpu import Gpu
 from engine.run.planning import LaunchPlan
 from engine.settings import Settings
 from engine.text import duration, one_line
+from tui.panes.base import say_everywhere
 from tui.panes.train.launch_words import memory_line
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def findings(found: Check) -> list[Text]:
     for one in _worst_first(found.report):
         mark, style = _LEVELS.get(one.level, ("", ""))
         what = Text.assemble((mark, style), (one_line(one.what, marks=False), "bold"))
-        rest = (one_line(part, marks=False) for part in (one.why, one.todo) if part)
+        told = (one.why, one.told(say_everywhere).todo)
+        rest = (one_line(part, marks=False) for part in told if part)
         said += [what, *map(Text, rest), Text()]
     return said[:-1]
 
