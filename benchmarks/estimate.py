@@ -29,7 +29,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-STARTED = time.monotonic()
+STARTED = float(os.environ.setdefault("ESTIMATE_STARTED", str(time.monotonic())))
+"""The processes under torchrun count from the moment that the command was given, too."""
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 MAPPED = {"MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_MMAP_MAX_": "1000000"}
 """glibc maps what is larger by itself, and gives it back when it is freed."""
@@ -132,8 +133,8 @@ def measure(options: argparse.Namespace) -> None:
     results = Path(options.json)
     with results.open("a", encoding="utf-8") as out, tempfile.TemporaryDirectory() as scratch:
 
-        def tell(found: dict[str, Any]) -> None:
-            if training_plan.rank():
+        def tell(found: dict[str, Any], alone: bool = False) -> None:
+            if ranks.own() and not alone:
                 return
             found["at_s"] = round(time.monotonic() - STARTED, 1)
             out.write(json.dumps(found) + "\n")
@@ -147,6 +148,7 @@ def measure(options: argparse.Namespace) -> None:
             import torch
 
             import device_memory
+            import ranks
             import training_memory
             import training_plan
 
@@ -158,14 +160,14 @@ def measure(options: argparse.Namespace) -> None:
         if counting:
             device_memory.count()
         begun = _begun(results)
-        training_plan.begin("cuda" if cuda else "cpu")
+        ranks.begin("cuda" if cuda else "cpu")
         tell(machine(torch, cuda))
         if counting:  # what is there from the first DeepSpeed on is no tensor
             first = training_plan.Plan("8M", "lora", (training_plan.Shape(1, 16),), zero=1)
             for _found in training_memory.measure(first, False, Path(scratch), left):
                 pass
         for plan in PLANS[options.plans]():
-            enough = training_plan.agreed(left() > options.reserve)
+            enough = ranks.agreed(left() > options.reserve)
             if options.only not in plan.name or plan.name in begun or not enough:
                 continue
             tell({"begun": plan.name})
@@ -175,10 +177,18 @@ def measure(options: argparse.Namespace) -> None:
                 ):
                     tell(found)
                     _end_if_broken(found.get("error", ""))
+            except ranks.GivenUp as error:
+                traceback.print_exc()
+                tell({"plan": plan.name, "error": str(error)})
+                _end_if_broken(str(error))
             except Exception as error:
                 traceback.print_exc()
-                tell({"plan": plan.name, "error": f"{type(error).__name__}: {error}"[:600]})
-                _end_if_broken(str(error))
+                words = ranks.words(error)
+                if ranks.count() > 1:  # the others know nothing of it
+                    tell({"plan": plan.name, "error": f"rank {ranks.own()}: {words}"}, alone=True)
+                    os._exit(ranks.ENDED)  # no farewell: that would be waiting for them
+                tell({"plan": plan.name, "error": words})
+                _end_if_broken(words)
 
 
 def _begun(path: Path) -> set[str]:
@@ -232,7 +242,10 @@ def line(found: dict[str, Any]) -> str:
 
 
 def together(options: argparse.Namespace) -> int:
-    """Start the processes under torchrun; their exit status."""
+    """Start the processes under torchrun; their exit status.
+
+    When an error of one has ended them all they go on, in new ones, with the next plan.
+    """
     import one_card
 
     env = one_card.env(options.ranks)
@@ -240,7 +253,16 @@ def together(options: argparse.Namespace) -> int:
         env |= MAPPED
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     each = ["--nproc-per-node", str(options.ranks), __file__, *sys.argv[1:]]
-    return subprocess.run([*torchrun, *each], env=env).returncode
+    results = Path(options.json)
+    results.touch()
+    with tempfile.TemporaryDirectory() as scratch:  # of ranks that are ended, too
+        while True:
+            before = _begun(results)
+            command = [*torchrun, *each]
+            status = subprocess.run(command, env=env | {"TMPDIR": scratch}).returncode
+            over = time.monotonic() - STARTED > options.seconds - options.reserve
+            if not status or over or _begun(results) == before:
+                return status
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ import torch
 
 import device_memory
 import random_model
-from training_plan import Plan, Shape, agreed, of_all, prepare, ranks
+import ranks
+from training_plan import Plan, Shape, build, prepare
 
 
 def measure(
@@ -25,43 +26,52 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """Train with each shape of `plan`; a result each, in bytes. Stops when no seconds are `left`.
 
-    An error of one shape is its result's ``error``; one of the model is raised.
+    An error of one shape is its result's ``error``; one of the model is raised. Where
+    one of several ranks alone had it, the plan is given up.
     """
     cuda = torch.cuda.is_available()
     device = "cuda" if cuda else "cpu"
     sizes = random_model.SIZES[plan.size]
     if toy:
         sizes = random_model.toy(sizes)
-    where = random_model.folder(sizes, scratch / plan.size)
     device_memory.clean()
     idle = device_memory.used() - device_memory.reserved()
     before = device_memory.allocated()
     started = time.monotonic()
-    model, wrapper, close = prepare(plan, where, device)
-    prepared = device_memory.peak_since()
-    built = time.monotonic() - started
-    facts = {
-        "plan": plan.name,
-        "sizes": sizes,
-        "config": plan.config(str(where)),
-        "zero": plan.zero,
-        "deepspeed": plan.deepspeed(),
-        "ranks": ranks(),
-        "idle": idle,
-        "before": before,
-        "prepared_peak": prepared,
-        "build_s": round(built, 2),
-        "parameters": _count(model),
-    }
+    model = wrapper = close = None
     try:
+        with ranks.all_or_none():
+            where = random_model.folder(sizes, scratch / plan.size)
+            model, optimizer = build(plan, where, device)
+        with ranks.all_or_none():  # by itself: in here one waits for the other
+            model, wrapper, close = prepare(plan, model, optimizer, device)
+        prepared = device_memory.peak_since()
+        built = time.monotonic() - started
+        facts = {
+            "plan": plan.name,
+            "sizes": sizes,
+            "config": plan.config(str(where)),
+            "zero": plan.zero,
+            "deepspeed": plan.deepspeed(),
+            "ranks": ranks.count(),
+            "idle": idle,
+            "before": before,
+            "prepared_peak": prepared,
+            "build_s": round(built, 2),
+            "parameters": _count(model),
+        }
         for shape in plan.shapes:
-            if not agreed(left() > 0):
+            if not ranks.agreed(left() > 0):
                 return
-            found = _shape(plan, shape, model, wrapper, sizes, toy)
-            yield of_all({**facts, "fresh": shape is plan.shapes[0], **found})
+            mine = _shape(plan, shape, model, wrapper, sizes, toy)
+            found = ranks.of_all({**facts, "fresh": shape is plan.shapes[0], **mine})
+            yield found
+            if 0 < len(found.get("broken", [])) < ranks.count():
+                return
     finally:
-        close()
-        del model, wrapper, close
+        if close is not None:
+            close()
+        model = wrapper = close = None
         device_memory.clean()
 
 
@@ -102,11 +112,11 @@ def _shape(
                 torch.cuda.is_available()
                 and not plan.zero
                 and plan.accumulation == 1
-                and ranks() == 1
+                and ranks.count() == 1
             ):
                 facts["cap"] = _cap(model, wrapper, batch, phases, int(facts["peak"]))
     except Exception as error:
-        facts["error"] = f"{type(error).__name__}: {error}"[:600]
+        facts["error"] = ranks.words(error)
         _forget(wrapper)
     facts["seconds"] = round(time.monotonic() - started, 2)
     return facts

@@ -1,15 +1,13 @@
 """What is trained: plans, their part of a config, and the model and optimizer set up by it.
 
 XTuner's own SupervisedFinetune (built from a config's ``llm`` and ``lora``),
-mmengine's optimizer wrapper or XTuner's DeepSpeed strategy; and how the ranks
-that train side by side meet.
+mmengine's optimizer wrapper or XTuner's DeepSpeed strategy.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from torch.optim import AdamW
 
 import device_memory
 import random_model
+import ranks
 
 SMALL = {
     "reduce_bucket_size": 2_000_000,
@@ -130,18 +129,25 @@ class Plan:
         return told
 
 
-def prepare(plan: Plan, where: Path, device: str) -> tuple[Any, Any, Callable[[], None]]:
-    """The model, its optimizer wrapper and how to close them."""
-    from mmengine.optim import build_optim_wrapper
+def build(plan: Plan, where: Path, device: str) -> tuple[Any, Any]:
+    """The model and the optimizer's settings, by this process alone."""
     from xtuner.model import SupervisedFinetune
 
     settings = _objects(plan, where, device)
-    model = SupervisedFinetune(**settings["model"])
+    return SupervisedFinetune(**settings["model"]), settings["optimizer"]
+
+
+def prepare(
+    plan: Plan, model: Any, optimizer: Any, device: str
+) -> tuple[Any, Any, Callable[[], None]]:
+    """The model as all processes train it, its optimizer wrapper and how to close them."""
+    from mmengine.optim import build_optim_wrapper
+
     if plan.zero:
-        return _deepspeed(plan, model, settings["optimizer"], device)
+        return _deepspeed(plan, model, optimizer, device)
     model = model.to(device)
     wrapper = dict(
-        optimizer=settings["optimizer"],
+        optimizer=optimizer,
         clip_grad=dict(max_norm=1, error_if_nonfinite=False),
         accumulative_counts=plan.accumulation,
     )
@@ -151,7 +157,7 @@ def prepare(plan: Plan, where: Path, device: str) -> tuple[Any, Any, Callable[[]
         wrapper |= dict(type="AmpOptimWrapper", loss_scale="dynamic", dtype=plan.dtype)
     else:
         wrapper |= dict(type="OptimWrapper")
-    if ranks() > 1:
+    if ranks.count() > 1:
         model = _side_by_side(model, device)
     return model.train(), build_optim_wrapper(model, wrapper), lambda: None
 
@@ -160,7 +166,7 @@ def _side_by_side(model: Any, device: str) -> Any:
     """As mmengine's runner wraps a model that several processes train."""
     from mmengine.model import MMDistributedDataParallel
 
-    _join(device)
+    ranks.join(device)
     where = [torch.cuda.current_device()] if device == "cuda" else None
     return MMDistributedDataParallel(model, device_ids=where, broadcast_buffers=False)
 
@@ -204,7 +210,7 @@ def _deepspeed(
     """XTuner's strategy with its own ``deepspeed_zeroN``, as ``--deepspeed`` sets it up."""
     from xtuner.engine import DeepSpeedStrategy
 
-    _join(device)
+    ranks.join(device)
     told = plan.deepspeed()
     assert told is not None
     half = device == "cuda" or device_memory.counting()
@@ -232,58 +238,3 @@ def _deepspeed(
         torch.nn.functional.linear = _LINEAR
 
     return engine, strategy.optim_wrapper, close
-
-
-def ranks() -> int:
-    """How many processes train side by side: torchrun says it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def rank() -> int:
-    """Which of them this one is."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def begin(device: str) -> None:
-    """Meet the other processes, where there are any; alone, a plan of DeepSpeed's does it."""
-    if ranks() > 1:
-        _join(device)
-
-
-def agreed(mine: bool) -> bool:
-    """What the first process says: all go on, or none does."""
-    if ranks() == 1:
-        return mine
-    said = [mine]
-    torch.distributed.broadcast_object_list(said)
-    return said[0]
-
-
-def of_all(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts of the process that held most, with the peaks of all above what was there before;
-    the first error of any."""
-    if ranks() == 1:
-        return facts
-    told: list[Any] = [None] * ranks()
-    torch.distributed.all_gather_object(told, facts)
-    broken = next((one for one in told if "error" in one), None)
-    most = broken or max(told, key=lambda one: one["peak"] - one["before"])
-    return {**most, "peaks": [one.get("peak", 0) - one["before"] for one in told]}
-
-
-def _join(device: str) -> None:
-    """Meet the other processes; alone, as torchrun would have set it up for one."""
-    if torch.distributed.is_initialized():
-        return
-    if "RANK" not in os.environ:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        names = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": port}
-        os.environ |= {name: str(value) for name, value in names.items()}
-        os.environ["MASTER_ADDR"] = "127.0.0.1"
-    from mmengine.dist import init_dist
-    from xtuner.parallel.sequence import init_sequence_parallel
-
-    init_dist("pytorch", "nccl" if device == "cuda" else "gloo", init_backend="deepspeed")
-    init_sequence_parallel(1)
