@@ -22,9 +22,12 @@ def _json(value: Any) -> str:
     import msgspec
 
     try:
-        return msgspec.json.encode(value, enc_hook=str).decode()
+        text = msgspec.json.encode(value, enc_hook=str).decode()
+        text.encode(sys.stdout.encoding or "utf-8")
+        return text
     except UnicodeEncodeError:
         # A file's name that is not UTF-8: its bytes as Python writes them, so that none is lost.
+        # The same for all that is not ASCII where the output cannot hold it.
         import json
 
         # NaN and infinity, which are no JSON, are null, as msgspec writes them.
