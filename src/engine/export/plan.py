@@ -111,11 +111,6 @@ class Plan(msgspec.Struct, frozen=True):
         """Size of the checkpoint."""
         return _size(self.checkpoint)
 
-    @property
-    def base_bytes(self) -> int:
-        """Size of the base model, about what the merged one will need."""
-        return _size(self.base) if self.base else 0
-
 
 def plan(checkpoint: Path, workspace: Workspace, base: Path | None = None) -> Plan:
     """The plan for `checkpoint`; `base` overrides the model that its config names.

@@ -18,7 +18,6 @@ from array import array
 from collections.abc import Container, Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import msgspec
 
@@ -75,7 +74,6 @@ class Follower:
         self._offsets: dict[Path, int] = {}
         self._kept: int | None = None  # points in the cache; None before the first look
         self._steps: int | None = None
-        self._facts_seen = 0
 
     def update(self) -> Progress:
         """Read on, and return where the run stands."""
@@ -257,10 +255,3 @@ def _tokens_per_second(history: History) -> float | None:
             seen += new
             seconds += spent
     return seen / seconds if seconds else None
-
-
-def as_dict(progress: Progress) -> dict[str, Any]:
-    """`progress` without its history, for a JSON document."""
-    return {
-        name: getattr(progress, name) for name in Progress.__struct_fields__ if name != "history"
-    }
