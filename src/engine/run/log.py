@@ -17,6 +17,9 @@ RANK = re.compile(r"^\[(?:rank)?\d+\]: ?", re.MULTILINE)
 """How torchrun marks the lines of a rank."""
 _LONGEST = 10_000
 """Characters of a line that are kept; nobody reads further, and drawing it would stall."""
+LONGEST = 256 << 10
+"""Bytes of one line that are looked at, its last; a progress bar can go on for days without
+an end, and what is no text may have none at all."""
 
 
 class LogFollower:
@@ -48,7 +51,8 @@ class LogFollower:
         except OSError:
             return []
         self._offset += len(data)
-        *whole, self._rest = (self._rest + data).split(b"\n")
+        *whole, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[-LONGEST:]
         if self._skip_first and whole:
             del whole[0]
             self._skip_first = False

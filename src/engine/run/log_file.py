@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
-from engine.run.log import shown_line
+from engine.run.log import LONGEST, shown_line
 
 TAIL = 256 << 10
 """Bytes that are read at opening."""
@@ -26,8 +26,6 @@ _KEPT = 64
 """Blocks whose lines stay in memory."""
 _CHUNK = 1 << 20
 """Bytes that are read at once when the file is gone through."""
-_LONGEST = 256 << 10
-"""Bytes of one line that are looked at; a progress bar can go on for days without an end."""
 
 Change = Literal["same", "more", "anew", "gone"]
 
@@ -133,11 +131,14 @@ class LogFile:
     def _begin(self, file: BinaryIO, identity: tuple[int, int], size: int) -> None:
         self.epoch += self._identity is not None
         self._identity = identity
-        self._start = max(size - TAIL, 0)
+        self._start = self._read_to = max(size - TAIL, 0)
         if self._start:  # begin with a whole line
             file.seek(self._start)
-            self._start += file.read(TAIL).find(b"\n") + 1
-        self._read_to = self._rest_from = self._start
+            if cut := file.read(TAIL).find(b"\n") + 1:
+                self._start = self._read_to = self._start + cut
+            else:  # of one that is longer the end is read, and it is known where it begins
+                self._start = _beginning(file, self._start)
+        self._rest_from = self._start
         self._raw_rest, self.rest = b"", ""
         with self._lock:
             self._blocks, self._firsts = [], []
@@ -151,7 +152,7 @@ class LogFile:
         for start, stop, count in _pieces(data[:whole]):
             self._append(self._rest_from, begin + stop, count, data[start:stop])
             self._rest_from = begin + stop
-        self._raw_rest = data[whole:][-_LONGEST:]
+        self._raw_rest = data[whole:][-LONGEST:]
         self.rest = shown_line(self._raw_rest)
 
     def _append(self, start: int, stop: int, count: int, raw: bytes) -> None:
@@ -173,16 +174,17 @@ class LogFile:
         stop = self._start
         if not stop:
             return False
-        data, start = b"", stop
+        start = max(stop - _CHUNK, 0)
         with self.path.open("rb") as file:
-            while start and b"\n" not in data[:-1]:
-                begin = max(start - _CHUNK, 0)
-                file.seek(begin)
-                data, start = file.read(start - begin) + data, begin
-        if start:
-            cut = data.find(b"\n") + 1
-            data, start = data[cut:], start + cut
-        pieces = list(_pieces(data))
+            file.seek(start)
+            data = file.read(stop - start)
+            cut = data.find(b"\n", 0, -1) + 1 if start else 0
+            if start and not cut:  # a line that is longer: it has a block of its own
+                start = _beginning(file, start)
+                pieces = [(0, stop - start, 1)]
+            else:
+                start += cut
+                pieces = list(_pieces(data[cut:]))
         with self._lock:
             first = (self._firsts[0] if self._firsts else 0) - sum(count for *_, count in pieces)
             blocks = []
@@ -209,8 +211,8 @@ class LogFile:
     def read(self, block: Block) -> bytes:
         """The bytes of a block; of a line that is longer than any block only the end."""
         with self.path.open("rb") as file:
-            file.seek(max(block.start, block.stop - _LONGEST))
-            return file.read(min(block.stop - block.start, _LONGEST))
+            file.seek(max(block.start, block.stop - LONGEST))
+            return file.read(min(block.stop - block.start, LONGEST))
 
     def line(self, number: int) -> str:
         """Line `number`, from memory or from the file; "" when there is none."""
@@ -247,8 +249,19 @@ class LogFile:
             self._texts.popitem(last=False)
 
 
+def _beginning(file: BinaryIO, inside: int) -> int:
+    """Where the line begins that goes on at `inside`."""
+    while inside:
+        start = max(inside - _CHUNK, 0)
+        file.seek(start)
+        if at := file.read(inside - start).rfind(b"\n") + 1:
+            return start + at
+        inside = start
+    return 0
+
+
 def _pieces(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(start, stop, lines) of pieces of whole lines, each about a block long."""
+    """(start, stop, lines) of pieces of `data`, which are whole lines, each about a block long."""
     start = 0
     while start < len(data):
         stop = data.rfind(b"\n", start, start + _BLOCK) + 1
