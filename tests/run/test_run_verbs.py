@@ -17,7 +17,7 @@ from engine import files
 from engine.cli import run_lines
 from engine.cli.main import main
 from engine.errors import Problem
-from engine.run import control
+from engine.run import control, history
 from engine.run.folder import RunFolder
 from engine.run.state import LIVING, ORDER, Order, Wait, Word
 from engine.workspace import Workspace
@@ -69,6 +69,25 @@ def test_a_broken_run_does_not_hide_the_others(
     told = capsys.readouterr()
     assert [run["run"] for run in json.loads(told.out)] == ["lora"]
     assert "broken" in told.err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "gbk"])
+def test_a_terminal_that_lacks_a_character_is_told_all_the_same(
+    workspace: Path, encoding: str
+) -> None:
+    history.note(RunFolder(write_run(Workspace(workspace), "one", "failed")), "好 é")
+
+    def told(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", "from engine.cli.main import main; exit(main())", *words],
+            env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+            capture_output=True,
+        )
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        return done.stdout.decode(encoding)
+
+    assert "?  lora  finished  72/72" in told("runs"), "the mark is in neither"
+    assert "好 é" in [one["note"] for one in json.loads(told("runs", "--json"))]
 
 
 def as_somebody(*command: str) -> subprocess.CompletedProcess[str]:
