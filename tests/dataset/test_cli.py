@@ -54,6 +54,18 @@ def test_show(run, data):
     assert [item["row"] for item in json.loads(out)["items"]] == [1]
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_a_look_leaves_nothing_in_a_folder_that_is_no_workspace(run, data, tmp_path, used):
+    if used:
+        (tmp_path / ".tunedeck").mkdir()
+    for verb in ("show", "check", "check"):
+        assert run(verb, data)[0] == 0
+    assert {one.name for one in tmp_path.iterdir()} == {"data.json"} | (
+        {".tunedeck"} if used else set()
+    )
+    assert any((tmp_path / ".tunedeck").rglob("*")) == used
+
+
 def test_show_what_is_not_there(run, data, tmp_path):
     for arguments, word in (
         (("--row", 2), "There is no row 2"),

@@ -186,7 +186,7 @@ def _show(args: argparse.Namespace, out: Output) -> int:
 
 
 def _cache(out: Output) -> Path | None:
-    """Where the index of a large file is kept: in a workspace that is in use, else nowhere."""
+    """Where what is known of a file's rows is kept: in a workspace in use, else nowhere."""
     workspace = out.workspace()
     return workspace.cache if workspace.state.is_dir() else None
 
@@ -314,7 +314,7 @@ def _check(args: argparse.Namespace, out: Output) -> int:
             seed=args.seed,
             trust_remote_code=args.trust_remote_code,
             settings=out.settings,
-            cache=out.workspace().state / "cache",
+            cache=_cache(out),
             progress=out.progress(_("Checking rows")),
         )
         out.result(report, lambda: data_text.checked(report, dataset, args))
