@@ -64,6 +64,9 @@ class Document:
         self.module = _parsed(text, name)
         self._starts = [0, *(found.end() for found in _LINE_END.finditer(self.data))]
         self.assignments = list(self._assignments())
+        self._by_name: dict[str, list[Assignment]] = {}
+        for one in self.assignments:
+            self._by_name.setdefault(one.name, []).append(one)
 
     @cached_property
     def imported(self) -> set[str]:
@@ -200,16 +203,16 @@ class Document:
 
     def definition(self, name: str, at: ast.expr | None = None) -> Assignment | None:
         """The last plain assignment to `name`; the last before the place `at`, where it counts."""
-        for one in reversed(self.assignments):
-            if one.name == name and one.operator == "=" and _earlier(one.statement, at):
+        for one in reversed(self._by_name.get(name, ())):
+            if one.operator == "=" and _earlier(one.statement, at):
                 return one
         return None
 
     def history(self, name: str, at: ast.expr | None = None) -> list[Assignment]:
         """The last plain assignment to `name` and the augmented ones after it, before `at`."""
         found: list[Assignment] = []
-        for one in self.assignments:
-            if one.name == name and _earlier(one.statement, at):
+        for one in self._by_name.get(name, ()):
+            if _earlier(one.statement, at):
                 found = [one] if one.operator == "=" else [*found, one]
         return found
 

@@ -166,11 +166,12 @@ class ConfigReader:
     @cached_property
     def _uses(self) -> list[tuple[str, set[str]]]:
         """The names that each value is written with; a block's members speak for it."""
-        return [
+        found = [
             (name, {one.id for one in ast.walk(node) if isinstance(one, ast.Name)})
             for name, node in self._places.items()
             if not self._document.children(node)
         ]
+        return [(name, names) for name, names in found if names]
 
     def _at(self, name: str) -> ast.expr | None:
         try:
