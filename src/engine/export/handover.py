@@ -200,8 +200,4 @@ def _notes(
 def _has_template(model: Path) -> bool:
     if any((model / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
         return True
-    try:
-        told = msgspec.json.decode((model / "tokenizer_config.json").read_bytes())
-    except (OSError, msgspec.MsgspecError):
-        return False
-    return isinstance(told, dict) and bool(told.get("chat_template"))
+    return bool(weight_files.read_json(model / "tokenizer_config.json").get("chat_template"))

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine.weight_files import read_json
+
 NAME = "training.json"
 _RECORD = "run.json"  # the run's own, where it is one of ours
 _LOSSES = "*/vis_data/scalars.json"  # XTuner writes one at every start
@@ -36,12 +38,12 @@ class Training(NamedTuple):
 def of(checkpoint: Path, step: int | None) -> Training:
     """What is known of the training that saved `checkpoint` at `step`."""
     path = checkpoint.absolute()
-    return _made({**_json(path.parent / _RECORD), "checkpoint": str(path), "step": step})
+    return _made({**read_json(path.parent / _RECORD), "checkpoint": str(path), "step": step})
 
 
 def read(adapter: Path) -> Training | None:
     """What the folder of an adapter says; None when it says nothing."""
-    told = _json(adapter / NAME)
+    told = read_json(adapter / NAME)
     return _made(told) if told.get("checkpoint") else None
 
 
@@ -72,11 +74,3 @@ def _made(told: dict[str, Any]) -> Training:
         if isinstance(versions, dict)
         else {},
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return told if isinstance(told, dict) else {}
