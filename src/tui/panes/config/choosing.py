@@ -91,10 +91,10 @@ class ChooseConfig(ModalScreen["str | None"]):
 
     BINDINGS = [
         Binding("escape", "dismiss(None)", N_("back"), id="catalogue.close"),
-        Binding("down,ctrl+n", "move(1)", N_("Down"), show=False, id="catalogue.down"),
-        Binding("up,ctrl+p", "move(-1)", N_("Up"), show=False, id="catalogue.up"),
-        Binding("pagedown", "move(8)", N_("Page down"), show=False, id="catalogue.page-down"),
-        Binding("pageup", "move(-8)", N_("Page up"), show=False, id="catalogue.page-up"),
+        Binding("down,ctrl+n", "move(1)", N_("down"), show=False, id="catalogue.down"),
+        Binding("up,ctrl+p", "move(-1)", N_("up"), show=False, id="catalogue.up"),
+        Binding("pagedown", "move(8)", N_("page down"), show=False, id="catalogue.page-down"),
+        Binding("pageup", "move(-8)", N_("page up"), show=False, id="catalogue.page-up"),
     ]
 
     def __init__(self, entries: Sequence[Entry]) -> None:

@@ -125,10 +125,11 @@ class Form(Container):
             said = _("Changed elsewhere to {value}. Enter takes yours, Esc leaves that one.")
             self._say(Text(said.format(value=one_line(text) or "–")), wrong=True)
 
-    def taken(self) -> None:
-        """The value that was typed last is in the file."""
-        self._drafts.pop(self.editor.field_name, None)
-        self._close()
+    def taken(self, name: str) -> None:
+        """The value that was typed for the setting `name` is in the file."""
+        self._drafts.pop(name, None)
+        if self.editor.field_name == name:
+            self._close()
 
     def wrong(self, problem: Problem) -> None:
         """The value cannot be taken: say why, keep what was typed."""
@@ -176,7 +177,7 @@ class Form(Container):
     def _typed(self, event: Input.Submitted) -> None:
         event.stop()
         if event.value == self.editor.first_text:
-            self.taken()
+            self.taken(self.editor.field_name)
             self.explain(None)
         else:
             self.post_message(self.Typed(self.editor.field_name, event.value))
@@ -227,7 +228,9 @@ class Form(Container):
 
     def _resettle(self) -> None:
         self._settle()
-        self.explain(None)
+        # What is said of a finding is another's, and why a value is wrong still holds.
+        if self.has_focus_within and not self.query_one("#config-help").has_class("-wrong"):
+            self.explain(None)
 
     def _settle(self) -> None:
         region = self.fields.value_region()

@@ -6,7 +6,9 @@ How that looks is `pane.ConfigPane`'s matter.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual import on, work
@@ -20,11 +22,29 @@ from tui.editor import open_editor
 from tui.panes.base import Pane, as_problem
 
 if TYPE_CHECKING:  # the engine's parts load when a config is first opened
+    from engine.config.checks.findings import Fix
     from tui.panes.config.opened import OpenConfig
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at whether someone else changed the file."""
 UNREADABLE = N_("cannot be read now")
+
+
+@dataclass(frozen=True)
+class Change:
+    """An edit that was asked for.
+
+    Attributes:
+        make: makes of the config as it is the one that is to be. Raises `Problem`.
+        note: what it is called once it is saved.
+        field: the setting whose value was typed; "" where none was.
+        fix: the finding's remedy that it is; preflight looks again afterwards.
+    """
+
+    make: Callable[[OpenConfig], OpenConfig]
+    note: str
+    field: str = ""
+    fix: Fix | None = None
 
 
 class ConfigKeeper(Pane):
@@ -54,10 +74,15 @@ class ConfigKeeper(Pane):
     def __init__(self, workspace: Workspace, settings: Settings) -> None:
         super().__init__(workspace, settings)
         self.config: OpenConfig | None = None
-        self.busy = False
-        """An edit is on its way to the disk."""
+        self._changes: deque[Change] = deque()  # the first one is on its way to the disk
+        self._meanwhile: ConfigKeeper.Read | None = None  # opened before the last was saved
         self.note = ""
         """What happened last, in a word."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether edits are on their way to the disk."""
+        return bool(self._changes)
 
     # What the pane on top does
 
@@ -70,12 +95,12 @@ class ConfigKeeper(Pane):
         """Another config is open now; it is drawn already."""
 
     @abstractmethod
-    def saved(self) -> None:
-        """The last edit is in the file; it is not drawn yet."""
+    def saved(self, change: Change) -> None:
+        """An edit is in the file; it is not drawn yet."""
 
     @abstractmethod
-    def refused(self, problem: Problem) -> None:
-        """The last edit could not be made."""
+    def refused(self, change: Change, problem: Problem) -> None:
+        """An edit could not be made."""
 
     @abstractmethod
     def line(self) -> int:
@@ -117,6 +142,9 @@ class ConfigKeeper(Pane):
 
     @on(Read)
     def _show_read(self, event: Read) -> None:
+        if event.base is None and self.busy:
+            self._meanwhile = event  # the edits are those of the config before it
+            return
         if event.base is None:
             self.post_message(self.Opened(config=str(event.config.path)))
         elif self.busy or event.base is not self.config:
@@ -128,18 +156,28 @@ class ConfigKeeper(Pane):
 
     # Editing
 
-    def edit(self, edit: Callable[[OpenConfig], OpenConfig], note: str = "") -> None:
-        """Change the config and save it; the answer is `Saved` or `Refused`."""
-        if self.config is not None and not self.busy:
-            self.busy = True
-            self._save(self.config, edit, note or _("saved"))
-
-    @work(thread=True, exclusive=True, group="edit", exit_on_error=False)
-    def _save(
-        self, config: OpenConfig, edit: Callable[[OpenConfig], OpenConfig], note: str
+    def edit(
+        self,
+        make: Callable[[OpenConfig], OpenConfig],
+        note: str = "",
+        field: str = "",
+        fix: Fix | None = None,
     ) -> None:
+        """Change the config (see `Change`) and save it; the answer is `Saved` or `Refused`.
+
+        While another edit is on its way, which may take a moment on a network disk, it
+        waits for that one.
+        """
+        if self.config is not None:
+            self._changes.append(Change(make, note or _("saved"), field, fix))
+            if len(self._changes) == 1:
+                self._save(self.config, self._changes[0])
+
+    @work(thread=True, group="edit", exit_on_error=False)
+    def _save(self, config: OpenConfig, change: Change) -> None:
+        note = change.note
         try:
-            changed = edit(config)
+            changed = change.make(config)
             if changed.joined(config):
                 note = _("{note}, with what was edited elsewhere").format(note=note)
             self.post_message(self.Saved(changed, note))
@@ -150,16 +188,24 @@ class ConfigKeeper(Pane):
 
     @on(Saved)
     def _show_saved(self, event: Saved) -> None:
-        self.busy = False
         self.config = event.config
-        self.saved()
+        self.saved(self._changes.popleft())
         self.draw(event.note)
+        self._go_on()
 
     @on(Refused)
     def _show_refusal(self, event: Refused) -> None:
-        self.busy = False
-        self.refused(event.problem)
+        self.refused(self._changes.popleft(), event.problem)
+        self._go_on()
         self.look()
+
+    def _go_on(self) -> None:
+        """Make the next edit; after the last one, show what was opened meanwhile."""
+        if self._changes and self.config is not None:
+            self._save(self.config, self._changes[0])
+        elif self._meanwhile is not None:
+            event, self._meanwhile = self._meanwhile, None
+            self._show_read(event)
 
     def action_undo(self) -> None:
         """Take the last edit back."""

@@ -22,13 +22,13 @@ from tui.dialogs.choose import Choose
 from tui.dialogs.reading import Reading
 from tui.panes.config import verdict_words, words
 from tui.panes.config.form import Form
-from tui.panes.config.keeper import ConfigKeeper
+from tui.panes.config.keeper import Change, ConfigKeeper
 from tui.panes.config.rows import marks
 from tui.panes.config.verdict import Verdict
 from tui.widgets.strips import Line
 
 if TYPE_CHECKING:  # the engine's parts load when a config is first opened
-    from engine.config.checks.findings import Finding
+    from engine.config.checks.findings import Finding, Fix
     from engine.config.making.copy import Copied
     from tui.panes.config.opened import OpenConfig
 
@@ -64,8 +64,8 @@ class ConfigPane(ConfigKeeper):
     def __init__(self, workspace: Workspace, settings: Settings) -> None:
         super().__init__(workspace, settings)
         self._known_runs: list[Path] = []
+        self._fixes: list[Fix] = []  # taken, of those that are still listed
         self._named = ""  # what is open, as the workspace remembers it
-        self._fixing = False  # the edit under way is preflight's own: it looks again afterwards
 
     def compose(self) -> ComposeResult:
         """Title, then either a welcome or the form, then the verdict."""
@@ -129,6 +129,7 @@ class ConfigPane(ConfigKeeper):
 
     def opened(self) -> None:
         """Another config: what preflight found was about the last one."""
+        self._fixes.clear()
         self._named = str(self.config.path) if self.config is not None else ""
         if self.display:
             self.form.fields.focus()
@@ -149,17 +150,17 @@ class ConfigPane(ConfigKeeper):
         self.refresh_bindings()
         self._draw_hint()
 
-    def saved(self) -> None:
+    def saved(self, change: Change) -> None:
         """Close the field; look again after a fix of preflight's."""
-        self.form.taken()
-        if self._fixing:
-            self._fixing = False
+        self.form.taken(change.field)
+        if change.fix:
             self.call_later(self.action_preflight)
 
-    def refused(self, problem: Problem) -> None:
+    def refused(self, change: Change, problem: Problem) -> None:
         """Say why, where the value was typed if it was."""
-        self._fixing = False
-        if self.form.editing:
+        if change.fix in self._fixes:
+            self._fixes.remove(change.fix)
+        if self.form.editing and self.form.editor.field_name == change.field:
             self.form.wrong(problem)
         else:
             self.trouble(problem)
@@ -172,7 +173,7 @@ class ConfigPane(ConfigKeeper):
     @on(Form.Typed)
     def _value_typed(self, event: Form.Typed) -> None:
         root = self.workspace.root
-        self.edit(lambda config: config.edited(event.name, event.text, root))
+        self.edit(lambda config: config.edited(event.name, event.text, root), field=event.name)
 
     def action_reset(self) -> None:
         """Give the setting under the cursor the value that it has in the origin."""
@@ -199,24 +200,37 @@ class ConfigPane(ConfigKeeper):
     def _show_verdict(self, event: Verdict.Changed) -> None:
         if event.problem is not None:
             self.trouble(event.problem)
+        if not self.verdict.checking:
+            self._fixes.clear()
         self.draw(self.note)
 
     @on(Verdict.At)
     def _at_finding(self, event: Verdict.At) -> None:
+        if event.finding is not self.verdict.finding:
+            return  # the cursor has moved on
         if event.finding.field:
             self.form.fields.go_to(event.finding.field)
         self._explain(event.finding)
 
     @on(Verdict.FixWanted)
     def _fix(self, event: Verdict.FixWanted) -> None:
-        if not self.verdict.checking and not self.busy:
-            self._fixing = True
-            self.edit(lambda config: config.fixed(event.fix))
+        if event.fix not in self._fixes:
+            self._fixes.append(event.fix)
+            self.edit(lambda config: config.fixed(event.fix), fix=event.fix)
 
     @on(Verdict.FieldWanted)
     def _to_field(self, event: Verdict.FieldWanted) -> None:
         if self.form.fields.go_to(event.name):
             self.form.fields.focus()
+
+    def on_resize(self) -> None:
+        """What is said of a finding has another form."""
+        self.call_after_refresh(self._explain_again)
+
+    def _explain_again(self) -> None:
+        finding = self.verdict.finding
+        if finding is not None:
+            self._explain(finding)
 
     def on_descendant_focus(self) -> None:
         """The next step is another one on the findings than in the form."""
@@ -337,12 +351,12 @@ class ConfigPane(ConfigKeeper):
     def _draw_hint(self) -> None:
         if self.config is None:
             self.hint = words.first_hint(self.workspace)
+        elif (finding := self.verdict.finding) is not None:
+            self.hint = verdict_words.finding_hint(finding)
         elif self.form.editing:
             self.hint = _("Enter  take this value      Esc  back")
         elif self.verdict.checking:
             self.hint = _("Enter  edit      preflight is looking …")
-        elif self.verdict.finding is not None:
-            self.hint = verdict_words.finding_hint(self.verdict.finding)
         else:
             report = self.verdict.report_on(self.config.source.text)
             self.hint = words.hint(report, self._data_to_use())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,8 @@ class Findings(OptionList):
     """One line a finding; Enter takes its fix, or goes to the setting that it speaks of."""
 
     BINDINGS = [
-        Binding("j", "cursor_down", N_("Down"), show=False, id="findings.down"),
-        Binding("k", "cursor_up", N_("Up"), show=False, id="findings.up"),
+        Binding("j", "cursor_down", N_("down"), show=False, id="findings.down"),
+        Binding("k", "cursor_up", N_("up"), show=False, id="findings.up"),
     ]
 
 
@@ -81,14 +82,15 @@ class Verdict(Vertical):
             self.finding = finding
 
     class _Ended(Message):
-        def __init__(self, text: str, result: Report | Problem) -> None:
+        def __init__(self, config: OpenConfig, result: Report | Problem) -> None:
             super().__init__()
-            self.text, self.result = text, result
+            self.config, self.result = config, result
 
     def __init__(self, workspace: Workspace, settings: Settings) -> None:
         super().__init__()
         self.workspace, self.settings = workspace, settings
-        self.checking = False
+        self._looked_at: OpenConfig | None = None  # by the look under way
+        self._next: OpenConfig | None = None  # to look at afterwards
         self._report: Report | None = None
         self._path: Path | None = None
         self._checked = ""  # the text that the report is about
@@ -105,18 +107,27 @@ class Verdict(Vertical):
     # What the pane asks
 
     @property
+    def checking(self) -> bool:
+        """Whether preflight looks at the config that is open, or will in a moment."""
+        return self._of_this(self._looked_at) or self._of_this(self._next)
+
+    @property
     def finding(self) -> Finding | None:
         """The finding under the cursor, while the list has the focus."""
-        findings = self.query_one(Findings)
-        at = findings.highlighted
-        if not findings.has_focus or at is None or at >= len(self._findings):
+        at = self.query_one(Findings).highlighted
+        if not self._focused or at is None or at >= len(self._findings):
             return None
         return self._findings[at]
 
     @property
     def read(self) -> bool:
         """Whether the list of findings has the focus and something in it."""
-        return bool(self._findings) and self.query_one(Findings).has_focus
+        return bool(self._findings) and self._focused
+
+    @property
+    def _focused(self) -> bool:
+        """Whether keys go to the list now; `has_focus` is told to it a moment later."""
+        return self.screen.focused is self.query_one(Findings)
 
     @property
     def levels(self) -> dict[str, str]:
@@ -135,12 +146,13 @@ class Verdict(Vertical):
         """Speak of the config at `path`; what was found in another one is forgotten."""
         if path != self._path:
             self._path = path
-            self._report, self._checked, self._findings = None, "", []
+            self._report, self._checked, self._findings, self._early = None, "", [], []
 
     def show(self, text: str) -> None:
         """Show what is known of a config whose text is `text` now."""
         facts, more = (self.query_one(f"#verdict-{name}", Line) for name in ("facts", "parts"))
-        self._list(list(self._report.findings) if self._report else [])
+        found = self._report.findings if self._report else []
+        self._list(self._early if self.checking and self._early else found)
         known, parts = verdict_words.facts(self._report) if self._report else ("", "")
         more.display = bool(parts) and self.screen.has_class("-high")
         if not more.display:
@@ -154,10 +166,14 @@ class Verdict(Vertical):
             words = _("not checked yet: p looks at paths, data, steps, memory, disk")
             self._say(Text(" " + words, style="dim"))
 
-    def _list(self, found: list[Finding]) -> None:
+    def _of_this(self, config: OpenConfig | None) -> bool:
+        """Whether `config` is the one that is open, whatever its text."""
+        return config is not None and config.path == self._path
+
+    def _list(self, found: Sequence[Finding]) -> None:
         findings = self.query_one(Findings)
         at = findings.highlighted or 0
-        self._findings = found
+        self._findings = list(found)
         findings.clear_options()
         findings.add_options(Option(verdict_words.line(one)) for one in found)
         findings.display = bool(found)
@@ -171,15 +187,17 @@ class Verdict(Vertical):
     # Preflight
 
     def check(self, config: OpenConfig) -> None:
-        """Look at `config`, unless a look is under way."""
+        """Look at `config`, after the look under way unless that is at just this text."""
         if not self.checking:
             self._progress(0, 1)
-            self.checking = True
-            self._early = []
+        if self._looked_at is None:
+            self._looked_at, self._early = config, []
             self._check(config)
-            self.post_message(self.Changed())
+        else:
+            self._next = config
+        self.post_message(self.Changed())
 
-    @work(thread=True, exclusive=True, group="preflight", exit_on_error=False)
+    @work(thread=True, group="preflight", exit_on_error=False)
     def _check(self, config: OpenConfig) -> None:
         from engine.config.preflight import preflight
         from engine.joined.own_runs import OwnRuns
@@ -205,18 +223,19 @@ class Verdict(Vertical):
             result = problem
         except Exception as error:
             result = as_problem(error)
-        self.post_message(self._Ended(config.source.text, result))
+        self.post_message(self._Ended(config, result))
 
     @on(_Found)
     def _show_found(self, event: _Found) -> None:
         """What is cheap to see comes first, while the tokens are still being counted."""
-        if self.checking:
+        if self._of_this(self._looked_at):
             self._early.append(event.finding)
-            self._list(list(self._early))
+            self._list(self._early)
 
     @on(_Stage)
     def _show_stage(self, event: _Stage) -> None:
-        self._progress(event.done, event.total)
+        if self._of_this(self._looked_at):
+            self._progress(event.done, event.total)
 
     def _progress(self, done: int, total: int) -> None:
         line = self.query_one("#verdict-summary", Line)
@@ -224,13 +243,19 @@ class Verdict(Vertical):
 
     @on(_Ended)
     def _show_end(self, event: _Ended) -> None:
-        self.checking = False
-        if isinstance(event.result, Problem):
-            self._report, self._checked = None, ""
-            self.post_message(self.Changed(event.result))
-        else:
-            self._report, self._checked = event.result, event.text
-            self.post_message(self.Changed())
+        looked_at, later = event.config, self._next
+        self._looked_at = self._next = None
+        problem = None
+        if self._of_this(looked_at):  # else another config is open by now
+            if isinstance(event.result, Problem):
+                problem, self._report, self._checked = event.result, None, ""
+            else:
+                self._report, self._checked = event.result, looked_at.source.text
+        self.post_message(self.Changed(problem))
+        if later is not None and self._of_this(later):
+            seen = later.path == looked_at.path and later.source.text == looked_at.source.text
+            if not seen:
+                self.check(later)
 
     # The list
 

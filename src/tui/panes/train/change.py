@@ -103,7 +103,7 @@ class Change(ModalScreen[str]):
             self._refuse(as_problem(error), editing)
             return
         if editing:
-            self._form.taken()
+            self._form.taken(self._form.editor.field_name)
         self._form.show(self._config, {}, checked=False)
         self.query_one("#changed", Static).update(changes_line(self._changes()))
 
