@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from engine.chat.session import ChatSession, ModelSpec
 from engine.errors import Problem
@@ -104,6 +107,71 @@ def test_an_adapter_alone_goes_into_the_weights_and_comes_out_without_a_trace(
     assert session.load("B", ModelSpec(base)).shared == ["A"]
     assert answers(session, "B") == wanted(said, "llama")
     assert answers(session, "A") == wanted(said, "adapter")
+    session.unload("A")
+    session.unload("B")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_adapter_of_another_base_leaves_nothing_in_the_weights(
+    session: ChatSession,
+    models: dict[str, Path],
+    said: dict[str, list[dict[str, Any]]],
+    tmp_path: Path,
+    first: bool,
+) -> None:
+    """A part of it fits; the models beside it must not answer with that."""
+    base = str(models["llama"])
+    other = of_a_wider_base(models["second"], tmp_path / "other")
+    if not first:
+        session.load("B", ModelSpec(base, adapter=str(models["adapter"]), system=""))
+    with pytest.raises(Problem, match="does not fit") as error:
+        session.load("A", ModelSpec(base, adapter=str(other)))
+    assert "size mismatch" in error.value.why
+    assert not session.holds("A")
+    session.load("C", ModelSpec(base))
+    assert answers(session, "C") == wanted(said, "llama")
+    if first:
+        session.load("B", ModelSpec(base, adapter=str(models["adapter"]), system=""))
+    assert answers(session, "B") == wanted(said, "adapter")
+    session.load("A", ModelSpec(base, adapter=str(models["second"])))
+    assert answers(session, "A") == wanted(said, "second")
+    for slot in "ABC":
+        session.unload(slot)
+
+
+def of_a_wider_base(adapter: Path, folder: Path) -> Path:
+    """A copy of `adapter` as if the layers inside its base were twice as wide."""
+    shutil.copytree(adapter, folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    for name, value in weights.items():
+        if "down_proj.lora_A" in name:
+            weights[name] = np.concatenate([value, value], axis=1)
+    save_file(weights, folder / "adapter_model.safetensors")
+    return folder
+
+
+def test_a_base_that_cannot_be_loaded_anew_is_when_it_can(
+    session: ChatSession,
+    models: dict[str, Path],
+    said: dict[str, list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    """As when a training takes the memory: the slots say so, and come back."""
+    base = shutil.copytree(models["llama"], tmp_path / "base")
+    alone = ModelSpec(str(base), adapter=str(models["adapter"]), system="")
+    session.load("A", alone)
+    assert answers(session, "A") == wanted(said, "adapter"), "it is in the weights now"
+    config = (base / "config.json").read_text()
+    (base / "config.json").write_text(config.replace('"silu"', '"nothing"'))
+    with pytest.raises(Problem, match="cannot be loaded") as error:
+        session.load("B", ModelSpec(str(base)))
+    assert error.value.why == "KeyError: 'nothing'"
+    with pytest.raises(Problem, match="cannot be loaded"):
+        answers(session, "A")
+    (base / "config.json").write_text(config)
+    assert answers(session, "A") == wanted(said, "adapter")
+    session.load("B", ModelSpec(str(base)))
+    assert answers(session, "B") == wanted(said, "llama")
     session.unload("A")
     session.unload("B")
 

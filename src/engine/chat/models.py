@@ -21,28 +21,39 @@ class Base:
     While a single slot uses it, `settle` adds that slot's adapter to the
     weights themselves: an adapter beside them halves the speed. Taking it off
     again would leave rounding behind, so a base that was merged is loaded
-    anew when another slot wants it.
+    anew when another slot wants it. So is one on which an adapter did not fit:
+    half of that may be in there.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.model: Any = None
+        """None until `restore`, where it could not be loaded anew."""
         self.ends: list[int] = []
         """The model's own end tokens."""
+        self.context: int | None = None
+        """The most tokens that prompt and answer may have together."""
         self.merged = False
         self._options = options
-        self._load()
         self._adapters: dict[Path, str] = {}
+        self.restore()
 
     def restore(self) -> None:
-        """Load the weights anew, if an adapter was put into them."""
-        if not self.merged:
+        """Load the weights anew, if an adapter or a part of one was put into them.
+
+        Raises `Failed` when they cannot be loaded now; the next call tries again.
+        """
+        if self.model is not None and not self.merged:
             return
-        adapters, self._adapters = list(self._adapters), {}
+        wanted, self._adapters = self._adapters, {}
         self.model, self.merged = None, False
         free_memory()  # two copies might not fit
-        self._load()
-        for adapter in adapters:
-            self.add(adapter)
+        try:
+            self._load()
+            for adapter in wanted:
+                self._attach(adapter)
+        except BaseException:
+            self.model, self._adapters = None, wanted
+            raise
 
     def _load(self) -> None:
         from transformers import GenerationConfig
@@ -50,13 +61,25 @@ class Base:
         self.model = _load(**self._options)
         own = self.model.generation_config.eos_token_id
         self.ends = [one for one in (own if isinstance(own, list) else [own]) if one is not None]
+        most = getattr(self.model.config, "max_position_embeddings", None)
+        self.context = most if isinstance(most, int) else None
         # Our sampling settings are all that counts, not defaults that came with the model.
         self.model.generation_config = GenerationConfig()
 
     def add(self, adapter: Path) -> None:
-        """Load an adapter beside those that are there already."""
+        """Load an adapter beside those that are there already. Raises `Failed` if it does not fit.
+
+        Then the weights are loaded anew before anybody is answered with them.
+        """
         if adapter in self._adapters:
             return
+        try:
+            self._attach(adapter)
+        except BaseException:
+            self.model = None
+            raise
+
+    def _attach(self, adapter: Path) -> None:
         from peft import PeftModel
 
         name = f"adapter{len(self._adapters)}"
@@ -68,9 +91,9 @@ class Base:
         except (RuntimeError, ValueError) as error:
             raise Failed(
                 _("The adapter {adapter} does not fit {model}").format(
-                    adapter=adapter, model=self.model.config.name_or_path
+                    adapter=adapter, model=self._options["folder"]
                 ),
-                str(error).strip().splitlines()[0],
+                _said(error),
                 _("Load it on the base model that it was trained on."),
                 str(error),
             ) from error
@@ -121,8 +144,7 @@ class Slot:
     @property
     def context(self) -> int | None:
         """The most tokens that prompt and answer may have together."""
-        value = getattr(self.base.model.config, "max_position_embeddings", None)
-        return value if isinstance(value, int) else None
+        return self.base.context
 
     @property
     def device(self) -> Any:
@@ -151,21 +173,19 @@ class Models:
         return [other for other, slot in self.slots.items() if slot.base is base and other != name]
 
     def settle(self, name: str) -> None:
-        """Merge the slot's adapter where it is the only one on its base."""
+        """Make the slot ready to answer: its adapter merged where it is alone on its base."""
         slot = self.slots[name]
+        if slot.base.model is None:
+            slot.base.restore()
         if slot.merge and slot.adapter is not None and not self.shared(name):
             slot.base.settle(slot.adapter)
 
     def unload(self, name: str) -> None:
-        """Forget a slot; its base goes with the last one on it."""
-        slot = self.slots.pop(name, None)
-        if slot is not None and not self._users(slot.key):
-            self._bases.pop(slot.key, None)
-        slot = None
+        """Forget a slot; a base goes with the last one on it."""
+        self.slots.pop(name, None)
+        used = {slot.key for slot in self.slots.values()}
+        self._bases = {key: base for key, base in self._bases.items() if key in used}
         free_memory()
-
-    def _users(self, key: tuple[Any, ...]) -> list[Slot]:
-        return [slot for slot in self.slots.values() if slot.key == key]
 
 
 def free_memory() -> None:
@@ -249,9 +269,17 @@ def _in_words(what: str, todo: str) -> Iterator[None]:
     except (Problem, MemoryError, RuntimeError):
         raise
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        why = lines[0].strip() if lines else type(error).__name__
-        raise Failed(what, why, todo, traceback.format_exc()) from error
+        raise Failed(what, _said(error), todo, traceback.format_exc()) from error
+
+
+def _said(error: Exception) -> str:
+    """What a library says in one line: its first, and where that is a heading the next too."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    if isinstance(error, KeyError):  # says nothing but the key
+        return f"{type(error).__name__}: {lines[0]}"
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def _make_workspaces(device: str) -> None:

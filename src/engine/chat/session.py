@@ -77,6 +77,7 @@ class ChatSession:
         needs = self._fit(spec)
         if self.dead:  # it is started now, and torch is to number the GPUs as `fit` does
             self._worker.extra = gpu.shown(gpu.for_one_process(gpu.read().gpus, self.busy))
+        self._placed.pop(slot, None)  # what cannot be loaded leaves the slot empty
         result = self._worker.result(
             "load",
             slot=slot,

@@ -41,8 +41,18 @@ class Worker:
         return {}
 
     def load(self, request: Mapping[str, Any], _emit: Emit, _stop: Cancelled) -> dict[str, Any]:
-        """Load a model (and its adapter) into a slot; what was there goes, unless it is used."""
-        return running_out.loading(lambda: self._load(request), request["model"])
+        """Load a model (and its adapter) into a slot; what was there goes, unless it is used.
+
+        A slot that could not be loaded is empty.
+        """
+        there = False
+        try:
+            loaded = running_out.loading(lambda: self._load(request), request["model"])
+            there = True
+        finally:
+            if not there:
+                self._models.unload(request["slot"])
+        return loaded
 
     def _load(self, request: Mapping[str, Any]) -> dict[str, Any]:
         started = time.monotonic()
