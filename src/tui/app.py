@@ -42,7 +42,7 @@ from tui.steady import Steady
 from tui.theme import choose_theme, register_themes
 from tui.thrift import Shown
 from tui.watch import Sight, Watch, look_at_runs
-from tui.widgets.strips import Line, machine_line, run_line, tabs_line
+from tui.widgets.strips import Line, keys_line, machine_line, run_line, tabs_line
 
 if TYPE_CHECKING:
     from engine.run.folder import RunSummary
@@ -300,8 +300,8 @@ class Tunedeck(Overlays):
                 key = self.get_key_display(binding)
                 # One key is enough; where letters do not type, the letter.
                 shown[binding.description] = min(key, shown.get(binding.description, key), key=len)
-        keys = (f"{key} {_(what)}" for what, key in shown.items())
-        self.query_one("#keys", Line).say("  ".join(["", *keys]))
+        keys = [f"{key} {_(what)}" for what, key in shown.items()]
+        self.query_one("#keys", Line).say(keys_line(keys, self.size.width))
 
     # -- trouble --------------------------------------------------------------
 

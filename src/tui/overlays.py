@@ -69,7 +69,9 @@ class Overlays(App[int]):
         for when, problem in reversed(self.notices):
             lines += [f"{when:%H:%M:%S}  {clean(problem.what)}"]
             lines += [f"          {clean(part)}" for part in problem.lines()[1:]]
-            lines += [f"          {part}" for part in clean(problem.details).splitlines()] + [""]
+            details = clean(problem.details).splitlines()
+            said = "\n".join(problem.lines()[1:]).splitlines()
+            lines += [f"          {part}" for part in details if part not in said] + [""]
         if len(self.notices) == NOTICES:
             lines.append(_("What was told before is not kept."))
         self.push_screen(Reading(_("Notices"), lines or [_("Nothing has happened yet.")]))

@@ -292,11 +292,11 @@ async def test_without_colours_the_tab_and_the_cursor_show(
         assert "Checkpoint" in "".join(s.text for s in under_cursor)
         # In a dialog the choice and the place where one types as well.
         await screen.press("ctrl+p")
-        await screen.shows("Commands", "checkpoint", "First row")
+        await screen.shows("Commands", "checkpoint", "first row")
         strips = screen.app.screen._compositor.render_strips(screen.app.size)
         drawn = [s for strip in strips for s in strip if s.style]
         assert any(s.style.underline and "checkpoint" in s.text for s in drawn if s.style)
-        assert not any(s.style.underline and "First row" in s.text for s in drawn if s.style)
+        assert not any(s.style.underline and "first row" in s.text for s in drawn if s.style)
         assert any(s.style.reverse and s.text == "t" for s in drawn if s.style)
 
 

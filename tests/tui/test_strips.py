@@ -14,7 +14,7 @@ from engine.machine.host import Host
 from tests.support.nvml import GB, Card, Instance, Nvml, Process
 from tui.dialogs.machine import machine_lines
 from tui.watch import Sight
-from tui.widgets.strips import machine_line
+from tui.widgets.strips import keys_line, machine_line, tabs_line
 
 BUSY = Card(used=61 * GB, util=98, temperature=71)
 HOT = Card(used=61 * GB, util=98, temperature=86)
@@ -80,3 +80,25 @@ def test_the_machines_figures_stand_below_one_another(nvml: Nvml, language: str)
         i18n.use("en")
     starts = {cell_len(re.match(r"\S+ +", line)[0]) for line in lines[-3:]}  # type: ignore[index]
     assert len(starts) == 1, lines
+
+
+def test_the_tab_one_is_in_stays_whole_where_the_others_have_no_room() -> None:
+    tabs = [("Data", "✓"), ("Config", "✓"), ("Train", "● 45%"), ("Export", ""), ("Chat", "")]
+    assert tabs_line(tabs, 0, 80).plain == " 1 Data ✓  2 Config ✓  3 Train ● 45%  4 Export  5 Chat "
+    assert tabs_line(tabs, 0, 52).plain == " 1 Data ✓  2 Config ✓  3 Train ●  4 Export  5 Chat "
+    for at, (name, _badge) in enumerate(tabs):
+        line = tabs_line(tabs, at, 40)
+        assert line.cell_len <= 40
+        [(start, end, _style)] = line.spans
+        assert name in line.plain[start:end]
+    assert tabs_line(tabs, 4, 40).plain == " 1 ✓  2 ✓  3 Train ●  4 Export  5 Chat "
+
+
+def test_keys_are_whole_or_left_out() -> None:
+    keys = ["n new", "o 打开", "p preflight"]
+    assert keys_line(keys, 40) == "  n new  o 打开  p preflight"
+    assert keys_line(keys, 28) == "  n new  o 打开  p preflight"
+    assert keys_line(keys, 27) == "  n new  o 打开  …"
+    assert keys_line(keys, 16) == "  n new  …"
+    assert keys_line(keys, 4) == "  …"
+    assert keys_line([], 4) == ""

@@ -43,22 +43,22 @@ class Chart(Widget, can_focus=True):
         *(f"chart--line-{n}" for n in range(COLOURS)),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "log", N_("Log scale"), id="chart.log"),
-        Binding("e", "smooth", N_("Smooth"), id="chart.smooth"),
-        Binding("left", "cursor(-1)", N_("Cursor left"), show=False, id="chart.left"),
-        Binding("right", "cursor(1)", N_("Cursor right"), show=False, id="chart.right"),
+        Binding("y", "log", N_("log scale"), id="chart.log"),
+        Binding("e", "smooth", N_("smooth"), id="chart.smooth"),
+        Binding("left", "cursor(-1)", N_("cursor left"), show=False, id="chart.left"),
+        Binding("right", "cursor(1)", N_("cursor right"), show=False, id="chart.right"),
         Binding(
-            "shift+left", "cursor(-10)", N_("Cursor far left"), show=False, id="chart.far-left"
+            "shift+left", "cursor(-10)", N_("cursor far left"), show=False, id="chart.far-left"
         ),
         Binding(
-            "shift+right", "cursor(10)", N_("Cursor far right"), show=False, id="chart.far-right"
+            "shift+right", "cursor(10)", N_("cursor far right"), show=False, id="chart.far-right"
         ),
-        Binding("plus", "zoom(0.5)", N_("Zoom in"), id="chart.in"),
-        Binding("equals_sign", "zoom(0.5)", N_("Zoom in"), show=False, id="chart.in-too"),
-        Binding("minus", "zoom(2)", N_("Zoom out"), id="chart.out"),
-        Binding("left_square_bracket", "pan(-1)", N_("Earlier"), show=False, id="chart.earlier"),
-        Binding("right_square_bracket", "pan(1)", N_("Later"), show=False, id="chart.later"),
-        Binding("0", "whole", N_("Whole"), show=False, id="chart.whole"),
+        Binding("plus", "zoom(0.5)", N_("zoom in"), id="chart.in"),
+        Binding("equals_sign", "zoom(0.5)", N_("zoom in"), show=False, id="chart.in-too"),
+        Binding("minus", "zoom(2)", N_("zoom out"), id="chart.out"),
+        Binding("left_square_bracket", "pan(-1)", N_("earlier"), show=False, id="chart.earlier"),
+        Binding("right_square_bracket", "pan(1)", N_("later"), show=False, id="chart.later"),
+        Binding("0", "whole", N_("whole"), show=False, id="chart.whole"),
     ]
 
     log_y: reactive[bool] = reactive(False, repaint=False)

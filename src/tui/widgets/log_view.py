@@ -62,18 +62,18 @@ class LogView(FollowingView, can_focus=True, inherit_bindings=False):
         "log-view--current",
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "lines(-1)", N_("Up"), show=False, id="log.up"),
-        Binding("down,j", "lines(1)", N_("Down"), show=False, id="log.down"),
-        Binding("pageup", "page(-1)", N_("Page up"), show=False, id="log.page-up"),
-        Binding("pagedown", "page(1)", N_("Page down"), show=False, id="log.page-down"),
-        Binding("left,h", "sideways(-1)", N_("Left"), show=False, id="log.left"),
-        Binding("right,l", "sideways(1)", N_("Right"), show=False, id="log.right"),
-        Binding("home,g", "first", N_("First line"), show=False, id="log.first"),
-        Binding("end,G", "follow", N_("Follow the end"), show=False, id="log.follow"),
-        Binding("n", "match(1)", N_("Next match"), show=False, id="log.next"),
-        Binding("N", "match(-1)", N_("Match before"), show=False, id="log.previous"),
-        Binding("C", "copy_line", N_("Copy the line"), show=False, id="log.copy"),
-        Binding("T", "copy_traceback", N_("Copy the traceback"), show=False, id="log.traceback"),
+        Binding("up,k", "lines(-1)", N_("up"), show=False, id="log.up"),
+        Binding("down,j", "lines(1)", N_("down"), show=False, id="log.down"),
+        Binding("pageup", "page(-1)", N_("page up"), show=False, id="log.page-up"),
+        Binding("pagedown", "page(1)", N_("page down"), show=False, id="log.page-down"),
+        Binding("left,h", "sideways(-1)", N_("left"), show=False, id="log.left"),
+        Binding("right,l", "sideways(1)", N_("right"), show=False, id="log.right"),
+        Binding("home,g", "first", N_("first line"), show=False, id="log.first"),
+        Binding("end,G", "follow", N_("follow the end"), show=False, id="log.follow"),
+        Binding("n", "match(1)", N_("next match"), show=False, id="log.next"),
+        Binding("N", "match(-1)", N_("match before"), show=False, id="log.previous"),
+        Binding("C", "copy_line", N_("copy the line"), show=False, id="log.copy"),
+        Binding("T", "copy_traceback", N_("copy the traceback"), show=False, id="log.traceback"),
     ]
 
     class News(Message):

@@ -5,6 +5,7 @@ Each is a `Line`: one row of text that is drawn again only when it changes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -161,13 +162,40 @@ def run_line(run: RunSummary) -> Text:
     return text
 
 
+def keys_line(keys: Sequence[str], width: int) -> str:
+    """As many of `keys` as fit, whole; F1 has the others."""
+    line = ""
+    for at, key in enumerate(keys):
+        more = "" if at == len(keys) - 1 else "  …"
+        if cell_len(f"{line}  {key}{more}") > width:
+            return f"{line}  …"
+        line += f"  {key}"
+    return line
+
+
 def tabs_line(titles: list[tuple[str, str]], current: int, width: int) -> Text:
-    """The journey: number, name and badge of each step, the current one reversed."""
-    room = sum(cell_len(f" {name} {badge} ") + 3 for name, badge in titles) <= width
+    """The journey: number, name and badge of each step, the current one reversed and whole.
+
+    Of the others as much as there is room for.
+    """
+    whole = [_tab(number, *title) for number, title in enumerate(titles, 1)]
+    shown = list(whole)
+    if _cells(shown) > width:
+        shown = [_tab(number, name, badge[:1]) for number, (name, badge) in enumerate(titles, 1)]
+        shown[current] = whole[current]
+    far = sorted(range(len(titles)), key=lambda at: abs(at - current), reverse=True)
+    for at in far[:-1]:
+        if _cells(shown) > width:
+            shown[at] = _tab(at + 1, "", titles[at][1][:1])
     text = Text()
-    for index, (name, badge) in enumerate(titles):
-        shown = f" {index + 1} {name} {badge} " if badge else f" {index + 1} {name} "
-        if not room and index != current:
-            shown = f" {index + 1} {name} " + (badge[:1] + " " if badge else "")
-        text.append(shown, style="reverse bold" if index == current else "")
+    for at, tab in enumerate(shown):
+        text.append(tab, style="reverse bold" if at == current else "")
     return text
+
+
+def _cells(parts: Sequence[str]) -> int:
+    return sum(map(cell_len, parts))
+
+
+def _tab(number: int, name: str, badge: str) -> str:
+    return " ".join(filter(None, (f" {number}", name, badge))) + " "

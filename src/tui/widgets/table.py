@@ -98,13 +98,13 @@ class VirtualTable(ScrollView, can_focus=True, inherit_bindings=False):
         "virtual-table--error",
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", N_("Up"), show=False, id="table.up"),
-        Binding("down,j", "move(1)", N_("Down"), show=False, id="table.down"),
-        Binding("pageup", "page(-1)", N_("Page up"), show=False, id="table.page-up"),
-        Binding("pagedown", "page(1)", N_("Page down"), show=False, id="table.page-down"),
-        Binding("home,g", "first", N_("First row"), show=False, id="table.first"),
-        Binding("end,G", "last", N_("Last row"), show=False, id="table.last"),
-        Binding("enter", "select", N_("Open"), show=False, id="table.select"),
+        Binding("up,k", "move(-1)", N_("up"), show=False, id="table.up"),
+        Binding("down,j", "move(1)", N_("down"), show=False, id="table.down"),
+        Binding("pageup", "page(-1)", N_("page up"), show=False, id="table.page-up"),
+        Binding("pagedown", "page(1)", N_("page down"), show=False, id="table.page-down"),
+        Binding("home,g", "first", N_("first row"), show=False, id="table.first"),
+        Binding("end,G", "last", N_("last row"), show=False, id="table.last"),
+        Binding("enter", "select", N_("open"), show=False, id="table.select"),
     ]
 
     class _Posted(Message):

@@ -292,6 +292,26 @@ async def test_find_and_filter_in_the_log(workspace: Workspace) -> None:
         await screen.shows("No line of the log names a rank")
 
 
+async def test_a_key_of_the_log_brings_it_from_behind_the_chart(workspace: Workspace) -> None:
+    write_run(workspace, "assistant-01", "finished", step=30)
+    async with opened(workspace) as screen:
+        await screen.shows("Iter(train) [30/100]")
+        await screen.press("x")
+        await screen.hides("Iter(train)")
+        await screen.press("slash")
+        await screen.shows("Iter(train) [30/100]")
+        await screen.press(*"[7/100", "enter")  # what is typed lands in the field
+        await screen.shows("1 line with “[7/100”")
+
+
+async def test_what_is_looked_for_is_seen_on_a_low_screen(workspace: Workspace) -> None:
+    write_run(workspace, "assistant-01", "finished", step=30)
+    async with opened(workspace, (40, 10)) as screen:
+        await screen.shows("assistant-01")
+        await screen.press("slash", *"[7/100")
+        await screen.shows("[7/100")
+
+
 async def test_enter_says_why_a_run_failed(workspace: Workspace) -> None:
     write_run(workspace, "assistant-01", "failed", step=12, cause=OUT_OF_MEMORY, log="the end")
     async with opened(workspace) as screen:

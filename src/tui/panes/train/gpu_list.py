@@ -28,8 +28,8 @@ class GpuList(OptionList):
         Binding("space", "mark", N_("use it, or not"), show=False, id="gpus.mark"),
         Binding("a", "mark_all", N_("use all, or none"), show=False, id="gpus.mark-all"),
         Binding("enter", "screen.launch", N_("launch"), show=False, id="gpus.launch"),
-        Binding("j", "cursor_down", N_("Down"), show=False, id="gpus.down"),
-        Binding("k", "cursor_up", N_("Up"), show=False, id="gpus.up"),
+        Binding("j", "cursor_down", N_("down"), show=False, id="gpus.down"),
+        Binding("k", "cursor_up", N_("up"), show=False, id="gpus.up"),
     ]
 
     class Changed(Message):

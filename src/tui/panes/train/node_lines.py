@@ -32,8 +32,8 @@ class NodeLines(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,enter,ctrl+l", "dismiss(None)", N_("close"), id="nodes.close"),
-        Binding("j", "scroll(1)", N_("Down"), show=False, id="nodes.down"),
-        Binding("k", "scroll(-1)", N_("Up"), show=False, id="nodes.up"),
+        Binding("j", "scroll(1)", N_("down"), show=False, id="nodes.down"),
+        Binding("k", "scroll(-1)", N_("up"), show=False, id="nodes.up"),
         *(
             Binding(str(number), f"copy({number})", N_("copy a node's line"), show=False)
             for number in range(1, 10)

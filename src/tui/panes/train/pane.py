@@ -24,6 +24,7 @@ from tui.panes.train.history import History
 from tui.panes.train.observer import Look, Observer, Run
 from tui.panes.train.run_list import RunList
 from tui.panes.train.step import Step, first_choice, next_step, no_run, no_runs
+from tui.widgets.chart import Chart
 from tui.widgets.table import VirtualTable
 
 _WIDE = 100
@@ -360,7 +361,8 @@ class TrainPane(Pane):
     @on(RunDetail.Big)
     def _chart_alone(self, event: RunDetail.Big) -> None:
         self.set_class(event.on, "-chart")
-        if not event.on and not self.has_class("-empty"):
+        # What has the focus by now, as the field to find something in the log, keeps it.
+        if not event.on and not self.has_class("-empty") and isinstance(self.app.focused, Chart):
             self._list.table.focus()
 
     def action_see(self, what: str) -> None:

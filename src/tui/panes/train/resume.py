@@ -39,8 +39,8 @@ class Checkpoints(OptionList):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "screen.resume", N_("go on"), show=False, id="checkpoints.resume"),
-        Binding("j", "cursor_down", N_("Down"), show=False, id="checkpoints.down"),
-        Binding("k", "cursor_up", N_("Up"), show=False, id="checkpoints.up"),
+        Binding("j", "cursor_down", N_("down"), show=False, id="checkpoints.down"),
+        Binding("k", "cursor_up", N_("up"), show=False, id="checkpoints.up"),
         Binding("pagedown", "screen.page(1)", N_("more"), show=False, id="checkpoints.more"),
         Binding("pageup", "screen.page(-1)", N_("back"), show=False, id="checkpoints.less"),
     ]
@@ -194,8 +194,12 @@ def _line(one: Checkpoint) -> Text:
 def differences(told: Resumption) -> Text:
     """What would differ, the gravest first, each with its mark; then what else to know."""
     text = Text()
-    steps = told.steps if told.steps is not None else "?"
-    text.append(_("It goes on after step {step} of {steps}.").format(step=told.step, steps=steps))
+    goes_on = (
+        _("It goes on after step {step}; how many there are now, preflight tells.")
+        if told.steps is None
+        else _("It goes on after step {step} of {steps}.")
+    )
+    text.append(goes_on.format(step=told.step, steps=told.steps))
     if not told.differences:
         text.append("\n" + _("Nothing differs from how it was."), "green")
     for one in told.differences:

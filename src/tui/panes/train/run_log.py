@@ -31,7 +31,7 @@ class FindLine(Input):
     """Where the text to find in the log is typed; Escape ends the search."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "end_search", N_("End the search"), show=False, id="find.end")
+        Binding("escape", "end_search", N_("end the search"), show=False, id="find.end")
     ]
 
     def action_end_search(self) -> None:
@@ -49,8 +49,8 @@ class Lines(LogView, inherit_bindings=False):
             for binding in LogView.BINDINGS
             if isinstance(binding, Binding) and binding.id not in ("log.left", "log.right")
         ),
-        Binding("left", "sideways(-1)", N_("Left"), show=False, id="log.left"),
-        Binding("right", "sideways(1)", N_("Right"), show=False, id="log.right"),
+        Binding("left", "sideways(-1)", N_("left"), show=False, id="log.left"),
+        Binding("right", "sideways(1)", N_("right"), show=False, id="log.right"),
     ]
 
 
@@ -109,7 +109,10 @@ class RunLog(Vertical):
     def find(self) -> None:
         """Type what to find, where the line about the log stands."""
         self.add_class("-finding")
-        self.query_one(FindLine).focus()
+        field = self.query_one(FindLine)
+        field.focus()
+        # It has its place only now; on a low screen that may be out of view.
+        field.call_after_refresh(field.scroll_visible, animate=False, immediate=True)
 
     @property
     def searching(self) -> bool:
