@@ -13,7 +13,8 @@ from engine.errors import Problem
 from engine.i18n import _
 from engine.paths import expanded
 
-_PARTS = ("configs", "data", "models", "runs")
+_READ = ("configs", "data", "models")
+"""Parts that are shared with whoever made them: they are read more than written."""
 
 
 class Last(msgspec.Struct, omit_defaults=True):
@@ -49,8 +50,9 @@ class Workspace:
     A part is made when something is first put into it; an empty or foreign
     folder is a valid workspace. Our own state lies in ``.tunedeck/``. Who makes one of
     these keeps it private: another user of the same folder has ``.tunedeck-UID/`` and
-    ``runs-UID/`` beside it. A part that they may read they have in common with its owner;
-    the state never, however far its owner opened it.
+    ``runs-UID/`` beside it. A part that they may read they have in common with its owner,
+    runs where they may write as well (those of others are listed all the same); the state
+    never, however far its owner opened it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -61,12 +63,22 @@ class Workspace:
                 _("Give an existing folder, or make one with mkdir."),
             )
         self.root = root.resolve()
-        self.configs, self.data, self.models, self.runs = (
-            files.own(self.root / part, os.R_OK | os.X_OK) for part in _PARTS
+        self.configs, self.data, self.models = (
+            files.own(self.root / part, os.R_OK | os.X_OK) for part in _READ
         )
+        self.runs = files.own(self.root / "runs", os.R_OK | os.W_OK | os.X_OK)
         self.state = files.own(self.root / ".tunedeck")
         self.cache = self.state / "cache"
         self._last: Last | None = None
+
+    @property
+    def holding_runs(self) -> list[Path]:
+        """The folders in which runs may lie: one's own, those of who came first, XTuner's own."""
+        shared = self.root / "runs"
+        found = [self.runs, self.root / "work_dirs"]
+        if shared != self.runs and os.access(shared, os.R_OK | os.X_OK):
+            found.insert(1, shared)
+        return found
 
     @classmethod
     def here(cls) -> Workspace:

@@ -384,6 +384,15 @@ def test_a_start_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     mounts.apart(work)
 
 
+def test_a_start_that_cannot_be_listed_leaves_nothing(start: Starter, tmp_path: Path) -> None:
+    """A run elsewhere gets a link in the workspace, where nothing may be written."""
+    start.workspace.runs.touch()  # (no folder can be made of it, by root neither)
+    plan = msgspec.structs.replace(start.plan("note()"), dir=tmp_path / "elsewhere")
+    with pytest.raises(Problem, match="Cannot make the folder"):
+        launch.start(plan, Settings())
+    assert not plan.dir.exists()
+
+
 def test_a_disk_that_can_only_be_read(tmp_path: Path) -> None:
     def work() -> None:
         with starting(Workspace(tmp_path), Starter) as start:

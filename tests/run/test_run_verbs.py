@@ -167,7 +167,9 @@ def test_a_disk_that_gives_all_to_one_user_is_no_other_users(
     assert sorted(one.name for one in workspace.iterdir()) == [".tunedeck", "work_dirs"]
 
 
-def test_the_first_users_runs_and_configs_are_private_as_a_whole(workspace: Path) -> None:
+def test_the_first_users_runs_and_configs_are_private_as_a_whole(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever trains first in a folder makes ``runs/``: the second could not even ask."""
     if os.geteuid() != 0:
         pytest.skip("only root can give a folder to another user")
@@ -188,6 +190,14 @@ def test_the_first_users_runs_and_configs_are_private_as_a_whole(workspace: Path
     assert str(next(own.glob("*.py"))) in [one["path"] for one in found]
     (workspace / "runs").chmod(0o755)
     assert "theirs" in as_somebody("runs", "--json").stdout, "what may be read is seen"
+    (workspace / "a.py").write_text("lr = 1e-4\n")
+    monkeypatch.setenv("TUNEDECK_INTERPRETER", "/bin/true")
+    as_somebody("train", "a.py", "--gpus", "cpu", "--no-preflight", "--attach")
+    listed = as_somebody("runs", "--json")
+    assert {run["run"] for run in json.loads(listed.stdout)} == {"a-01", "theirs", "lora"}
+    assert (workspace / "runs-0" / "a-01").is_dir(), "and nothing is put where it may not be"
+    assert as_somebody("runs", "theirs").returncode == 0
+    assert as_somebody("trash", "a-01").returncode == 0
     (workspace / "work_dirs").chmod(0)
     for verb in ("runs", "queue", "trash --empty"):
         asked = as_somebody(*verb.split())

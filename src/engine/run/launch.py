@@ -51,6 +51,7 @@ def start(plan: LaunchPlan, settings: Settings) -> RunFolder:
             frozen = beside.lay(plan.config, text, plan.dir / state.CONFIG_FOLDER)
             files.write_json(plan.dir / state.RECORD, _record(plan, settings, text))
             inputs.write(plan.dir, frozen, plan.workspace)
+            _list(plan)
         except BaseException:  # half of it is no run, and would hold its name
             shutil.rmtree(plan.dir, ignore_errors=True)
             raise
@@ -134,9 +135,12 @@ def _make_folder(plan: LaunchPlan) -> None:
             error.strerror or str(error),
             _("Choose another place, or correct its permissions."),
         ) from error
+
+
+def _list(plan: LaunchPlan) -> None:
+    """See to it that a run elsewhere is listed in its workspace all the same."""
     known = Workspace(plan.workspace).runs / plan.name
     if known != plan.dir and not known.exists():
-        # A run elsewhere is listed in its workspace all the same.
         files.private_folder(known.parent)
         known.symlink_to(plan.dir, target_is_directory=True)
 

@@ -32,7 +32,7 @@ def parents(
     workspace: Workspace, private: Callable[[Path], object] = lambda path: None
 ) -> list[Path]:
     """The folders that runs lie in; `private` is told of one that may not be read."""
-    found = [one for one in (workspace.runs, workspace.root / "work_dirs") if one.is_dir()]
+    found = [one for one in workspace.holding_runs if one.is_dir()]
     closed = [one for one in found if not os.access(one, os.R_OK | os.X_OK)]
     for one in closed:
         private(one)
@@ -68,11 +68,8 @@ def list_runs(
 
 def open_run(workspace: Workspace, name: str) -> RunFolder:
     """The run that a person means by `name`: a run of the workspace, or a folder's path."""
-    for path in (
-        workspace.runs / name,
-        workspace.root / "work_dirs" / name,
-        workspace.resolve(name),
-    ):
+    places = [parent / name for parent in workspace.holding_runs]
+    for path in (*places, workspace.resolve(name)):
         if is_run(path):
             return RunFolder(path)
     path = workspace.resolve(name)
