@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from engine import files
+from engine import files, weight_files
 from engine.assignments import XTUNER_CONFIG
 from engine.errors import Problem
 from engine.export import artefact, job, trained_config
-from engine.export.convert import CONFIG, default_out
+from engine.export.convert import CONFIG, WEIGHTS, default_out
 from engine.export.job import Order, Step
 from engine.export.verify import Verified
 from engine.i18n import _
@@ -71,6 +71,8 @@ class Plan(msgspec.Struct, frozen=True):
     verified: Verified | None
     kind: str = artefact.ADAPTER
     torn: bool = False
+    faults: dict[Step, str] = {}
+    """Steps whose results are there and not whole, and what they lack, in a sentence."""
 
     @property
     def whole(self) -> bool:
@@ -80,7 +82,8 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def converted(self) -> bool:
         """Whether the adapter (or the model that was trained) is there."""
-        return self.is_merged if self.whole else (self.adapter / CONFIG).is_file()
+        made = (self.adapter / CONFIG).is_file() and "convert" not in self.faults
+        return self.is_merged if self.whole else made
 
     @property
     def left(self) -> tuple[Step, ...]:
@@ -103,8 +106,13 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def is_merged(self) -> bool:
-        """Whether the merged model is there (it gets its name only when it is whole)."""
-        return (self.merged / "config.json").is_file()
+        """Whether the merged model is there, and nobody has taken a part of it away since."""
+        made: Step = "convert" if self.whole else "merge"
+        return (self.merged / "config.json").is_file() and made not in self.faults
+
+    def made_by(self, step: Step) -> Path:
+        """Where the result of a step lies."""
+        return self.adapter if step == "convert" and not self.whole else self.merged
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -144,7 +152,30 @@ def plan(checkpoint: Path, workspace: Workspace, base: Path | None = None) -> Pl
         verified=verified(merged),
         kind=artefact.MODEL if whole else artefact.ADAPTER,
         torn=what.kind == artefact.TORN,
+        faults=_faults(adapter, merged, whole),
     )
+
+
+def _faults(adapter: Path, merged: Path, whole: bool) -> dict[Step, str]:
+    found: dict[Step, str] = {"convert" if whole else "merge": _of_model(merged)}
+    if not whole:
+        found["convert"] = _of_adapter(adapter)
+    return {step: why for step, why in found.items() if why}
+
+
+def _of_model(folder: Path) -> str:
+    if not folder.exists():
+        return ""
+    if not (folder / "config.json").is_file():
+        return _("It has no {file}.").format(file="config.json")
+    return weight_files.fault(folder)
+
+
+def _of_adapter(folder: Path) -> str:
+    if not folder.exists():
+        return ""
+    lacks = (name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file())
+    return next((_("It has no {file}.").format(file=name) for name in lacks), "")
 
 
 def order(

@@ -30,6 +30,7 @@ def workspace(tmp_path: Path) -> Workspace:
         adapter = write_run(made, name, "finished", step=4, saved=(4,)) / "iter_4-adapter"
         adapter.mkdir()
         (adapter / "adapter_config.json").write_text("{}")
+        (adapter / "adapter_model.safetensors").touch()
     return made
 
 

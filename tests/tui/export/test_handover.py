@@ -30,6 +30,7 @@ def workspace(tmp_path: Path, tiny_model: Path) -> Workspace:
     adapter = run / "iter_4-adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_model.safetensors").touch()
     merged = shutil.copytree(tiny_model, made.models / "run-01-iter_4")
     compared = [Compared("你是谁？", "一个助手", "一个助手")]
     plan.keep(merged, Verified(True, compared, 0.1, 0.5, 9.0, "bfloat16"))
@@ -146,6 +147,34 @@ async def test_choices_are_remembered(workspace: Workspace) -> None:
         await screen.shows("Enter  merge into the base model")
     chosen = json.loads((workspace.state / plan.CHOICES).read_text())
     assert chosen == {"dtype": "fp32", "device": "cpu", "out": "./finished"}
+
+
+@pytest.mark.parametrize(
+    ("gone", "line", "lacks"),
+    [
+        ("models/run-01-iter_4/model.safetensors", "Merge        models/run-01-iter_4", "weights"),
+        ("models/run-01-iter_4/config.json", "Merge        models/run-01-iter_4", "config.json"),
+        (
+            "runs/run-01/iter_4-adapter/adapter_model.safetensors",
+            "Adapter      runs/run-01/iter_4-adapter",
+            "adapter_model.safetensors",
+        ),
+    ],
+)
+async def test_of_what_somebody_took_a_part_away_it_is_said_and_r_makes_it_anew(
+    workspace: Workspace, gone: str, line: str, lacks: str
+) -> None:
+    (workspace.root / gone).unlink()
+    async with opened(workspace) as screen:
+        await screen.shows(f"✗  {line} is not whole", f"It has no {lacks}", "▸ r  make it anew")
+        assert "r step again" in screen.keys_line()
+        await screen.press("enter")  # would replace what is there
+        await screen.shows("is not whole   Esc", "r on its step makes it anew.")
+        await screen.press("escape", "a")
+        await screen.shows("is not whole   Esc")
+        await screen.press("escape", "f")
+        if "adapter" not in gone:
+            await screen.shows("First the model has to be made.")
 
 
 async def test_what_was_cut_off_is_said_and_can_be_begun_again(workspace: Workspace) -> None:

@@ -23,12 +23,14 @@ from tui.panes.export.choosing import Choosing, at_work
 from tui.panes.export.words import (
     ADAPTER,
     CHECKPOINT,
+    DOES,
     HAND_OVER,
     MERGE,
     STEPS,
     VERIFY,
     ended,
     explained,
+    fault,
     name,
     next_step,
     progress,
@@ -59,7 +61,11 @@ class ExportPane(Choosing):
     """
 
     TAB = "export"
-    WAYS = {"base": N_("b names it."), "device": N_("o chooses the device.")}
+    WAYS = {
+        "base": N_("b names it."),
+        "device": N_("o chooses the device."),
+        "force": N_("r on its step makes it anew."),
+    }
     DEFAULT_CSS = """
     ExportPane VirtualTable { height: 6; background: $background; }
     ExportPane #said-scroll { height: 1fr; padding: 1 2; }
@@ -179,6 +185,8 @@ class ExportPane(Choosing):
         if self.seen is not None and self.seen.plan.whole:
             hints[ADAPTER] = _("Enter  convert to a model    a  all steps")
             hints[VERIFY] = _("Enter  verify the model")
+        if self._fault(self._next()):
+            hints[self._next()] = _("r  make it anew: what is there is not whole")
         self.hint = _("x  cancel") if self._busy is not None else hints[self._next()]
         self.refresh_bindings()
 
@@ -192,11 +200,17 @@ class ExportPane(Choosing):
             mark = "✗"
         if step == CHECKPOINT and self.seen is not None and not self.seen.complete:
             mark = "✗"
+        if self._fault(step):
+            mark = "✗"
         if self._busy is not None and step == step_of(self._busy):
             mark = "◐"
         style = {"✓": "green", "✗": "red", "▸": "bold"}.get(mark, "")
         said = summary(self.seen, step, self.workspace)
         return [Text(f" {mark}", style=style), name(step, plan), said]
+
+    def _fault(self, step: int) -> str:
+        """What the result of a step lacks, if it is there and not whole."""
+        return fault(self.seen.plan, step) if self.seen is not None else ""
 
     @on(VirtualTable.Moved)
     def _moved(self, event: VirtualTable.Moved) -> None:
@@ -231,11 +245,21 @@ class ExportPane(Choosing):
             return
         if self.seen is None:
             self.action_checkpoint()
-        elif left := self.seen.plan.left:
-            self._begin(self.seen, left[:1] if only_one else left)
+        elif left := self.seen.plan.left[: 1 if only_one else None]:
+            self._begin_whole(self.seen, left)
         elif only_one:
             self._tell()
             self.post_message(self.Go("chat"))
+
+    def _begin_whole(self, seen: Look, steps: tuple[Step, ...]) -> None:
+        """Begin `steps`, unless one of them would replace what somebody may still need."""
+        faulty = next((step for step in steps if step in seen.plan.faults), None)
+        if faulty is None:
+            self._begin(seen, steps)
+            return
+        made = seen.plan.made_by(faulty)
+        what = _("{path} is not whole").format(path=self.workspace.relative(made))
+        self.trouble(Problem(what, seen.plan.faults[faulty], "", ways=("force",)))
 
     def action_again(self) -> None:
         """Do the step under the cursor once more (its result is replaced)."""
@@ -251,9 +275,11 @@ class ExportPane(Choosing):
             )
 
     def _done_under_cursor(self) -> Step | None:
-        steps: dict[int | None, Step] = {ADAPTER: "convert", MERGE: "merge", VERIFY: "verify"}
-        step = steps.get(self._table.cursor)
-        return step if self.seen is not None and step in self.seen.plan.done else None
+        step = DOES.get(self._table.cursor) if self._table.cursor is not None else None
+        if self.seen is None or step is None:
+            return None
+        plan = self.seen.plan
+        return step if step in plan.done or step in plan.faults else None
 
     @work(thread=True, group="begin", exit_on_error=False)
     def _begin(self, seen: Look, steps: tuple[Step, ...], again: bool = False) -> None:

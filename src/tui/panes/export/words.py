@@ -14,13 +14,15 @@ from engine.workspace import Workspace
 from tui.widgets.gauge import bar
 
 if TYPE_CHECKING:
-    from engine.export.job import State
+    from engine.export.job import State, Step
     from engine.export.plan import Plan
     from tui.panes.export.look import Look
 
 STEPS = (N_("Checkpoint"), N_("Adapter"), N_("Merge"), N_("Verify"), N_("Hand over"))
 CHECKPOINT, ADAPTER, MERGE, VERIFY, HAND_OVER = range(5)
 _JOB_STEPS = {"convert": ADAPTER, "merge": MERGE, "verify": VERIFY, "gguf": HAND_OVER}
+DOES: dict[int, Step] = {ADAPTER: "convert", MERGE: "merge", VERIFY: "verify"}
+"""What a job is told to do for a line that says what comes of it."""
 _DOING = {"gguf": N_("GGUF file"), "upload": N_("Upload")}
 
 _LABEL = 8
@@ -40,6 +42,12 @@ def step_of(state: State) -> int:
     return _JOB_STEPS.get(state.step, HAND_OVER)
 
 
+def fault(plan: Plan, step: int) -> str:
+    """What the result of a step lacks, if it is there and not whole; else ""."""
+    does = DOES.get(step)
+    return plan.faults.get(does, "") if does is not None else ""
+
+
 def name(step: int, plan: Plan | None) -> str:
     """What a step is called."""
     return _("Model") if step == ADAPTER and plan is not None and plan.whole else _(STEPS[step])
@@ -52,8 +60,11 @@ def summary(seen: Look | None, step: int, workspace: Workspace) -> str:
     plan = seen.plan
     if step == CHECKPOINT:
         return _checkpoint(seen)
+    if fault(plan, step):
+        made = plan.made_by(DOES[step])
+        return _("{path} is not whole").format(path=workspace.relative(made))
     if step == ADAPTER:
-        made = plan.merged if plan.whole else plan.adapter
+        made = plan.made_by("convert")
         if plan.converted:
             return workspace.relative(made)
         if plan.whole:
@@ -122,6 +133,10 @@ def explained(seen: Look | None, step: int) -> Iterator[str]:
         yield _("Train something first (F4), or press c and give a path.")
         return
     plan = seen.plan
+    if why := fault(plan, step):
+        yield why
+        yield _("r makes it anew, and takes away what is there.")
+        yield ""
     if step == CHECKPOINT:
         yield str(plan.checkpoint)
         yield _("c chooses another one.")
