@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 from textual.widgets import OptionList
 
+from engine.errors import Problem
 from engine.workspace import Workspace
 from tests.support.driver import Driver, opened
 from tui.dialogs.ask import Ask
@@ -40,6 +42,14 @@ async def test_a_dialog_is_as_high_as_what_is_in_it(tmp_path: Path) -> None:
         await screen.shows("last")
         top, end = box(screen)
         assert end - top == 1 + 1 + 2 + 1 + 2  # title, a line in two, the last, keys
+
+
+async def test_with_little_in_it_it_is_small_on_a_low_screen_too(tmp_path: Path) -> None:
+    async with opened(Workspace(tmp_path), (60, 15)) as screen:
+        screen.app.push_screen(Choose("Which?", [Choice(str(at), f"no. {at}") for at in range(3)]))
+        await screen.shows("no. 2", "Esc  back")
+        top, end = box(screen)
+        assert end - top == 1 + 1 + 1 + 3 + 1  # without the blank line above the keys
 
 
 async def test_a_dialog_with_much_in_it_scrolls(tmp_path: Path) -> None:
@@ -133,6 +143,34 @@ async def test_what_does_not_fit_is_scrolled_to(tmp_path: Path) -> None:
         await screen.shows("Throw it away?", "n  no")
         await screen.press("end")
         await screen.shows("the end", "n  no")
+
+
+async def test_a_dialog_answers_keys_while_a_disk_is_asked_about_what_it_says(
+    tmp_path: Path,
+) -> None:
+    answered, asked, said = threading.Event(), list[str](), list[list[str] | None]()
+
+    def check(texts: list[str]) -> None:
+        asked.append(threading.current_thread().name)
+        answered.wait()
+        if texts[0] == "taken":
+            raise Problem("That name is taken")
+
+    async with opened(Workspace(tmp_path)) as screen:
+        screen.app.push_screen(Ask("A file", [("name", "taken")], check), said.append)
+        await screen.shows("A file")
+        await screen.press("enter")
+        try:
+            await screen.until(lambda _text: bool(asked))
+            await screen.press("enter", "end", "x")
+            await screen.shows("takenx")
+        finally:
+            answered.set()
+        await screen.shows("That name is taken")
+        assert len(asked) == 1 and asked != [threading.current_thread().name]
+        await screen.press("enter")
+        await screen.hides("A file")
+        assert said == [["takenx"]]
 
 
 def test_keys_come_closer_then_break_and_the_way_out_stays() -> None:

@@ -310,6 +310,11 @@ async def test_what_is_looked_for_is_seen_on_a_low_screen(workspace: Workspace) 
         await screen.shows("assistant-01")
         await screen.press("slash", *"[7/100")
         await screen.shows("[7/100")
+        await screen.press("escape")
+        await screen.shows("Iter")
+        await screen.hides("took")
+        await screen.press("shift+tab", "shift+tab")
+        await screen.shows("took")  # the cursor is in the list, the head is back
 
 
 async def test_enter_says_why_a_run_failed(workspace: Workspace) -> None:

@@ -103,6 +103,15 @@ class RunDetail(Reporting, Vertical):
             yield GaugeLine(id=f"gauge-{number}")
         yield RunLog()
 
+    def on_descendant_blur(self) -> None:
+        """On a low screen it was scrolled to what had the focus: the head comes back."""
+        self.call_after_refresh(self._back_to_the_head)
+
+    def _back_to_the_head(self) -> None:
+        focused = self.app.focused
+        if focused is None or self not in focused.ancestors:
+            self.scroll_home(animate=False)
+
     @property
     def log_part(self) -> RunLog:
         """The log, for the keys that act on it."""

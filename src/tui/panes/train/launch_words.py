@@ -87,7 +87,7 @@ def changes_line(changes: Sequence[Change], key: str = "") -> Text:
     """Which settings the run will have that the file does not; with none, `key` changes some."""
     if not changes:
         hint = "      " + _("{key}  change some for this run").format(key=key) if key else ""
-        return Text(_("as in the file") + hint, "dim")
+        return Text(_("as in the file") + hint, "dim", no_wrap=True, overflow="ellipsis")
     named = [f"{one_line(one.name)} {one.before} → {one.after}" for one in changes[:_CHANGES]]
     more = len(changes) - len(named)
     line = "  ·  ".join(one_line(one) for one in named) + (f"  (+{more})" if more else "")
