@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 from textual.widgets.input import Selection
 
@@ -17,6 +17,7 @@ from engine.i18n import N_, _
 from tui.dialogs.fitted import Fitted
 from tui.dialogs.kept import Kept
 from tui.dialogs.keys_line import KeysLine
+from tui.dialogs.working import Working
 from tui.widgets.field import Field
 
 STACKED = 3
@@ -26,14 +27,15 @@ WIDEST = 44
 """Cells of the longest label that stands beside its field."""
 
 
-class Ask(ModalScreen["list[str] | None"]):
+class Ask(Working["list[str] | None"]):
     """Asks for one text per label and returns them, or None when put away.
 
     Args:
         title: what the texts are for.
         fields: (label, text to begin with) of each field.
         check: raises `Problem` for texts that will not do; it is shown, and the
-            dialog stays open, so that nothing typed is lost.
+            dialog stays open, so that nothing typed is lost. Called in a thread: it
+            may ask or write to a disk, which answers when it likes.
         note: a line of explanation.
 
     What was typed before Esc stands there again when the same is asked again.
@@ -52,6 +54,7 @@ class Ask(ModalScreen["list[str] | None"]):
         self._title = title
         self._fields = fields
         self._check = check
+        self._checking = False
         self._note = note
         labels = [label for label, _text in fields]
         self._kept = Kept("\0".join((title, *labels)), [text for _label, text in fields])
@@ -92,11 +95,21 @@ class Ask(ModalScreen["list[str] | None"]):
     @on(Input.Submitted)
     def _accept(self) -> None:
         values = [field.value for field in self.query(Field)]
+        if self._check is None:
+            self._kept.forget(self.app)
+            self.dismiss(values)
+        elif not self._checking:
+            self._checking = True
+            self._look(self._check, values)
+
+    @work(exit_on_error=False)
+    async def _look(self, check: Callable[[list[str]], object], values: list[str]) -> None:
         try:
-            if self._check is not None:
-                self._check(values)
+            await asyncio.to_thread(check, values)
         except Problem as problem:
             self.query_one("#wrong", Static).update("\n".join(problem.lines()))
-            return
-        self._kept.forget(self.app)
-        self.dismiss(values)
+        else:
+            self._kept.forget(self.app)
+            self.done(values)
+        finally:
+            self._checking = False
