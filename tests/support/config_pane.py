@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 from engine.joined.copying import copy_config
 from engine.settings import Settings
@@ -14,6 +16,7 @@ from engine.workspace import Workspace
 from tests.support.screen import screen_lines, wait_until
 from tui.app import Tunedeck
 from tui.panes.config.pane import ConfigPane
+from tui.widgets.field import Field
 
 SMALL, LARGE = (80, 24), (140, 45)
 STOCK = "internlm2_chat_1_8b_qlora_alpaca_e3"
@@ -66,15 +69,35 @@ async def until(pilot: Pilot[int], holds: Callable[[], bool]) -> None:
 
 
 async def opened(pilot: Pilot[int], app: Tunedeck) -> ConfigPane:
-    await until(pilot, lambda: pane(app).config is not None and bool(pane(app).form.field))
-    await pilot.pause()
+    """The pane, once it shows a config and its keys work."""
+    await until(pilot, lambda: bool(app.query(ConfigPane)) and bool(pane(app).form.field))
+    await until(pilot, lambda: app.focused is pane(app).form.fields)
     return pane(app)
+
+
+async def asked(pilot: Pilot[int], app: Tunedeck, dialog: type[Screen[Any]]) -> None:
+    """Wait until one can type into `dialog`: keys before that go elsewhere."""
+    await until(pilot, lambda: isinstance(app.screen, dialog) and app.focused is not None)
+
+
+async def accept(pilot: Pilot[int], app: Tunedeck) -> None:
+    """Enter in each field of the dialog from the one that has the focus on."""
+    fields = list(app.screen.query(Field))
+    for field in fields[fields.index(app.focused) :]:  # type: ignore[arg-type]
+        await until(pilot, lambda now=field: app.focused is now)
+        await pilot.press("enter")
+
+
+def at_setting(app: Tunedeck) -> str:
+    """The name of the setting under the cursor."""
+    field = pane(app).form.field
+    return "" if field is None else field.name
 
 
 async def go_to(pilot: Pilot[int], app: Tunedeck, name: str) -> None:
     """Put the cursor on the setting `name`."""
     assert pane(app).form.fields.go_to(name), f"there is no {name}"
-    await until(pilot, lambda: (at := pane(app).form.field) is not None and at.name == name)
+    await until(pilot, lambda: at_setting(app) == name)
 
 
 async def typed(pilot: Pilot[int], text: str) -> None:

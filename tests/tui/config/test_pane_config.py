@@ -13,6 +13,8 @@ from tests.support.config_pane import (
     SMALL,
     STOCK,
     app_on,
+    asked,
+    at_setting,
     go_to,
     opened,
     pane,
@@ -32,9 +34,8 @@ async def test_an_edit_changes_the_value_alone_and_is_undone_to_the_byte(
     app, before = app_on(workspace), config.read_bytes()
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)
-        await go_to(pilot, app, "lr")
-        await until(pilot, lambda: shows(app, "Peak learning rate"))
         await type_value(pilot, app, "lr", "5e-4")
+        await until(pilot, lambda: shows(app, "Peak learning rate"))
         await pilot.press("enter")
         await until(pilot, lambda: shows(app, " ●  lr ", "5e-4  was 2e-4", "saved", "u undo"))
         assert not pane(app).form.editing
@@ -61,12 +62,14 @@ async def test_a_wrong_value_stays_and_says_why(workspace: Workspace, config: Pa
         await until(pilot, lambda: shows(app, "text cannot stand here", "lang [/x]"))
         assert pane(app).form.editing
         await pilot.press("escape")
-        assert not pane(app).form.editing
-        assert "Typed, not taken: lang [/x]" in screen(app)
+        await until(pilot, lambda: not pane(app).form.editing)
+        await until(pilot, lambda: shows(app, "Typed, not taken: lang [/x]"))
         await pilot.press("q")
         await until(pilot, lambda: shows(app, "Leave Tunedeck?", "max_length = lang [/x]"))
         await pilot.press("escape")
+        await until(pilot, lambda: app.focused is pane(app).form.fields)
         await pilot.press("enter")
+        await until(pilot, lambda: pane(app).form.editing)
         assert pane(app).form.editor.value == "lang [/x]"
         assert config.read_bytes() == before
 
@@ -82,10 +85,6 @@ async def test_an_edit_from_elsewhere_is_noticed_and_not_overwritten(
         config.write_text(theirs, encoding="utf-8")
         await pilot.press("enter")
         await until(pilot, lambda: "max_epochs" in screen(app) and "7  was 3" in screen(app))
-        if pane(app).form.editing:  # refused at first: what was typed is still there
-            assert pane(app).form.editor.value == "3e-4"
-            assert config.read_text(encoding="utf-8") == theirs
-            await pilot.press("enter")
         await until(pilot, lambda: not pane(app).form.editing)
         after = config.read_text(encoding="utf-8")
         assert after == theirs.replace("lr = 2e-4", "lr = 3e-4", 1)
@@ -111,9 +110,10 @@ async def test_a_config_broken_elsewhere_is_told_with_its_line_and_left_alone(
         assert pane(app).form.editor.value == "9e-4"
         await until(pilot, lambda: shows(app, "Changed elsewhere to 4e-4", "Enter takes yours"))
         await pilot.press("escape")
-        await until(pilot, lambda: shows(app, "4e-4"))
+        await until(pilot, lambda: not pane(app).form.editing and shows(app, "4e-4"))
         # And when the setting is gone, so is the field that edited it.
         await pilot.press("enter")
+        await until(pilot, lambda: pane(app).form.editing)
         config.write_text("max_length = 64\n", encoding="utf-8")
         await until(pilot, lambda: shows(app, "max_length") and not pane(app).form.editing)
         await until(pilot, lambda: app.focused is pane(app).form.fields)
@@ -141,9 +141,10 @@ async def test_raw_view_leads_back_to_the_setting_of_its_line(
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("r")
+        await asked(pilot, app, RawView)
         cleaned = "[/x] [b] 中文 abc"
         await until(pilot, lambda: shows(app, "pretrained_model_name_or_path = ", cleaned))
-        assert isinstance(app.screen, RawView) and "\x1b" not in screen(app)
+        assert "\x1b" not in screen(app)
         await pilot.press("right")
         await until(pilot, lambda: " _name_or_path = " in screen(app))
         await pilot.press("left", "left")
@@ -153,9 +154,7 @@ async def test_raw_view_leads_back_to_the_setting_of_its_line(
         here = next(i for i, line in enumerate(lines) if line.startswith("pretrained_model"))
         await typed(pilot, "j" * (at - here))
         await pilot.press("enter")
-        await until(pilot, lambda: not isinstance(app.screen, RawView))
-        field = pane(app).form.field
-        assert field is not None and field.name == "max_norm"
+        await until(pilot, lambda: at_setting(app) == "max_norm")
 
 
 async def test_changes_are_those_from_the_catalogues_config(
@@ -179,9 +178,8 @@ async def test_sections_stand_beside_the_form_where_there_is_room(
         assert app.focused is pane(app).form.fields
         await pilot.press("shift+tab", "down", "down", "down", "enter")
         await until(pilot, lambda: shows(app, "Samples that one GPU takes at once"))
-        field = pane(app).form.field
-        assert field is not None and field.name == "batch_size"
-        assert app.focused is pane(app).form.fields
+        await until(pilot, lambda: app.focused is pane(app).form.fields)
+        assert at_setting(app) == "batch_size"
 
 
 async def test_an_expression_and_text_of_several_lines_survive_an_edit(
@@ -195,9 +193,14 @@ async def test_an_expression_and_text_of_several_lines_survive_an_edit(
     async with app.run_test(size=SMALL, notifications=True) as pilot:
         await opened(pilot, app)
         await go_to(pilot, app, "SYSTEM")
-        await pilot.press("enter", "enter")  # nothing typed: nothing written
+        await pilot.press("enter")
+        await until(pilot, lambda: pane(app).form.editing)
+        await pilot.press("enter")  # nothing typed: nothing written
+        await until(pilot, lambda: not pane(app).form.editing)
         assert config.read_text(encoding="utf-8") == text
-        await pilot.press("enter", "left", "!", "enter")
+        await pilot.press("enter")
+        await until(pilot, lambda: pane(app).form.editing)
+        await pilot.press("left", "!", "enter")
         await until(pilot, lambda: not pane(app).form.editing)
         assert ConfigSource.open(config).get("SYSTEM") == "第一行\n第二行!"
 
