@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import psutil
@@ -266,17 +267,19 @@ def test_wishes_that_cannot_be(start: Queued, tmp_path: Path) -> None:
         (Wait(free=True), "no GPU to wait for"),
     ):
         with pytest.raises(Problem, match=says):
-            queue.placed(wait, tmp_path / "new", [], "local")
+            queue.placed(wait, start.workspace, tmp_path / "new", [], "local")
     with pytest.raises(Problem, match="queue of its own"):
-        queue.placed(Wait(free=True), tmp_path / "new", [0], "slurm")
+        queue.placed(Wait(free=True), start.workspace, tmp_path / "new", [0], "slurm")
     for folder in (first.path, second.path):
         with pytest.raises(Problem, match="cannot wait for assistant-02") as caught:
-            queue.placed(Wait(after=str(second.path)), folder, [], "local")
+            queue.placed(Wait(after=str(second.path)), start.workspace, folder, [], "local")
         assert "neither would ever start" in caught.value.why
     end(first, 1)
     with pytest.raises(Problem, match="Its state: failed"):
-        queue.placed(Wait(after=str(first.path)), tmp_path / "new", [], "local")
-    placed = queue.placed(Wait(after=str(first.path), needs="end"), tmp_path / "new", [], "local")
+        queue.placed(Wait(after=str(first.path)), start.workspace, tmp_path / "new", [], "local")
+    placed = queue.placed(
+        Wait(after=str(first.path), needs="end"), start.workspace, tmp_path / "new", [], "local"
+    )
     assert abs(placed.place - time.time()) < 60
 
 
@@ -339,6 +342,16 @@ def test_gpus_must_be_free_a_few_looks_in_a_row(line: Line, cards: Nvml) -> None
     assert waiter.look() is False
     cards.set(Card(used=70 << 30), Card())
     assert [waiter.look() for _look in range(turn.QUIET)] == [False, False, True]
+
+
+def test_a_clock_that_was_set_back_lets_nobody_push_in(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_rest = line.add([0], free=True)
+    back = SimpleNamespace(time=lambda: time.time() - 3600, monotonic=time.monotonic)
+    monkeypatch.setattr(queue, "time", back)
+    second, *_rest = line.add([0], free=True)
+    assert [run.path for run in queue.waiting(line.workspace)] == [first.path, second.path]
 
 
 def test_a_run_on_them_is_seen_without_asking_the_driver(line: Line, cards: Nvml) -> None:

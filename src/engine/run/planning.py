@@ -133,7 +133,7 @@ def plan(
     arguments += ["--resume", resume] if resume else []
     distributed = each * nodes > 1 or bool(stage)
     arguments += ["--launcher", "pytorch"] if distributed else []
-    wait = None if wait is None else queue.placed(wait, folder, devices, launcher)
+    wait = None if wait is None else queue.placed(wait, workspace, folder, devices, launcher)
     wish = Wish(settings, folder, workspace.root, arguments, cards, stage, nodes, each, asked, wait)
     made = MAKERS[launcher](wish)
     return LaunchPlan(

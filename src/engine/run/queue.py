@@ -81,7 +81,9 @@ def say(run: RunFolder) -> str:
     return said
 
 
-def placed(wait: Wait, folder: Path, gpus: list[GpuId], launcher: str) -> Wait:
+def placed(
+    wait: Wait, workspace: Workspace, folder: Path, gpus: list[GpuId], launcher: str
+) -> Wait:
     """`wait` for a run in `folder`, at the queue's end unless it has a place.
 
     Raises `Problem` when the run could never start so.
@@ -99,10 +101,16 @@ def placed(wait: Wait, folder: Path, gpus: list[GpuId], launcher: str) -> Wait:
             _("Choose GPUs, or start it without waiting for them."),
         )
     after = str(Path(wait.after).resolve()) if wait.after else ""
-    made = msgspec.structs.replace(wait, after=after, place=wait.place or time.time())
+    made = msgspec.structs.replace(wait, after=after, place=wait.place or _end(workspace))
     if after:
         _check_awaited(made, folder)
     return made
+
+
+def _end(workspace: Workspace) -> float:
+    """A place behind all who wait: the time, unless the clock was set back since they came."""
+    last = max((wait.place for wait, _run in turn.line(workspace)), default=0.0)
+    return max(time.time(), last + 1)
 
 
 def _check_awaited(wait: Wait, folder: Path) -> None:
