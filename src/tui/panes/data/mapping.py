@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -20,6 +20,7 @@ from engine.text import clean, one_line
 from engine.workspace import Workspace
 from tui.dialogs.kept import Kept
 from tui.dialogs.keys_line import KeysLine
+from tui.dialogs.working import Working
 from tui.widgets.field import Field
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ SHOWN = 3
 """Rows shown as they come out."""
 
 
-class MapColumns(ModalScreen["Path | None"]):
+class MapColumns(Working[Path | None]):
     """Asks what the columns mean, shows what becomes of rows; returns the module it wrote.
 
     Args:
@@ -64,6 +65,7 @@ class MapColumns(ModalScreen["Path | None"]):
         self._columns = dataset.columns()
         self._rows = [row for row in rows if row.problem is None]
         self._workspace = workspace
+        self._writing = False
         suggested = suggest(row.value for row in self._rows) or Mapping()
         self._values = _written(suggested)
         """What stands in the fields, those of both forms."""
@@ -123,18 +125,28 @@ class MapColumns(ModalScreen["Path | None"]):
 
     @on(Input.Submitted)
     def _accept(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._write()
+
+    @work(exit_on_error=False)
+    async def _write(self) -> None:
+        """Write the module, in a thread: a disk answers when it likes."""
         from engine.dataset.mapping import write_map_module
 
+        workspace, out = self._workspace, self._values["out"]
         try:
-            written = write_map_module(self._mapping(), self._target())
+            mapping = self._mapping()
+            written = await asyncio.to_thread(
+                lambda: write_map_module(mapping, workspace.resolve(out))
+            )
         except Problem as problem:
             self._say("\n".join(problem.lines()), Text())
-            return
-        self._kept.forget(self.app)
-        self.dismiss(written)
-
-    def _target(self) -> Path:
-        return self._workspace.resolve(self._values["out"])
+        else:
+            self._kept.forget(self.app)
+            self.done(written)
+        finally:
+            self._writing = False
 
     def _mapping(self) -> Mapping:
         """What the fields say. Raises `Problem` when it is not enough, or names no column."""
