@@ -133,3 +133,27 @@ async def test_what_ended_while_no_window_was_open_is_told_at_opening(
     async with opened(workspace) as screen:
         await screen.shows("Since you were last here, 1 thing happened", "run-02 / iter_4.pth: the")
         assert len(told(screen)) == 1
+
+
+async def test_a_checkpoint_that_is_gone_is_left_for_the_newest_that_is_there(
+    workspace: Workspace,
+) -> None:
+    gone = workspace.runs / "run-02"
+    async with opened(workspace) as screen:
+        await screen.shows("run-02 / iter_4.pth")
+        with exported(workspace, "convert", run="run-02") as one:
+            await screen.press("f2", "f5")
+            await screen.shows("◐  Adapter", "x  cancel")
+            gone.rename(workspace.root / "elsewhere")
+            ends(one, "convert", Said("It does not exist"))
+        await screen.shows("run-02 / iter_4.pth: It does not exist", NAME, "Enter  merge")
+        assert "x  cancel" not in screen.text()
+        (workspace.root / "elsewhere").rename(gone)
+        await screen.press("escape", "c")
+        await screen.shows("type to narrow")
+        await screen.type("run-02")
+        await screen.press("enter")
+        await screen.shows("✓  Checkpoint   run-02 / iter_4.pth")
+        (gone / "iter_4.pth").unlink()
+        await screen.press("f2", "f5")
+        await screen.shows(f"✓  Checkpoint   {NAME}")

@@ -117,13 +117,17 @@ class ExportPane(Choosing):
 
     @work(thread=True, exclusive=True, group="read", exit_on_error=False)
     def read(self, checkpoint: Path | None = None) -> None:
-        """Look at a checkpoint: the one given, else the one shown, else the newest."""
+        """Look at a checkpoint: the one given, else the one shown, else the newest.
+
+        One that was shown and is gone is left for the newest.
+        """
         from tui.panes.export.look import look, newest
 
         last = self.workspace.last()
         wanted = checkpoint is not None
         if checkpoint is None and self.seen is not None and self._run == last.run:
-            checkpoint = self.seen.plan.checkpoint
+            shown = self.seen.plan.checkpoint
+            checkpoint = shown if shown.exists() else None
         stays = checkpoint is not None
         checkpoint = checkpoint or newest(self.workspace)
         found = None
@@ -315,7 +319,11 @@ class ExportPane(Choosing):
             state = seen.job.state
         if state is not None and not worker.is_cancelled:
             self._if_current(self._end)
-            found = look(seen.plan.checkpoint, self.workspace, self.settings, self.bases)
+            checkpoint = seen.plan.checkpoint
+            if not checkpoint.exists():  # why the job failed, and why is told as of any other
+                self._if_current(self.read)
+                return
+            found = look(checkpoint, self.workspace, self.settings, self.bases)
             self._if_current(self._ended, found, state)
 
     def _draw_progress(self, state: State) -> None:
