@@ -105,7 +105,7 @@ def test_rows_go_through_a_module_of_the_users(preview, tiny_model, tmp_path):
     assert preview.sample(row, str(own)).text.endswith("bx<|im_end|>\n")
     with pytest.raises(Failed, match="cannot take this row") as caught:
         preview.mapped({"q": [], "talk": []}, str(own))
-    assert caught.value.why == "IndexError: list index out of range"
+    assert "IndexError: list index out of range" in caught.value.why
 
 
 @pytest.mark.parametrize("text", ["import no_such_thing\ndef map_fn(row): ...", "def map_fn(row):"])

@@ -9,6 +9,7 @@ import ast
 import copy
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -25,23 +26,29 @@ MapFunction = Callable[[dict[str, Any]], dict[str, Any]]
 class MapFunctions:
     """The function of each shape, found once, and again when its module has changed."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts | None) -> None:
+        """`parts` may be None where no function is XTuner's."""
         self._parts = parts
         self._known: dict[str, tuple[shapes.Shape, MapFunction | None]] = {}
 
     def apply(self, row: Any, shape: str) -> dict[str, Any]:
         """A copy of `row` with the ``conversation`` that its map function makes.
 
-        Raises whatever the function raises.
+        Raises whatever a function of XTuner's raises; `Failed` where the user's own
+        cannot take the row or makes something else of it.
         """
-        found = shapes.by_name(shape)
-        if shape not in self._known or self._known[shape][0] is not found:
-            self._known[shape] = found, self._find(found)
-        function = self._known[shape][1]
+        function = self.of(shape)
         example: dict[str, Any] = copy.deepcopy(row)
         if function is not None:
             example.update(function(example))
         return example
+
+    def of(self, shape: str) -> MapFunction | None:
+        """The function of a shape; None where it needs none. Raises `Problem` for a wrong one."""
+        found = shapes.by_name(shape)
+        if shape not in self._known or self._known[shape][0] is not found:
+            self._known[shape] = found, self._find(found)
+        return self._known[shape][1]
 
     def conversation(self, row: Any, shape: str) -> list[dict[str, Any]]:
         """The turns that `row` is made into. Raises `Failed` with what the function raised."""
@@ -60,11 +67,13 @@ class MapFunctions:
 
     def _find(self, shape: shapes.Shape) -> MapFunction | None:
         if shape.module:
-            return load_module(Path(shape.module))
+            path = Path(shape.module)
+            return _held_to_account(load_module(path), path)
         if shape.mapping is not None:
             return mapping.function(shape.mapping)
         if not shape.map_fn:
             return None
+        assert self._parts is not None
         found = self._parts.map_fns.get(shape.map_fn)
         if found is None:
             known = ", ".join(name for name in self._parts.map_fns if name.endswith("_map_fn"))
@@ -87,9 +96,41 @@ def load_module(path: Path) -> MapFunction:
         # Not imported: a compiled file beside it would hide an edit within the same second.
         exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
         found: MapFunction = getattr(module, mapping.FUNCTION)
-    except Exception as error:  # a user's code: whatever it raises ends the run too
-        raise Problem(what, f"{type(error).__name__}: {error}", details=repr(error)) from error
+    except (Exception, SystemExit) as error:  # a user's code: whatever it raises ends the run too
+        todo = _("Correct it. What it imports must be in the training environment.")
+        raise Problem(what, _said(error, path), todo, repr(error)) from error
     return found
+
+
+def _held_to_account(function: MapFunction, path: Path) -> MapFunction:
+    """The user's own `function` from `path`; what goes wrong in it is told with its line."""
+    todo = _("Correct the function, or this row.")
+
+    def call(example: dict[str, Any]) -> dict[str, Any]:
+        try:
+            made = function(example)
+        except (Exception, SystemExit) as error:
+            what = _("{name} cannot take this row").format(name=path.name)
+            raise Failed(what, _said(error, path), todo, repr(error)) from error
+        what = _("{name} makes no conversation of this row").format(name=path.name)
+        if not isinstance(made, dict):
+            why = _("It returns {kind}, not an object with 'conversation'.")
+            raise Failed(what, why.format(kind=shapes.kind(made)), todo)
+        wrong = shapes.errors(shapes.by_name("xtuner").check(0, {**example, **made}))
+        if wrong:
+            at = "" if wrong[0].field == "conversation" else f"{wrong[0].field}: "
+            raise Failed(what, at + wrong[0].reason, todo)
+        return made
+
+    return call
+
+
+def _said(error: BaseException, path: Path) -> str:
+    """What was raised, and the last line of `path` that was being run."""
+    said = f"{type(error).__name__}: {error}"
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [line for frame, line in frames if frame.f_code.co_filename == str(path)]
+    return _("Line {line}: {said}").format(line=lines[-1], said=said) if lines else said
 
 
 class Offered(NamedTuple):

@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from engine import i18n
-from engine.dataset import map_functions, xtuner_parts
+from engine.dataset import map_functions, shapes, xtuner_parts
 from engine.dataset.checking import counting, packer
-from engine.dataset.checking.batching import BatchFeed
-from engine.dataset.checking.rowpass import RowPass
+from engine.dataset.checking.batching import BatchFeed, OnlyMapped
+from engine.dataset.checking.rowpass import RowPass, Tokenize
 from engine.dataset.checking.suspects import Marks
 from engine.dataset.feed import Feed, load_tokenizer, split_marks, template_for
+from engine.dataset.map_functions import MapFunctions
 from engine.dataset.reader import Dataset
 from engine.errors import Failed, Problem
 from engine.i18n import _
@@ -57,8 +58,12 @@ class Worker:
 
     def mapped(self, request: Mapping[str, Any], _emit: Emit, _stop: Cancelled) -> dict[str, Any]:
         """One row as its map function makes it."""
-        maps = map_functions.MapFunctions(self._load())
+        maps = self._maps(request["shape"])
         return {"conversation": maps.conversation(request["row"], request["shape"])}
+
+    def _maps(self, shape: str) -> MapFunctions:
+        own = bool(shapes.by_name(shape).module)
+        return MapFunctions(None if own else self._load())
 
     def _load(self) -> xtuner_parts.Parts:
         if self._parts is None:
@@ -118,13 +123,19 @@ class Worker:
     def count(self, request: Mapping[str, Any], emit: Emit, stop: Cancelled) -> dict[str, Any]:
         """All rows: what is broken or odd; with a model, tokens, rows cut and dropped."""
         found: dict[str, Any] = {}
-        tokenize, marks = None, None
+        name = request["shape"]
+        tokenize: Tokenize | None = None
+        marks = None
         if request["model"] is not None:
             found = self.open(request, emit, stop)
             assert self._parts is not None and self._feed is not None
             tokenize = BatchFeed(self._feed, self._tokenizer)
             marks = Marks.of(self._tokenizer, self._parts.templates.get(found["template"], {}))
-        look = RowPass(request["shape"], marks, tokenize)
+        elif name and shapes.by_name(name).opaque:
+            tokenize = OnlyMapped(self._maps(name))
+        if name:
+            self._maps(name).of(name)  # what cannot be used at all is told once, not by each row
+        look = RowPass(name, marks, tokenize)
         last = 0.0
 
         def progress(done: int, total: int) -> None:
@@ -134,10 +145,10 @@ class Worker:
                 emit("progress", done=done, total=total)
 
         paths = request["paths"]
-        with Dataset.open(paths[0] if len(paths) == 1 else paths, request["shape"]) as dataset:
+        with Dataset.open(paths[0] if len(paths) == 1 else paths, name) as dataset:
             part = counting.every_row(dataset, look, progress, stop)
         found |= counting.summary(part)
-        if tokenize is not None:
+        if request["model"] is not None:
             counting.save(part, Path(request["folder"]))
             found |= counting.counts(part)
         return found

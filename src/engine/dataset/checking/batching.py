@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.dataset.checking.rowpass import Counted
 from engine.dataset.feed import Feed
+from engine.dataset.map_functions import MapFunctions
 
 
 class Tokens(list[int]):
@@ -115,6 +116,24 @@ class BatchFeed:
         except Exception as error:
             return error
         return Counted(sample.length, len(sample.input_ids) if sample.trained else 0)
+
+
+class OnlyMapped:
+    """Says which rows a map function takes, where no tokenizer is there to count with."""
+
+    def __init__(self, maps: MapFunctions) -> None:
+        self._maps = maps
+
+    def __call__(self, values: list[Any], shape: str) -> list[Counted | Exception]:
+        """See `engine.dataset.checking.rowpass.Tokenize`; no row has tokens, none is dropped."""
+        return [self._one(value, shape) for value in values]
+
+    def _one(self, value: Any, shape: str) -> Counted | Exception:
+        try:
+            self._maps.apply(value, shape)
+        except Exception as error:
+            return error
+        return Counted(0, 1)
 
 
 def _texts(examples: Iterable[dict[str, Any]]) -> Iterator[str]:

@@ -163,7 +163,8 @@ class _Asked:
     ) -> dict[str, Any]:
         """What a look at every row finds (see `counting`)."""
         dataset = self._dataset
-        if model is None and dataset.size <= SMALL:
+        opaque = bool(dataset.shape) and shapes.by_name(dataset.shape).opaque
+        if model is None and dataset.size <= SMALL and not opaque:
             look = RowPass(dataset.shape)
             part = counting.every_row(dataset, look, self._progress, self._cancelled, 1)
             return counting.summary(part)

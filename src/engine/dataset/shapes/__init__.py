@@ -23,8 +23,8 @@ from engine.text import whole
 
 __all__ = [
     "ERROR", "SHAPES", "WARNING", "Finding", "Found", "Shape", "Turn", "by_mapping", "by_name",
-    "conversation", "detect", "detect_all", "errors", "first_words", "loss_marks", "turns",
-    "unknown", "unmarked",
+    "conversation", "detect", "detect_all", "errors", "first_words", "kind", "loss_marks",
+    "turns", "unknown", "unmarked",
 ]  # fmt: skip
 
 SHAPES = (XTUNER, OPENAI, OPENAI_OWN, SHAREGPT, ALPACA, ALPACA_OWN, TEXT)

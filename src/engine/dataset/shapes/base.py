@@ -69,6 +69,9 @@ class Shape:
     map_fn: str = ""
     mapping: Mapping | None = None
     module: str = ""
+    opaque: bool = False
+    """Whether only running the map function tells what becomes of a row: `turns` and
+    `problems` say nothing."""
     templated: bool = True
     covers: tuple[str, ...] = ()
     """Shapes whose rows are right in this one too: it is chosen where both are met."""

@@ -38,7 +38,8 @@ def by_function(name: str) -> Shape:
 
 @lru_cache(maxsize=64)
 def _by_xtuners(name: str) -> Shape:
-    return Shape(name, f"XTuner's {name}", (), _unknown_turns, _no_problems, map_fn=name)
+    title = f"XTuner's {name}"
+    return Shape(name, title, (), _unknown_turns, _no_problems, map_fn=name, opaque=True)
 
 
 @lru_cache(maxsize=16)
@@ -46,7 +47,7 @@ def _by_module(path: str, _changed: int) -> Shape:
     found = mapping_.read_map_module(Path(path))
     title = Path(path).name
     if found is None:
-        return Shape(path, title, (), _unknown_turns, _no_problems, module=path)
+        return Shape(path, title, (), _unknown_turns, _no_problems, module=path, opaque=True)
     return by_mapping(found, path, title, module=path)
 
 
