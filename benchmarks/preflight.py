@@ -28,7 +28,8 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-from tests.config.faults import FAULTS, Bench, Fault, build  # noqa: E402
+from tests.config.bench import Bench, build  # noqa: E402
+from tests.config.faults import FAULTS, Fault  # noqa: E402
 
 from engine.run import program  # noqa: E402
 

@@ -22,7 +22,8 @@ from engine.errors import Problem
 from engine.joined.rows import Rows
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
-from tests.config.faults import FAULTS, Bench, Fault, build
+from tests.config.bench import Bench, build
+from tests.config.faults import FAULTS, Fault
 
 Demo = Callable[..., Path]
 Check = Callable[..., Report]
