@@ -248,6 +248,7 @@ async def test_a_job_is_told_and_cancelled_with_its_own_checkpoint_only(
 
             await screen.press("enter")  # the other one's own job is followed to its end
             await screen.shows(f"✓  Adapter      runs/{RUN}/iter_4-adapter", "▸ Enter  merge")
+            await screen.until(lambda _: len(job.running(workspace)) == 1)  # its process has left
             await screen.press("c")  # which of them is at work stands in the list
             text = await screen.shows("type to narrow, or a path", "◐ being exported")
             [line] = [line for line in text.splitlines() if "◐ being" in line]

@@ -61,8 +61,8 @@ class LoopActs(Pane):
         )
         if value is None:
             return
-        path = self.workspace.resolve(value)
         try:
+            path = await asyncio.to_thread(self.workspace.resolve, value)
             items = await asyncio.to_thread(sets.read, path)
         except Problem as problem:
             self.trouble(problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -205,7 +206,7 @@ class SetScreen(ModalScreen[None]):
         folder = self._workspace.root / "chats"
         stem = Path(self.table.name).stem
         names = [f"{stem}.md", *(f"{stem}-{number}.md" for number in range(2, 100))]
-        free = next((name for name in names if not (folder / name).exists()), names[0])
+        free = await asyncio.to_thread(_first_free, folder, names)
 
         def write(values: list[str]) -> None:
             set_files.write(self._workspace.resolve(values[0].strip()), self.table)
@@ -227,12 +228,17 @@ class SetScreen(ModalScreen[None]):
         if not ballot.at:
             return
         record = ballot.record()
-        path = votes.save(self._workspace.root / "chats", record)
+        path = await asyncio.to_thread(votes.save, self._workspace.root / "chats", record)
         lines = [
             *tally_lines(record),
             _("Saved {path}").format(path=self._workspace.relative(path)),
         ]
         self.app.push_screen(Reading(_("How you voted"), lines))
+
+
+def _first_free(folder: Path, names: list[str]) -> str:
+    """The first of `names` that no file in `folder` has; the first of all where none is free."""
+    return next((name for name in names if not (folder / name).exists()), names[0])
 
 
 class _Hearing:

@@ -55,7 +55,7 @@ class Choosing(Pane):
         choices = await asyncio.to_thread(_checkpoints, self.workspace)
         chosen = await self.app.push_screen_wait(Choose(_("Checkpoint"), choices, free=True))
         if chosen:
-            self.read(self.workspace.resolve(chosen))
+            self.read(await asyncio.to_thread(self.workspace.resolve, chosen))
 
     @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_base(self) -> None:
@@ -68,8 +68,9 @@ class Choosing(Pane):
         choices = [Choice(str(one.parent), self.workspace.relative(one.parent)) for one in models]
         chosen = await self.app.push_screen_wait(Choose(_("Base model"), choices, free=True))
         if chosen:
-            path = self.workspace.resolve(chosen)
-            artefact.expect(path, (artefact.MODEL,), _("a model's folder"))
+            path = await asyncio.to_thread(self.workspace.resolve, chosen)
+            kinds, wanted = (artefact.MODEL,), _("a model's folder")
+            await asyncio.to_thread(artefact.expect, path, kinds, wanted)
             self.bases[checkpoint] = path
             self.read(checkpoint)
 
@@ -79,7 +80,7 @@ class Choosing(Pane):
         from engine.export import plan as plans
 
         checkpoint = self._at_rest.plan.checkpoint
-        chosen = plans.choices(self.workspace)
+        chosen = await asyncio.to_thread(plans.choices, self.workspace)
         offered = [
             Choice("dtype", _("type of the weights"), chosen.dtype),
             Choice("device", _("where to compute"), chosen.device),
@@ -90,7 +91,8 @@ class Choosing(Pane):
             return
         value = await self._option(what, chosen)
         if value is not None:
-            plans.choose(self.workspace, msgspec.structs.replace(chosen, **{what: value}))
+            chosen = msgspec.structs.replace(chosen, **{what: value})
+            await asyncio.to_thread(plans.choose, self.workspace, chosen)
             self.read(checkpoint)
 
     async def _option(self, what: str, chosen: Choices) -> str | None:
@@ -171,7 +173,7 @@ class Choosing(Pane):
         seen, found = self._made
         if self.busy:
             raise at_work()
-        chosen = plans.choices(self.workspace)
+        chosen = await asyncio.to_thread(plans.choices, self.workspace)
         owner = chosen.target.rpartition("/")[0] if chosen.target else "hf:me"
         fields = [(_("repository"), f"{owner}/{seen.plan.merged.name}")]
         note = _("hf: is Hugging Face, ms: ModelScope. {size} to upload.").format(
@@ -183,7 +185,8 @@ class Choosing(Pane):
             return
         question = _("Shall everybody see {name}?").format(name=asked[0])
         public = await self.app.push_screen_wait(Confirm(question, _("No: it is private.")))
-        plans.choose(self.workspace, msgspec.structs.replace(chosen, target=asked[0]))
+        chosen = msgspec.structs.replace(chosen, target=asked[0])
+        await asyncio.to_thread(plans.choose, self.workspace, chosen)
         self._hand_over(seen, "upload", upload=asked[0], public=public)
 
     @work(thread=True, group="begin", exit_on_error=False)
