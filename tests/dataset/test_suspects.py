@@ -93,6 +93,7 @@ def test_lists_are_bounded_and_totals_are_not(tmp_path, monkeypatch):
     assert report.warning_counts == {"duplicate": 8, "empty-answer": 1}
     assert [one[2] for one in told(report)] == ["duplicate", "duplicate", "empty-answer"]
     assert report.good == 10
+    assert report.duplicates == list(range(1, 9)), "their numbers are all there"
 
 
 def test_every_row_is_in_one_bin():

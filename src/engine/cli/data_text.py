@@ -96,7 +96,7 @@ def checked(report: CheckReport, dataset: Dataset, args: argparse.Namespace) -> 
     for finding in report.broken[:LISTED]:
         place = _place(finding.row, report, dataset)
         yield f"✗ {place}: {sentences(finding.reason, finding.remedy)}"
-    yield from _more(report.broken_total - LISTED)
+    yield from _more(report.broken_total, len(report.broken), LISTED)
     yield from _warned(report, dataset)
     yield from _some(_("cut"), report.cut)
     yield from _some(_("dropped: no token would carry loss"), report.dropped_rows)
@@ -121,9 +121,13 @@ def _place(row: int, report: CheckReport, dataset: Dataset) -> str:
     return _("row {row}, line {line}").format(row=row, line=line)
 
 
-def _more(count: int) -> Iterator[str]:
-    if count > 0:
-        yield _("… and {count:,} more; --json lists them").format(count=count)
+def _more(total: int, listed: int, shown: int) -> Iterator[str]:
+    """That there are more than the `shown` ones of `total`, and how many the report lists."""
+    if total > listed:
+        words = _("… and {count:,} more; --json lists the first {listed:,}")
+        yield words.format(count=total - shown, listed=listed)
+    elif total > shown:
+        yield _("… and {count:,} more; --json lists them").format(count=total - shown)
 
 
 def _warned(report: CheckReport, dataset: Dataset) -> Iterator[str]:
@@ -134,7 +138,7 @@ def _warned(report: CheckReport, dataset: Dataset) -> Iterator[str]:
             field = f" {one_line(warning.field)}" if warning.field else ""
             place = _place(warning.row, report, dataset)
             yield f"! {place}{field}: {sentences(one_line(warning.reason), warning.remedy)}"
-        yield from _more(count - WARNED)
+        yield from _more(count, len(listed), WARNED)
 
 
 def _histogram(report: CheckReport) -> Iterator[str]:

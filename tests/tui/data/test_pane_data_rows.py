@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 
+import pytest
+
+from engine.dataset.checking import tally
 from engine.dataset.preview import Sample, Segment
 from engine.workspace import Workspace
 from tests.support.data_pane import ROWS, cursor, remember, table, write
@@ -103,7 +106,7 @@ async def test_views_after_a_check(workspace: Workspace) -> None:
         await screen.press("f")
         await screen.shows("all rows", "c checks every row")
         await screen.press("escape", "c")
-        await screen.shows("1 broken: row 7", "1 warning")
+        await screen.shows("1 broken: row 7", "1 duplicate")
         await screen.press("f")
         await screen.shows("broken", "duplicates", "all that deserve a look  2")
         await screen.type("deserve")
@@ -140,6 +143,55 @@ async def test_marks(workspace: Workspace) -> None:
         await screen.shows("marked 2")
         await screen.press("asterisk")
         await screen.hides("▪", "rows marked:")
+
+
+async def test_all_duplicates_go_at_once(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than are spelt out: whoever deleted those kept the rest unawares."""
+    monkeypatch.setattr(tally, "LISTED_OF_A_KIND", 2)
+    rows = [*ROWS[:3], *[ROWS[1]] * 6, ROWS[4]]
+    path = write(workspace, "again.jsonl", "".join(json.dumps(one) + "\n" for one in rows))
+    remember(workspace, "again.jsonl")
+    async with opened(workspace) as screen:
+        await screen.shows("10 rows")
+        await screen.press("A")
+        await screen.hides("marked:")
+        await screen.press("c")
+        await screen.shows("10 good · 6 duplicates")
+        await screen.press("v")
+        await screen.shows("Findings", "as row 1", "… and 4 more")
+        await screen.press("escape", "f")
+        await screen.type("duplicates")
+        await screen.press("enter")
+        await screen.shows("duplicates 6", "A  mark them all", "! the same questions and answers")
+        await screen.press("end")
+        await screen.shows("as an earlier row")
+        await screen.press("A")
+        await screen.shows("6 rows marked:")
+        await screen.press("d")
+        await screen.shows("Delete 6 marked rows?")
+        await screen.press("y")
+        await screen.shows("6 rows were deleted", "4 rows")
+    kept = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert kept == [*ROWS[:3], ROWS[4]]
+
+
+async def test_a_list_that_is_cut_says_of_how_many(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tally, "LISTED_ROWS", 5)
+    write(workspace, "again.jsonl", (json.dumps(ROWS[0]) + "\n") * 10)
+    remember(workspace, "again.jsonl")
+    async with opened(workspace) as screen:
+        await screen.shows("10 rows")
+        await screen.press("c")
+        await screen.shows("9 duplicates")
+        await screen.press("f")
+        await screen.type("duplicates")
+        await screen.shows("5 of 9")
+        await screen.press("enter")
+        await screen.shows("duplicates 5 of 9")
 
 
 async def test_a_file_that_changes_is_read_again_on_a_key(workspace: Workspace) -> None:

@@ -53,7 +53,8 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     `good` rows are neither broken nor cut nor dropped; warnings do not count. Lists
     of rows and findings are bounded; ``…_total``, `broken_rows`, `dropped` and
     `warning_counts` (by code) are not. `unreadable` are broken rows that are no
-    right JSON. `samples` are the rows that XTuner trains on, before packing.
+    right JSON, `duplicates` rows that say what an earlier one says. `samples` are the
+    rows that XTuner trains on, before packing.
     `steps_per_epoch` counts iterations as XTuner logs them, `updates_per_epoch` the
     optimizer's steps (of gradient accumulation). `histogram` has fixed bins
     (`engine.dataset.checking.counting.BINS`). `details` is a folder with numbers for each
@@ -68,6 +69,7 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     broken_total: int
     broken_rows: int
     unreadable: list[int]
+    duplicates: list[int]
     warnings: list[Warned]
     warning_counts: dict[str, int]
     template: str | None = None

@@ -75,13 +75,14 @@ def summary(part: Part) -> dict[str, Any]:
         "broken_total": part.broken_total,
         "broken_rows": int(((status & BROKEN) != 0).sum()),
         "unreadable": _unreadable(part),
+        "duplicates": part.duplicates,
         "warnings": [one._asdict() for one in part.warnings],
         "warning_counts": dict(sorted(part.codes.items())),
     }
 
 
 def _unreadable(part: Part) -> list[int]:
-    rows = part.rows_with(UNREADABLE)[: tally.LISTED]
+    rows = part.rows_with(UNREADABLE)[: tally.LISTED_ROWS]
     if not part.status and part.broken:  # a fault in a file without rows
         rows = [0]
     return rows
@@ -96,10 +97,10 @@ def counts(part: Part) -> dict[str, Any]:
     cut, dropped = part.rows_with(CUT), part.rows_with(DROPPED)
     counted = tokens[(status & BROKEN == 0) & (tokens > 0)]
     return {
-        "cut": cut[: tally.LISTED],
+        "cut": cut[: tally.LISTED_ROWS],
         "cut_total": len(cut),
         "dropped": len(dropped),
-        "dropped_rows": dropped[: tally.LISTED],
+        "dropped_rows": dropped[: tally.LISTED_ROWS],
         "samples": int(np.count_nonzero(np.frombuffer(part.kept, dtype=np.uint32))),
         "tokens": statistics(counted),
         "histogram": histogram(counted),

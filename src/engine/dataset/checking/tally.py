@@ -18,6 +18,8 @@ from engine.dataset.shapes.base import kind
 
 LISTED = 10_000
 """Broken rows listed; all are counted."""
+LISTED_ROWS = 200_000
+"""Numbers of rows listed, of each kind: who deletes the duplicates wants all of them."""
 LISTED_OF_A_KIND = 1_000
 """Warnings listed of each code; all are counted."""
 
@@ -49,6 +51,8 @@ class Part:
     without: array[int] = field(default_factory=lambda: array("Q"))
     kinds: dict[tuple[str, type], int] = field(default_factory=dict)
     """Columns and the kinds of value in them, each with the first row that has it."""
+    duplicates: list[int] = field(default_factory=list)
+    """Rows that say what an earlier one says, of the whole file (see `finish`)."""
 
     def begin_row(self) -> None:
         """Room for one more row."""
@@ -119,6 +123,7 @@ class Part:
         again = ~new & (ordered != 0)
         rows, firsts = order[again], first[again]
         by_row = np.argsort(rows)
+        self.duplicates = rows[by_row][:LISTED_ROWS].tolist()
         found = zip(rows[by_row].tolist(), firsts[by_row].tolist(), strict=True)
         for row, earlier in found:
             if self.codes[DUPLICATE] >= LISTED_OF_A_KIND:

@@ -21,7 +21,7 @@ from tui.panes.data.facts import Facts, following, preceding
 from tui.panes.data.find import Find, SearchLine
 from tui.panes.data.rows import RowsTable
 from tui.panes.data.sample import SampleView
-from tui.panes.data.views import ALL, TITLES, Known, rows_of
+from tui.panes.data.views import ALL, TITLES, Known, counted, rows_of
 
 if TYPE_CHECKING:
     from engine.dataset.reader import Dataset, Row
@@ -41,6 +41,7 @@ class Browser(Reporting, Vertical):
         Binding("f", "view", N_("filter"), id="data.view"),
         Binding("N", "step(-1)", N_("previous match or finding"), show=False, id="data.previous"),
         Binding("escape", "back", N_("end the search, show all rows"), show=False, id="data.back"),
+        Binding("A", "mark_all", N_("mark all that are shown"), show=False, id="data.mark-all"),
         Binding("asterisk", "unmark", N_("take all marks away"), show=False, id="data.unmark"),
         Binding("b", "mask", N_("loss as colours or as « »"), show=False, id="data.mask"),
     ]
@@ -111,7 +112,9 @@ class Browser(Reporting, Vertical):
     @property
     def title(self) -> str:
         """The view's name and size; "" for all rows."""
-        return "" if self._view == ALL else f"{_(TITLES[self._view])} {self.table.count:,}"
+        if self._view == ALL:
+            return ""
+        return f"{_(TITLES[self._view])} {counted(self._view, self.table.count, self.known)}"
 
     # -- the row that is looked at ----------------------------------------------
 
@@ -185,6 +188,12 @@ class Browser(Reporting, Vertical):
     def _marked(self) -> None:
         self.post_message(self.Changed())
 
+    def action_mark_all(self) -> None:
+        """Mark every row that is shown, of a part of the dataset."""
+        self._facts.marked.update(rows_of(self._view, self.known) or ())
+        self.table.redraw()
+        self.post_message(self.Changed())
+
     def action_unmark(self) -> None:
         """Take all marks away."""
         self._facts.marked.clear()
@@ -236,6 +245,8 @@ class Browser(Reporting, Vertical):
         if action in ("find", "view"):
             return self._dataset is not None
         searching = self._search.wanted is not None
+        if action == "mark_all":
+            return self._view != ALL
         if action == "back":
             return searching or self._view != ALL
         return action != "step" or searching or bool(self._facts.flagged)

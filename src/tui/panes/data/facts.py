@@ -32,14 +32,11 @@ class Facts:
 
     def checked(self, report: CheckReport) -> None:
         """A check has found these things."""
-        from engine.dataset.checking.suspects import DUPLICATE
-
         self.report = report
         self._notes, self._reasons = {}, {}
-        double = [warning.row for warning in report.warnings if warning.code == DUPLICATE]
         for rows, note in (
             ([warning.row for warning in report.warnings], DOUBTFUL),
-            (double, DOUBLE),
+            (report.duplicates, DOUBLE),
             (report.cut or (), CUT),
             (report.dropped_rows or (), DROPPED),
             ([finding.row for finding in report.broken], BROKEN),
@@ -61,6 +58,21 @@ class Facts:
         """The rows of which one of `notes` is said, in order."""
         return [row for row in self.flagged if self._notes[row] in notes]
 
+    def total(self, note: str) -> int:
+        """How many rows have `note`, those too that no list has; 0 while nobody has looked."""
+        from engine.dataset.checking.suspects import DUPLICATE
+
+        report = self.report
+        if report is None:
+            return 0
+        totals = {
+            BROKEN: report.broken_rows,
+            CUT: report.cut_total,
+            DROPPED: report.dropped,
+            DOUBLE: report.warning_counts.get(DUPLICATE),
+        }
+        return totals.get(note) or 0
+
     def tokens(self, row: int) -> int | None:
         """The row's tokens before any cut; None while nobody has counted them."""
         known = self.report.tokens_of(row) if self.report is not None else None
@@ -72,7 +84,10 @@ class Facts:
 
     def reasons(self, row: int) -> list[str]:
         """What is odd about `row`, each with what to do about it."""
-        return self._reasons.get(row, [])
+        found = self._reasons.get(row, [])
+        if not found and self._notes.get(row) == DOUBLE:  # only the first of them are spelt out
+            return [f"{DOUBTFUL} {_('the same questions and answers as an earlier row')}"]
+        return found
 
     def packed_with(self, row: int) -> list[int] | None:
         """The rows that share a packed sample with `row`; None when that is not known."""

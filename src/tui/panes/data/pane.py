@@ -240,7 +240,7 @@ class DataPane(Pane):
                 marked,
             ).format(count=marked)
         elif self._browser.title:
-            self.hint = _("Esc  all rows again      f  another filter")
+            self.hint = _("Esc  all rows again    f  another filter    A  mark them all")
         elif self._opener.dataset is not None and self._opener.dataset.rows == 0:
             self.hint = _("o  open another dataset: this one holds no rows")
         elif self._opener.dataset is not None and not self._opener.dataset.shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from engine.dataset.checking.suspects import DUPLICATE
 from engine.i18n import _, ngettext, sentences
 from engine.text import one_line
 
@@ -39,8 +40,10 @@ def _rows(report: CheckReport) -> Iterator[str]:
     if report.dropped_rows:
         words = _("{count:,} dropped, nothing to learn from (row {row})")
         yield words.format(count=report.dropped, row=report.dropped_rows[0])
-    if report.warnings_total:
-        count = report.warnings_total
+    double = report.warning_counts.get(DUPLICATE, 0)
+    if double:
+        yield ngettext("{count:,} duplicate", "{count:,} duplicates", double).format(count=double)
+    if count := report.warnings_total - double:
         yield ngettext("{count:,} warning", "{count:,} warnings", count).format(count=count)
     if report.broken:
         first, rows = report.broken[0], report.broken_rows
@@ -55,7 +58,12 @@ def findings(report: CheckReport) -> list[str]:
     lines += [(row, _("is cut at max_length")) for row in report.cut or ()]
     dropped = _("is dropped: no token of it would carry loss")
     lines += [(row, dropped) for row in report.dropped_rows or ()]
-    return [f"{row:>9}  {words}" for row, words in sorted(lines)]
+    told = [f"{row:>9}  {words}" for row, words in sorted(lines)]
+    more = sum(report.warning_counts.values()) - len(report.warnings)
+    more += report.broken_total - len(report.broken)
+    more += (report.cut_total or 0) - len(report.cut or ())
+    more += (report.dropped or 0) - len(report.dropped_rows or ())
+    return [*told, _("… and {count:,} more").format(count=more)] if more else told
 
 
 def _told(reason: str, remedy: str) -> str:

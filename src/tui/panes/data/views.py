@@ -50,12 +50,25 @@ def rows_of(view: str, known: Known) -> Sequence[int] | None:
     return None if view == ALL else _MADE[view](known)
 
 
+_NOTES = {"broken": BROKEN, "cut": CUT, "dropped": DROPPED, "duplicates": DOUBLE}
+
+
+def counted(view: str, rows: int, known: Known) -> str:
+    """The `rows` of `view`, and of how many where a check has listed the first of them only."""
+    total = known.facts.total(_NOTES.get(view, ""))
+    # A row that is broken, too, is listed as that.
+    listed = rows + (known.facts.total(BROKEN) if view != "broken" else 0)
+    if total <= listed:
+        return f"{rows:,}"
+    return _("{rows:,} of {total:,}").format(rows=rows, total=total)
+
+
 def choices(known: Known) -> Iterator[Choice]:
     """The views that show anything now, each with its count."""
     for name, title in TITLES.items():
         rows = rows_of(name, known)
         if rows is None or len(rows):
-            yield Choice(name, _(title), "" if rows is None else f"{len(rows):,}")
+            yield Choice(name, _(title), "" if rows is None else counted(name, len(rows), known))
 
 
 def _longest(facts: Facts) -> Sequence[int]:
