@@ -23,6 +23,7 @@ from tests.support.screen import NASTY
 from tui.dialogs.choose import Choose
 from tui.overlays import NOTICES, RESTART
 from tui.panes.base import Pane
+from tui.widgets.table import VirtualTable
 
 ESCAPE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
 
@@ -380,3 +381,25 @@ async def test_f1_tells_the_keys_of_a_dialog(workspace: Workspace) -> None:
         await screen.press("f1")
         await screen.hides("In this dialog")
         await screen.shows("Open a dataset")
+
+
+async def test_the_row_under_the_cursor_is_seen_on_the_smallest_screen(
+    workspace: Workspace,
+) -> None:
+    """Ten rows have room for little: titles, help and rules give way before it."""
+    data, config = workspace.root / "data.jsonl", workspace.configs / "mine.py"
+    data.write_text('{"text": "the first row"}\n{"text": "another"}\n')
+    config.parent.mkdir(parents=True)
+    config.write_text("lr = 2e-4\nmax_length = 77\n")
+    write_run(workspace, "run-01", "failed", step=3)
+    workspace.remember(data=str(data), config=str(config))
+    async with opened(workspace, (40, 10)) as screen:
+        rows = {"f2": "the first", "f3": "keep_base_dtype", "f4": "run-01", "f5": "Checkpoint"}
+        for key, row in rows.items():
+            await screen.press(key)
+            await screen.shows(row, "F1 keys")
+            table = screen.app.focused
+            assert isinstance(table, VirtualTable)
+            shown = screen.lines()[table.region.y + 1 : table.region.bottom]
+            assert any(row in line for line in shown), key
+            assert table.region.bottom <= screen.app.query_one("#next").region.y, "it is cut"

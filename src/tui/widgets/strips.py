@@ -100,13 +100,15 @@ def machine_line(sight: Sight, width: int) -> Text:
     gpus = sight.gpus.gpus
     if not gpus:
         host = sight.host
-        return Text.assemble(
-            (_("no GPU"), "dim"),
-            f"  CPU {5 * round(host.cpu / 5):3d}%  ",
-            _("memory"),
-            f" {bar(host.memory_used, host.memory_total, 6)} ",
+        line = Text.assemble((_("no GPU"), "dim"), f"  CPU {5 * round(host.cpu / 5):3d}% ")
+        for more in (
+            f" {_('memory')} {bar(host.memory_used, host.memory_total, 6)} ",
             f"{size(host.memory_used)}/{size(host.memory_total)} ",
-        )
+        ):
+            if line.cell_len + cell_len(more) > width:
+                break
+            line.append(more)
+        return line
     for cell, first in ((_gpu, ""), (_short_gpu, "GPU  ")):
         cells = Text(first).append(Text("  ").join(cell(one) for one in gpus)).append(" ")
         if cells.cell_len <= width:

@@ -67,7 +67,7 @@ class ExportPane(Choosing):
         "force": N_("r on its step makes it anew."),
     }
     DEFAULT_CSS = """
-    ExportPane VirtualTable { height: 6; background: $background; }
+    ExportPane VirtualTable { height: 6; max-height: 100%; background: $background; }
     ExportPane #said-scroll { height: 1fr; padding: 1 2; }
     ExportPane #said-scroll:focus { background: $boost; }
     ExportPane #said { height: auto; color: $text; }
