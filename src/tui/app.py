@@ -377,6 +377,10 @@ class Tunedeck(Overlays):
         else:
             self.exit(return_code=0)
 
+    def action_help_quit(self) -> None:
+        """^C where it means nothing else, in our words."""
+        self.notify(_("^Q leaves Tunedeck."), markup=False, timeout=4)
+
     @work(exit_on_error=False)
     async def _ask_to_leave(self, lost: str) -> None:
         from tui.dialogs.confirm import Confirm

@@ -49,6 +49,7 @@ class Acts(Pane):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "halt", N_("stop / leave the field"), show=False, id="chat.halt"),
+        Binding("ctrl+c", "stop", N_("stop"), show=False, id="chat.stop"),
         Binding("i,enter", "write", N_("write"), show=False, id="chat.write"),
         Binding("ctrl+r,r", "again", N_("again"), id="chat.again"),
         Binding("ctrl+o,o", "models", N_("models"), id="chat.models"),
@@ -84,8 +85,14 @@ class Acts(Pane):
         self.focus()
         self.app.action_put_away()  # type: ignore[attr-defined]
 
+    def action_stop(self) -> None:
+        """Stop the answers, as in a shell."""
+        self._pane.asking.stop()
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """In the field Enter sends: there is no way back into it."""
+        """In the field Enter sends: there is no way back into it. ^C stops what answers."""
+        if action == "stop":
+            return self.is_mounted and self._pane.busy
         return action != "write" or not (self.is_mounted and self.query_one(Question).has_focus)
 
     def offers(self, action: str) -> bool:
@@ -163,22 +170,24 @@ class Acts(Pane):
     async def action_reopen(self) -> None:
         """Go on with an earlier talk."""
         pane = self._pane
-        folder = pane.workspace.root / "chats"
-        choices = [Choice(str(one), *_heading(one)) for one in transcripts.listed(folder)]
+        choices = await asyncio.to_thread(_talks, pane.workspace.root / "chats")
         value = await self.app.push_screen_wait(Choose(_("Earlier talks"), choices))
-        if value is not None and not pane.busy:
-            pane.talk, pane.transcript = transcripts.resume(Path(value))
+        if value is None:
+            return
+        earlier = await asyncio.to_thread(transcripts.resume, Path(value))
+        if not pane.busy:
+            pane.talk, pane.transcript = earlier
             await pane.redraw_branch()
 
-    def action_save(self) -> None:
+    @work(exit_on_error=False)
+    async def action_save(self) -> None:
         """Write the open branch as Markdown into the workspace."""
         pane = self._pane
         if not self._asked():
             return
         path = pane.transcript.path
         target = (path or pane.workspace.root / "chats" / "chat.jsonl").with_suffix(".md")
-        with files.replacing(target) as file:
-            file.write(transcripts.markdown(pane.talk).encode())
+        await asyncio.to_thread(_write, target, transcripts.markdown(pane.talk))
         where = pane.workspace.relative(target)
         self.notify(_("Saved {path}").format(path=where), markup=False)
 
@@ -308,6 +317,16 @@ def _by(engine: Engine, candidate: Candidate) -> Candidate:
         title=f"{candidate.title} · {engine.name}",
         spec=msgspec.structs.replace(candidate.spec, engine=engine.name),
     )
+
+
+def _write(target: Path, text: str) -> None:
+    with files.replacing(target) as file:
+        file.write(text.encode())
+
+
+def _talks(folder: Path) -> list[Choice]:
+    """The transcripts in `folder`, each read for its first question."""
+    return [Choice(str(one), *_heading(one)) for one in transcripts.listed(folder)]
 
 
 def _heading(path: Path) -> tuple[str, str]:

@@ -196,7 +196,7 @@ class ChatPane(Acts, LoopActs, Pane):
     def _sent(self, event: Question.Sent) -> None:
         if not self.chosen:
             self.trouble(Problem(_("No model is chosen"), "", _("Press ^O to choose one.")))
-        elif not self.busy:
+        elif self.idle():
             self.answer(self.talk.ask(event.text), new=True)
 
     def note_question(self, node: Node) -> None:

@@ -45,6 +45,11 @@ async def ask(screen: Driver, question: str) -> None:
     await screen.press("enter")
 
 
+def said(screen: Driver) -> list[str]:
+    """What was told in passing, or stays until it is put away."""
+    return [problem.what for _when, problem in screen.app.notices]
+
+
 async def test_without_a_model_it_says_what_to_do_and_keeps_the_question(
     workspace: Workspace,
 ) -> None:
@@ -80,9 +85,8 @@ async def test_the_keys_offered_are_those_that_mean_something(workspace: Workspa
             await screen.until(lambda _: "^O" not in screen.keys_line())
             assert "^G sampling" in screen.keys_line() and "^R" not in screen.keys_line()
             await screen.press("ctrl+o")
-            said = [problem.what for _when, problem in screen.app.notices]
             nova.gate.set()
-            assert said[-1:] == ["The models are answering; Esc stops them."]
+            assert said(screen)[-1:] == ["The models are answering; Esc stops them."]
             await screen.until(
                 lambda _: all(key in screen.keys_line() for key in [*asked, *always])
             )
@@ -124,9 +128,23 @@ async def test_an_answer_is_stopped_and_what_had_come_stays(workspace: Workspace
             await ask(screen, "Count")
             await screen.shows("one", "Esc  stop")
             await screen.type("next question")
-            await screen.press("enter")  # it is busy: nothing typed is lost
+            await screen.press("enter")  # it is busy: nothing typed is lost, and that is told
+            assert said(screen) == ["The models are answering; Esc stops them."]
             await screen.press("escape")
             await screen.shows("one", "stopped", "next question", "send to the models above")
+
+
+async def test_the_shells_key_stops_an_answer_and_never_the_app(workspace: Workspace) -> None:
+    with serving("one two three four five") as server:
+        server.gate.clear()
+        async with opened(workspace) as screen:
+            await choose(screen, server.address)
+            await ask(screen, "Count")
+            await screen.shows("one", "Esc  stop")
+            await screen.press("ctrl+c")
+            await screen.shows("one", "stopped", "send to the models above")
+            await screen.press("ctrl+c")  # nothing to stop
+            assert said(screen) == ["^Q leaves Tunedeck."]
 
 
 async def test_the_beginning_is_there_at_once_and_stands_once(workspace: Workspace) -> None:
