@@ -142,7 +142,7 @@ class ExportPane(Choosing):
         run = last.run if stays or own else ""
         self._if_current(self._show, found, run, state)
 
-    def _if_current(self, draw: Callable[..., None], *values: object) -> None:
+    def _if_current(self, draw: Callable[..., object], *values: object) -> None:
         """From a worker: call `draw`, unless the worker has been replaced since.
 
         That is asked where workers are replaced, in the app's thread: so nothing that was read
