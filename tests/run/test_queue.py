@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -418,9 +420,42 @@ def test_places_keep_no_two_runs_waiting_for_each_other(line: Line) -> None:
     assert any(first.look() for _look in range(turn.QUIET))
 
 
-def test_a_claim_needs_no_writable_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    claim = Claim([0])
+def test_runs_of_two_users_start_one_after_the_other(
+    line: Line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The GPU looks free to both until one of them has loaded its model."""
+    _one, first, mine = line.add([0], free=True)
+    other = Line(Workspace(files.private_folder(tmp_path / "theirs")))
+    line.claims.append(theirs := other.add([0], free=True)[2])
+    for look in range(turn.QUIET):
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home of one"))
+        assert first.look() is (look == turn.QUIET - 1)
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home of the other"))
+        assert theirs.take() is (look < turn.QUIET - 1)
+        theirs.release()
+    mine.release()
+    assert theirs.take()
+
+
+HOLDS = """
+from engine.run.claim import Claim
+
+(claim := Claim([1])).share()
+print("held", flush=True)
+input()
+"""
+
+
+def test_a_claim_ends_with_its_holder(cards: Nvml) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        claim = Claim([0, 1])
+        assert not claim.take() and Claim([0]).take(), "and what could be had is given back"
+    finally:
+        holder.kill()
+        holder.communicate()
     assert claim.take()
-    claim.share()
+    claim.release()

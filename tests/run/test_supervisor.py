@@ -77,14 +77,17 @@ def test_an_interpreter_that_is_not_there(start: Starter) -> None:
 
 
 def test_a_trainer_that_makes_no_step_has_not_finished(start: Starter) -> None:
-    plan = msgspec.structs.replace(start.plan(""), command=["/bin/true"])
-    start.runs.append(run := launch.start(plan, Settings()))
+    run = start("while not (run / 'end').exists(): time.sleep(0.02)")
     waits = start("note()", wait=Wait(after=str(run.path)))
+    (run.path / "end").touch()
     end = control.wait(run, 10)
     assert (end.state, end.exit) == ("failed", 0)
     said = run.summary()
     assert "without a single step" in said.reason and "interpreter" in said.todo
     assert control.wait(waits, 10).state == "failed", "what waits for its success is not started"
+    plan = msgspec.structs.replace(start.plan(""), command=["/bin/true"])
+    start.runs.append(run := launch.start(plan, Settings()))
+    assert control.wait(run, 10).state == "failed"
 
 
 def test_a_killed_trainer_fails_within_five_seconds(start: Starter) -> None:

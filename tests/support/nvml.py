@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,10 @@ LOST = dict.fromkeys(
 """What a card answers that fell off the bus, as `Card.errors`."""
 ANSWERS = "TUNEDECK_TESTS_NVML"
 """The variable that names the file of answers, for the processes that a test starts."""
+_MACHINE = "TUNEDECK_TESTS_MACHINE"
+if ANSWERS not in os.environ:  # no process that a test started
+    os.environ[_MACHINE] = secrets.token_hex(2)
+"""No two machines have a GPU with the same UUID, and all tests at work at once run on one."""
 _SHADOW = Path(__file__).parent / "nvml_path"
 
 
@@ -396,9 +401,11 @@ def _offered(value: Any) -> Any:
 
 def card_uuid(card: Card, at: int) -> str:
     """The UUID of the card with this number."""
-    return card.uuid or f"GPU-{at:08x}-1111-2222-3333-444444444444"
+    return card.uuid or f"GPU-{at:08x}-{os.environ[_MACHINE]}-2222-3333-444444444444"
 
 
 def instance_uuid(instance: Instance, at: int, number: int) -> str:
     """The UUID of the instance with this number of that card."""
-    return instance.uuid or f"MIG-{at:04x}{number:04x}-5555-6666-7777-888888888888"
+    return (
+        instance.uuid or f"MIG-{at:04x}{number:04x}-{os.environ[_MACHINE]}-6666-7777-888888888888"
+    )

@@ -1,66 +1,78 @@
-"""Who of the user's runs is on which GPU of this machine: a lock for each GPU.
+"""Which GPUs of this machine runs are on, whoever's they are: a mark for each.
 
-Every supervisor shares the locks of its GPUs as long as it lives, so that two
-runs may be started on one GPU by hand. A run that comes out of the queue must
-first have them for itself. The kernel gives a lock back when its holder ends,
-however it ends, and looking costs a system call. Other people's processes, and
-those that are no run, only the driver can tell of (`engine.run.turn`).
+Every supervisor marks its GPUs as long as it lives, so that two runs may be started
+on one GPU by hand. A run that comes out of the queue must find no other's mark on
+them: several users' runs may wait for the same GPU, which looks free to all of them
+until the first trainer has loaded its model. A mark is a socket's name in Linux's
+abstract namespace. It is no file, so that no home and no mode keeps another user out;
+all can list it; and the kernel takes it away when its holder ends, however it ends.
+Other processes, and containers with a network of their own, only the driver can tell
+of (`engine.run.turn`).
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import platform
+import contextlib
+import secrets
+import socket
+from pathlib import Path
 
-import platformdirs
-
-from engine import files
-from engine.errors import Problem
+from engine.machine import gpu
 from engine.machine.devices import GpuId
+
+_MARK = "tunedeck/gpu/"
+_LISTED = Path("/proc/net/unix")
 
 
 class Claim:
     """This process's hold on `gpus` (none: it holds nothing, and is never refused).
 
-    Where no lock can be had at all (a home that cannot be written to, a network
-    disk without locks) it is never refused either: waiting for ever would be worse.
+    Where marks cannot be made or listed it is never refused either: waiting for ever
+    would be worse.
     """
 
     def __init__(self, gpus: list[GpuId]) -> None:
-        self._gpus = gpus
-        self._open: dict[GpuId, int] = {}
-        self._shared = False
+        self._names = _names(gpus)
+        self._holder = secrets.token_hex(8)
+        self._marks: dict[str, socket.socket] = {}
 
     def take(self) -> bool:
         """Have them all for oneself; False, and none held, when a run is on one of them."""
-        self._shared = False
-        if all(self._lock(gpu, fcntl.LOCK_EX) for gpu in self._gpus):
+        self.share()  # before looking: of two who come at once one sees the other
+        if not self._is_shared():
             return True
         self.release()
         return False
 
     def share(self) -> None:
-        """Hold them as a run on them does. One that is just being taken: ask again later."""
-        if not self._shared:
-            self._shared = all([self._lock(gpu, fcntl.LOCK_SH) for gpu in self._gpus])
+        """Hold them as a run on them does."""
+        for name in self._names:
+            if name not in self._marks:
+                made = socket.socket(socket.AF_UNIX)
+                with contextlib.suppress(OSError):
+                    made.bind(f"\0{name}{self._holder}")
+                self._marks[name] = made
 
     def release(self) -> None:
         """Give them back."""
-        self._shared = False
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open.clear()
+        for made in self._marks.values():
+            made.close()
+        self._marks.clear()
 
-    def _lock(self, gpu: GpuId, kind: int) -> bool:
+    def _is_shared(self) -> bool:
+        """Whether somebody else's mark is on one of them."""
         try:
-            if gpu not in self._open:
-                folder = files.private_folder(platformdirs.user_state_path("tunedeck") / "gpus")
-                path = folder / f"{platform.node()}-{gpu}.lock"
-                self._open[gpu] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._open[gpu], kind | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lines = _LISTED.read_text(errors="replace").splitlines()
+        except OSError:
             return False
-        except (OSError, Problem):
-            return True
-        return True
+        marks = tuple(f"@{name}" for name in self._names)
+        listed = (line.rpartition(" ")[2] for line in lines)
+        return any(one.startswith(marks) and not one.endswith(self._holder) for one in listed)
+
+
+def _names(gpus: list[GpuId]) -> list[str]:
+    """How the marks on each GPU begin. By UUID: in a container its number may be another's."""
+    if not gpus:
+        return []
+    known = {one.id: one.uuid for one in gpu.read(",".join(map(str, gpus))).gpus}
+    return [f"{_MARK}{known.get(one) or one}/" for one in gpus]

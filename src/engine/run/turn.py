@@ -1,6 +1,6 @@
 """Whether a waiting run's turn has come: what its supervisor looks at, twice a second.
 
-What a file or a lock can tell is asked first, and costs next to nothing. Only
+What a file or a mark on a GPU can tell is asked first, and costs next to nothing. Only
 when they say that nothing is in the way is the driver asked about the GPUs,
 every few seconds, and it must say so a few times in a row: between two steps
 of somebody's work a GPU looks free for a moment.
