@@ -289,7 +289,7 @@ def test_resume_freezes_other_settings_and_keeps_the_old(start: Starter, tmp_pat
             archive.writestr("data.pkl", b"0" * 5000)
         if not whole:
             file.write_bytes(file.read_bytes()[:2000])
-    with pytest.raises(Problem, match=r"cannot go on from iter_8\.pth It is half written"):
+    with pytest.raises(Problem, match=r"cannot go on from iter_8\.pth\. It is half written"):
         control.resume(run, Settings(), checkpoint=run.path / "iter_8.pth")
     with pytest.raises(Problem, match="no checkpoint of"):
         control.resume(run, Settings(), checkpoint=tmp_path / "iter_4.pth")
