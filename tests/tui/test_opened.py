@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,20 @@ def test_undo_takes_back_ones_own_edit_and_leaves_the_others(
     assert path.read_text(encoding="utf-8") == TEXT.replace("= 3", "= 7")
     undone.redone()
     assert path.read_text(encoding="utf-8") == TEXT.replace("= 3", "= 7").replace("2e-4", "5e-4")
+
+
+def test_a_file_that_is_being_written_is_read_when_it_is_whole(
+    config: OpenConfig, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(_seconds: float) -> None:
+        path.write_text(TEXT.replace("2e-4", "1e-5"), encoding="utf-8")
+        monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+
+    monkeypatch.setattr(time, "sleep", written)
+    path.write_text("", encoding="utf-8")
+    seen = config.looked_again(Settings())
+    assert seen is config
+    assert seen.looked_again(Settings()).source.get("lr") == 1e-5
 
 
 def test_two_edits_of_one_value_are_shown_and_nothing_is_written(

@@ -62,7 +62,7 @@ async def test_new_copies_from_the_catalogue_and_points_at_the_open_dataset(
         await opened(pilot, app)
         written = workspace.configs / "小助手.py"
         assert str(workspace.last().data) in written.read_text(encoding="utf-8")
-        assert workspace.last().config == str(written)
+        await until(pilot, lambda: workspace.last().config == str(written))
         await until(pilot, lambda: shows(app, f"from {STOCK}", "▸ p  preflight"))
 
 
@@ -99,8 +99,9 @@ async def test_the_model_in_the_workspace_is_proposed(
         await asked(pilot, app, Ask)
         await until(pilot, lambda: shows(app, "models/小模型"))
         await accept(pilot, app)
-        await opened(pilot, app)
-        source = ConfigSource.open(Path(workspace.last().config))
+        config = (await opened(pilot, app)).config
+        assert config is not None
+        source = ConfigSource.open(config.path)
         assert source.get("pretrained_model_name_or_path") == str(tiny_model.resolve())
 
 

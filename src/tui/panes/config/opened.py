@@ -6,6 +6,7 @@ Everything here reads or writes files, so the pane calls it from threads. An
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,9 @@ Edit = tuple[str, str]
 """The text before and after an edit."""
 
 GONE: Stamp = (0, 0, 0)
+SETTLES = 0.1
+"""Seconds without a change after which somebody else's edit is whole: many programs empty a
+file before they write it."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,10 @@ class OpenConfig:
             return self
         if stamp == GONE:
             raise self._gone()
+        if not undoable:
+            time.sleep(SETTLES)
+            if _stamp(self.path) != stamp:
+                return self  # it is being written: the next look sees the whole
         if textfile.now(self.path) == self.source.text:
             return replace(self, stamp=stamp)
         read = OpenConfig.read(self.path, settings)
