@@ -163,9 +163,10 @@ def hooks(steps: int = 5000) -> None:
     from types import SimpleNamespace
 
     import torch
+    from mmengine.logging import MessageHub
 
     from engine.train.continuing import ContinuingHook
-    from engine.train.hooks import RunHook
+    from engine.train.hooks import RanksHook, RunHook
 
     tokens = torch.ones(1, 2048, dtype=torch.int64)
     batch = {"data": {"input_ids": tokens, "attention_mask": tokens}}
@@ -174,7 +175,9 @@ def hooks(steps: int = 5000) -> None:
         runner = SimpleNamespace(
             work_dir=folder, iter=0, max_iters=steps + 1, optim_wrapper=wrapper
         )
-        ours, spent = (RunHook(), ContinuingHook()), []
+        MessageHub.get_instance("overhead")
+        of_all = RanksHook()
+        ours, spent = (of_all, RunHook(of_all), ContinuingHook()), []
         for number in range(steps):
             runner.iter = number
             began = time.perf_counter()
