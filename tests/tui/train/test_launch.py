@@ -65,7 +65,7 @@ async def test_the_keys_of_the_gpus_are_told_where_they_work(
         await screen.shows("[ ] GPU1")
 
 
-@pytest.mark.parametrize("size", [(60, 15), (80, 24), (140, 45)])
+@pytest.mark.parametrize("size", [(60, 12), (60, 15), (80, 24), (140, 45)])
 async def test_a_launch_says_verdict_and_keys_on_any_screen(
     workspace: Workspace, two_gpus: None, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:

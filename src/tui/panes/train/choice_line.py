@@ -19,7 +19,10 @@ class ChoiceLine(Static, can_focus=True):
     """Shows all of `choices` (value, words), the chosen one marked."""
 
     DEFAULT_CSS = """
-    ChoiceLine { height: 1; width: 1fr; padding: 0 1; background: $boost; }
+    ChoiceLine {
+        height: 1; width: 1fr; padding: 0 1; background: $boost;
+        text-wrap: nowrap; text-overflow: ellipsis;
+    }
     ChoiceLine:focus { text-style: bold; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -63,7 +66,7 @@ class ChoiceLine(Static, can_focus=True):
 
         Where they do not fit: the chosen alone, and how many there are.
         """
-        line = Text(no_wrap=True, overflow="ellipsis")
+        line = Text()
         room = self.content_size.width
         if sum(cell_len(words) + 3 for _value, words in self._choices) > room + 1:
             words = self._choices[self._at][1]

@@ -63,6 +63,7 @@ class Launch(Working["Launched | Asked"]):
         &.-short.-wrong, &.-low.-wrong { & #batch, & #check { display: none; } }
         &.-high #check { margin-top: 1; max-height: 8; }
         &.-low #command-box { display: none; }  /* a key shows it */
+        &.-low #batch { max-height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -79,6 +79,7 @@ class LaunchForm(ScrollableContainer, can_focus=False):
             text-wrap: nowrap; text-overflow: ellipsis;
         }
         & #no-gpu, & #changes { padding: 0 1; width: 1fr; height: auto; }
+        & #changes { text-wrap: nowrap; text-overflow: ellipsis; }
         & #gpu-row { height: auto; }
     }
     .-high LaunchForm { & GpuList { max-height: 8; } }

@@ -87,11 +87,11 @@ def changes_line(changes: Sequence[Change], key: str = "") -> Text:
     """Which settings the run will have that the file does not; with none, `key` changes some."""
     if not changes:
         hint = "      " + _("{key}  change some for this run").format(key=key) if key else ""
-        return Text(_("as in the file") + hint, "dim", no_wrap=True, overflow="ellipsis")
+        return Text(_("as in the file") + hint, "dim")
     named = [f"{one_line(one.name)} {one.before} → {one.after}" for one in changes[:_CHANGES]]
     more = len(changes) - len(named)
     line = "  ·  ".join(one_line(one) for one in named) + (f"  (+{more})" if more else "")
-    return Text(line, no_wrap=True, overflow="ellipsis")
+    return Text(line)
 
 
 def memory_line(needed: int, gpus: Sequence[Gpu]) -> Text:
