@@ -100,6 +100,16 @@ def test_what_was_built_is_told_and_used_where_no_other_is_chosen(
     assert settings.load().interpreter == str(tmp_path / "one" / "bin" / "python")
 
 
+def test_a_file_of_the_workspace_is_not_taken_for_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("json", "email", "random"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the file of the workspace')")
+    _python, found = doctor.packages(Settings())
+    assert found["xtuner"] is not None
+
+
 def test_doctor_does_one_thing_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main.main(["doctor", "--forget-rows", "--try-hook"])

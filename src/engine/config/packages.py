@@ -9,11 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from engine.settings import Settings
+from engine.worker.client import NOT_HERE
 
-# Not in the current folder, which -c puts on the path: a workspace may have one called "xtuner".
 _ASK = (
-    "import importlib.util as u, sys; sys.path.remove('') if '' in sys.path else None;"
-    "s = u.find_spec(sys.argv[1]);"
+    f"{NOT_HERE}import importlib.util as u; s = u.find_spec(sys.argv[1]);"
     "print(next(iter(s.submodule_search_locations)) if s else '')"
 )
 

@@ -18,15 +18,16 @@ from engine.errors import Failed, Problem
 from engine.i18n import _
 from engine.machine import gpu, host, mapped_rows
 from engine.settings import Settings
+from engine.worker.client import NOT_HERE
 
 # Asked of the training interpreter: versions by metadata, nothing imported.
-_PROBE = """
-import importlib.metadata as m, json, sys
-found = {}
+_PROBE = f"""{NOT_HERE}
+import importlib.metadata as m, json
+found = dict()
 for name in sys.argv[1:]:
     try: found[name] = m.version(name)
     except m.PackageNotFoundError: found[name] = None
-print(json.dumps({"python": sys.version.split()[0], "packages": found}))
+print(json.dumps(dict(python=sys.version.split()[0], packages=found)))
 """
 _NEEDED = ("xtuner", "torch", "transformers", "peft", "datasets", "mmengine", "accelerate")
 _WANTED = ("bitsandbytes", "deepspeed")
@@ -60,7 +61,6 @@ def packages(settings: Settings) -> tuple[str, dict[str, str | None]]:
         text=True,
         check=True,
         timeout=60,
-        env={**os.environ, "PYTHONSAFEPATH": "1"},
     )
     found = json.loads(answer.stdout)
     return found["python"], found["packages"]

@@ -25,6 +25,11 @@ _CHANGING = threading.Lock()
 """Held to add to them, or to read them."""
 
 
+NOT_HERE = "import sys; sys.path[:] = [place for place in sys.path if place]\n"
+"""What a program for ``python -c`` begins with: a workspace may have a folder or a file called
+like a module, and the current folder is first on the path (-P is not known to Python 3.10)."""
+
+
 def command(python: str, module: str, *arguments: str) -> list[str]:
     """The command line that runs `module` of ``engine`` under `python`."""
     return [python, str(BOOTSTRAP), module, *arguments]
