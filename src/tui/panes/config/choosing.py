@@ -43,6 +43,11 @@ class Facets(OptionList):
         self.chosen: dict[str, str] = {}
         self._values: list[tuple[str, str]] = []
 
+    def on_focus(self) -> None:
+        """One sees where one is: the cursor stands on the first value."""
+        if self.highlighted is None:
+            self.action_first()
+
     def show(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Show the values that `entries` have; return those of them that fit the chosen ones."""
         at = self.highlighted
