@@ -134,6 +134,22 @@ async def test_an_answer_is_stopped_and_what_had_come_stays(workspace: Workspace
             await screen.shows("one", "stopped", "next question", "send to the models above")
 
 
+async def test_of_one_whose_turn_does_not_come_it_is_said_that_it_was_stopped(
+    workspace: Workspace,
+) -> None:
+    with serving("one two three four five") as first, serving("never") as second:
+        first.gate.clear()
+        async with opened(workspace, (140, 45)) as screen:
+            await choose(screen, first.address, second.address)
+            await ask(screen, "Count")
+            await screen.shows("one", "Esc  stop")
+            await screen.press("escape")
+            text = await screen.shows("send to the models above")
+            below = text.split("Count")[-1]
+            assert below.count("stopped") == 2 and "…" not in below
+            assert not second.asked
+
+
 async def test_the_shells_key_stops_an_answer_and_never_the_app(workspace: Workspace) -> None:
     with serving("one two three four five") as server:
         server.gate.clear()

@@ -61,6 +61,8 @@ class ChatPane(Acts, LoopActs, Pane):
         """The last answer of each slot, as it came."""
         self._loaded: dict[str, Loaded] = {}
         self._exchanges: dict[str, Exchange] = {}
+        self._open: set[str] = set()
+        """The slots that owe an answer."""
         self._suggested: dict[str, Candidate] = {}
         self._keeping: Timer | None = None
 
@@ -221,7 +223,7 @@ class ChatPane(Acts, LoopActs, Pane):
         self, node: Node, new: bool, hearing: Hearing, asking: asyncio.Future[None]
     ) -> None:
         try:
-            self._exchanges = {}
+            self._exchanges, self._open = {}, set(self.chosen)
             with self.app.batch_update():  # laid out and drawn once
                 if new:
                     self.query_one(Question).put("")
@@ -234,6 +236,8 @@ class ChatPane(Acts, LoopActs, Pane):
             await asking
         finally:
             self.busy = False
+            for slot in self._open & self._exchanges.keys():  # it was not their turn yet
+                self._exchanges[slot].say(_("stopped"))
             self.draw()
 
     def _ask(self, node: Node, hearing: Hearing) -> None:
@@ -253,6 +257,7 @@ class ChatPane(Acts, LoopActs, Pane):
         reply = Reply.of(answer)
         self.talk.answered(node, slot, reply)
         self.answers[slot] = answer
+        self._open.discard(slot)
         await self._exchanges[slot].finish(reply)
         loaded = self._loaded.get(slot)
         limit = loaded.context if loaded else None
@@ -264,6 +269,7 @@ class ChatPane(Acts, LoopActs, Pane):
 
     def failed(self, slot: str, problem: Problem) -> None:
         """A model could not answer; the others go on."""
+        self._open.discard(slot)
         self._exchanges[slot].say(one_line(problem.what))
         self.trouble(problem)
 
