@@ -11,6 +11,8 @@ from engine.i18n import _
 from engine.text import clean, duration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from engine.settings import Settings
     from engine.workspace import Workspace
 
@@ -57,6 +59,11 @@ class Output:
         from engine.workspace import Workspace
 
         return Workspace.here()
+
+    def cache(self) -> Path | None:
+        """Where what is found out of rows is kept: in a workspace in use, else nowhere."""
+        workspace = self.workspace()
+        return workspace.cache if workspace.state.is_dir() else None
 
     def result(self, value: Any, human: Callable[[], Iterable[str]]) -> None:
         """Print `value` as JSON when asked for, else the lines that `human` makes."""

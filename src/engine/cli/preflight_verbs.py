@@ -29,9 +29,11 @@ def add(
     flight = verbs.add_parser(
         "preflight", parents=[common], help=_("check everything before a GPU is touched")
     )
-    flight.add_argument("file", metavar="FILE", type=Path)
+    flight.add_argument("file", metavar="FILE", type=Path, help=_("the config"))
     flight.add_argument("--gpus", metavar="0,1", type=gpu_ids, help=_("the GPUs to use"))
-    flight.add_argument("--deepspeed", metavar="STAGE", help=_("deepspeed_zero2, or a JSON file"))
+    flight.add_argument(
+        "--deepspeed", metavar="STAGE", help=_("1, 2, 3, 2_offload, 3_offload, or a JSON file")
+    )
     flight.add_argument("--work-dir", metavar="D", type=Path, help=_("where the run writes"))
     flight.add_argument(
         "--quick", action="store_true", help=_("only what needs no tokenizer: a second or two")
@@ -76,9 +78,7 @@ class _Later:
     def _rows(self) -> Data:
         from engine.joined.rows import Rows
 
-        workspace = self._out.workspace()
-        # What is known of the rows is kept in a workspace, and in no other folder.
-        return Rows(self._out.settings, workspace.cache if workspace.state.is_dir() else None)
+        return Rows(self._out.settings, self._out.cache())
 
     def rows(self, path: Path, shape: str) -> list[Finding]:
         """See `engine.config.checks.count.Data`."""
