@@ -7,8 +7,10 @@ import shutil
 
 import pytest
 
+from engine.dataset.checking.check import check
 from engine.dataset.mapping import Mapping, write_map_module
 from engine.dataset.preview import Preview, map_functions
+from engine.dataset.reader import Dataset
 from engine.errors import Failed, Problem
 from engine.settings import Settings
 
@@ -42,6 +44,29 @@ def tokenizer(tiny_model, tmp_path):
         return folder
 
     return make
+
+
+def test_an_answer_behind_max_length_is_told_from_none(preview, tiny_model, tmp_path):
+    """XTuner drops both in silence; one is mended by another max_length, the other is not."""
+    rows = [
+        {"conversation": [{"input": "长" * 100, "output": "好"}]},
+        {"conversation": [{"input": "长" * 100, "output": ""}]},
+        {"conversation": [{"input": "短", "output": "好" * 100}]},
+    ]
+    rows.append({"conversation": [rows[0]["conversation"][0] | {"output_with_loss": False}]})
+    preview.open(tiny_model, "qwen_chat", 50, shape="xtuner")
+    with pytest.raises(Failed, match=r"behind max_length: \d+ tokens, cut at 50") as told:
+        preview.sample(rows[0], "xtuner")
+    assert "Raise max_length" in told.value.todo
+    with pytest.raises(Failed, match="No token of it"):
+        preview.sample(rows[3], "xtuner")
+    assert preview.sample(rows[2], "xtuner").tokens == 50
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows[:3]))
+    wishes = {"model": tiny_model, "template": "qwen_chat", "max_length": 50}
+    with Dataset.open(path) as dataset:
+        found = check(dataset, settings=Settings(), **wishes)
+    assert (found.behind, found.behind_total, found.dropped, found.cut) == ([0, 1], 2, 2, [2])
 
 
 def test_plain_text_needs_no_template(preview, tokenizer):

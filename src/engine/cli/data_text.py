@@ -99,7 +99,10 @@ def checked(report: CheckReport, dataset: Dataset, args: argparse.Namespace) -> 
     yield from _more(report.broken_total, len(report.broken), LISTED)
     yield from _warned(report, dataset)
     yield from _some(_("cut"), report.cut)
-    yield from _some(_("dropped: no token would carry loss"), report.dropped_rows)
+    behind = set(report.behind or ())
+    empty = [row for row in report.dropped_rows or () if row not in behind]
+    yield from _some(_("dropped: the answer lies behind max_length"), report.behind)
+    yield from _some(_("dropped: no token would carry loss"), empty)
     if report.tokens is not None:
         yield from _histogram(report)
         yield _("tokens a row: median {p50}, p90 {p90}, p99 {p99}, longest {max}").format(

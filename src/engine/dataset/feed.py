@@ -23,12 +23,14 @@ class Encoded(NamedTuple):
     """One sample as it is trained on.
 
     `input_ids` and `labels` have the same length; a label below 0 carries no
-    loss. `length` is the number of tokens before the cut at max_length.
+    loss. `length` is the number of tokens before the cut at max_length; `behind` says
+    that all its loss lay behind that.
     """
 
     input_ids: list[int]
     labels: list[int]
     length: int
+    behind: bool = False
 
     @property
     def trained(self) -> bool:
@@ -86,9 +88,13 @@ class Feed:
         by = tokenizer or self._tokenizer
         whole = self._encode(example, tokenizer=by, max_length=sys.maxsize)
         length = len(whole["input_ids"])
-        if length > self.max_length:
-            whole = self._encode(example, tokenizer=by, max_length=self.max_length)
-        return Encoded(whole["input_ids"], whole["labels"], length)
+        if length <= self.max_length:
+            return Encoded(whole["input_ids"], whole["labels"], length)
+        cut = self._encode(example, tokenizer=by, max_length=self.max_length)
+        sample = Encoded(cut["input_ids"], cut["labels"], length)
+        if sample.trained:
+            return sample
+        return sample._replace(behind=any(label >= 0 for label in whole["labels"]))
 
     def show(self, sample: Encoded) -> dict[str, Any]:
         """`sample` as text, in segments of tokens that all carry loss or all do not."""

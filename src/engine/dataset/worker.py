@@ -98,6 +98,14 @@ class Worker:
                 _("`tunedeck data check` says what is wrong with it."),
                 repr(error),
             ) from error
+        if sample is not None and sample.behind:
+            raise Failed(
+                _("XTuner drops this row"),
+                _("Its answer lies behind max_length: {length} tokens, cut at {limit}.").format(
+                    length=sample.length, limit=len(sample.input_ids)
+                ),
+                _("Raise max_length, or shorten what stands before the answer."),
+            )
         if sample is None or not sample.trained:
             raise Failed(
                 _("XTuner drops this row"),

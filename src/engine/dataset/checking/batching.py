@@ -115,7 +115,8 @@ class BatchFeed:
             sample = self._feed.tokenize(example, self._tokenizer)
         except Exception as error:
             return error
-        return Counted(sample.length, len(sample.input_ids) if sample.trained else 0)
+        kept = len(sample.input_ids) if sample.trained else 0
+        return Counted(sample.length, kept, sample.behind)
 
 
 class OnlyMapped:

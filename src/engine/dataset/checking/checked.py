@@ -53,7 +53,8 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     `good` rows are neither broken nor cut nor dropped; warnings do not count. Lists
     of rows and findings are bounded; ``…_total``, `broken_rows`, `dropped` and
     `warning_counts` (by code) are not. `unreadable` are broken rows that are no
-    right JSON, `duplicates` rows that say what an earlier one says. `samples` are the
+    right JSON, `duplicates` rows that say what an earlier one says, `behind` those of
+    the dropped rows that are cut before their first answer. `samples` are the
     rows that XTuner trains on, before packing.
     `steps_per_epoch` counts iterations as XTuner logs them, `updates_per_epoch` the
     optimizer's steps (of gradient accumulation). `histogram` has fixed bins
@@ -77,6 +78,8 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     cut_total: int | None = None
     dropped: int | None = None
     dropped_rows: list[int] | None = None
+    behind: list[int] | None = None
+    behind_total: int | None = None
     samples: int | None = None
     packed_samples: int | None = None
     steps_per_epoch: int | None = None

@@ -12,7 +12,7 @@ from engine.dataset.checking import tally
 from engine.dataset.checking.packing import KEPT, TOKENS
 from engine.dataset.checking.parallel import in_parts
 from engine.dataset.checking.rowpass import RowPass
-from engine.dataset.checking.tally import BROKEN, CUT, DROPPED, UNREADABLE, Part
+from engine.dataset.checking.tally import BEHIND, BROKEN, CUT, DROPPED, UNREADABLE, Part
 from engine.dataset.files.offsets import Cancelled, Progress
 from engine.dataset.reader import Dataset
 from engine.dataset.shapes import Finding
@@ -94,13 +94,15 @@ def counts(part: Part) -> dict[str, Any]:
 
     tokens = np.frombuffer(part.tokens, dtype=np.uint32)
     status = np.frombuffer(part.status, dtype=np.uint8)
-    cut, dropped = part.rows_with(CUT), part.rows_with(DROPPED)
+    cut, dropped, behind = (part.rows_with(one) for one in (CUT, DROPPED, BEHIND))
     counted = tokens[(status & BROKEN == 0) & (tokens > 0)]
     return {
         "cut": cut[: tally.LISTED_ROWS],
         "cut_total": len(cut),
         "dropped": len(dropped),
         "dropped_rows": dropped[: tally.LISTED_ROWS],
+        "behind": behind[: tally.LISTED_ROWS],
+        "behind_total": len(behind),
         "samples": int(np.count_nonzero(np.frombuffer(part.kept, dtype=np.uint32))),
         "tokens": statistics(counted),
         "histogram": histogram(counted),

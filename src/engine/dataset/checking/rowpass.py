@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from engine.dataset import shapes
 from engine.dataset.checking import suspects
 from engine.dataset.checking.suspects import SHAPE, Marks, Warned
-from engine.dataset.checking.tally import CUT, DROPPED, UNREADABLE, Part
+from engine.dataset.checking.tally import BEHIND, CUT, DROPPED, UNREADABLE, Part
 from engine.dataset.reader import Row
 from engine.dataset.shapes import Finding
 from engine.errors import Problem
@@ -18,10 +18,14 @@ from engine.i18n import _
 
 
 class Counted(NamedTuple):
-    """Tokens of a row, and those that XTuner trains on: 0 when it drops the row."""
+    """Tokens of a row, and those that XTuner trains on: 0 when it drops the row.
+
+    `behind` says that it is dropped because it is cut before its first answer.
+    """
 
     tokens: int
     kept: int
+    behind: bool = False
 
 
 Tokenize = Callable[[list[Any], str], list[Counted | Exception]]
@@ -101,7 +105,7 @@ class RowPass:
             place = index - part.start
             part.tokens[place], part.kept[place] = found.tokens, found.kept
             if not found.kept:
-                part.status[place] |= DROPPED
+                part.status[place] |= DROPPED | (BEHIND if found.behind else 0)
             elif found.tokens > found.kept:
                 part.status[place] |= CUT
 

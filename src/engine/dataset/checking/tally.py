@@ -25,8 +25,8 @@ LISTED_OF_A_KIND = 1_000
 
 _JSON = (str, int, float, bool, list, dict)
 
-BROKEN, CUT, DROPPED, UNREADABLE = 1, 2, 4, 8
-"""Bits of a row's status."""
+BROKEN, CUT, DROPPED, UNREADABLE, BEHIND = 1, 2, 4, 8, 16
+"""Bits of a row's status. `BEHIND`: it is dropped, because its answers lie behind max_length."""
 
 
 @dataclass

@@ -87,9 +87,8 @@ def replace(
 
     Format and compression stay as they are. Names of columns are never changed,
     numbers neither. Raises `Problem` for input that cannot be read, and for an `out`
-    that exists (without `force`) or is `path`; `Failed` when the disk is full, and
-    without `dry_run` when there is nothing to replace: who misspelt a name would train on
-    a copy that is called renamed and is not. Then nothing is written.
+    that exists (without `force`) or is `path`; `Failed` when the disk is full. Then
+    nothing is written.
     """
     wanted = Wanted(old, new, regex, fields)
     target = None if out is None else Path(out)
@@ -108,11 +107,9 @@ def replace(
         elif several:
             with files.replacing_folder(target, force=force) as made:
                 _folder(folder if folder.is_dir() else None, paths, made, wanted, changes)
-                _refuse_copy(wanted, changes)
         else:
             with files.replacing(target, force=force) as sink:
                 _file(paths[0], wanted, sink, changes)
-                _refuse_copy(wanted, changes)
     except OSError as error:
         raise Failed(
             _("Cannot write {path}").format(path=target),
@@ -129,22 +126,6 @@ def replace(
         changes.places,
         changes.broken,
     )
-
-
-def _refuse_copy(wanted: Wanted, changes: Changes) -> None:
-    """Raise `Failed` when what is about to get its name is the original once more."""
-    if changes.replacements:
-        return
-    if wanted.text is not None and wanted.text == wanted.new:
-        why, todo = _("The old text and the new one are the same."), ""
-    else:
-        old, names = wanted.text or wanted.pattern.pattern, ", ".join(sorted(wanted.fields))
-        held = (
-            _("No text under {names} has {old} in it.") if names else _("No text has {old} in it.")
-        )
-        why = held.format(old=old, names=names)
-        todo = _("Compare it with a row: capitals, spaces and full-width characters count.")
-    raise Failed(_("Nothing matches, so nothing was written"), why, todo)
 
 
 def _several(dataset: Dataset) -> bool:

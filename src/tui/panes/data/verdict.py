@@ -37,9 +37,15 @@ def _rows(report: CheckReport) -> Iterator[str]:
     if report.cut:
         words = _("{count:,} cut at max_length (row {row})")
         yield words.format(count=report.cut_total, row=report.cut[0])
-    if report.dropped_rows:
+    behind = set(report.behind or ())
+    if report.behind:
+        words = _("{count:,} dropped, the answer lies behind max_length (row {row})")
+        yield words.format(count=report.behind_total, row=report.behind[0])
+    empty = [row for row in report.dropped_rows or () if row not in behind]
+    if empty:
         words = _("{count:,} dropped, nothing to learn from (row {row})")
-        yield words.format(count=report.dropped, row=report.dropped_rows[0])
+        count = (report.dropped or 0) - (report.behind_total or 0)
+        yield words.format(count=count, row=empty[0])
     double = report.warning_counts.get(DUPLICATE, 0)
     if double:
         yield ngettext("{count:,} duplicate", "{count:,} duplicates", double).format(count=double)
@@ -57,7 +63,9 @@ def findings(report: CheckReport) -> list[str]:
     lines += [(one.row, _told(one.reason, one.remedy)) for one in report.warnings]
     lines += [(row, _("is cut at max_length")) for row in report.cut or ()]
     dropped = _("is dropped: no token of it would carry loss")
-    lines += [(row, dropped) for row in report.dropped_rows or ()]
+    far = _("is dropped: its answer lies behind max_length")
+    behind = set(report.behind or ())
+    lines += [(row, far if row in behind else dropped) for row in report.dropped_rows or ()]
     told = [f"{row:>9}  {words}" for row, words in sorted(lines)]
     more = sum(report.warning_counts.values()) - len(report.warnings)
     more += report.broken_total - len(report.broken)
