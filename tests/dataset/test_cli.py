@@ -132,6 +132,15 @@ def test_replace(run, data, tmp_path):
     assert run(*arguments, "--force")[0] == 0
 
 
+def test_replace_says_when_nothing_matches(run, data, tmp_path):
+    out_file = tmp_path / "out.json"
+    arguments = ("replace", data, "--from", "尖 米", "--to", "Super Nova", "-o", out_file)
+    status, out, err = run(*arguments, "--json")
+    assert (status, json.loads(out)["replacements"]) == (0, 0)
+    assert "Nothing has 尖 米 in it" in err
+    assert out_file.read_bytes() == data.read_bytes()
+
+
 def test_escape_sequences_in_the_data_do_not_reach_the_terminal(run, tmp_path):
     path = tmp_path / "evil.json"
     path.write_text(json.dumps([ROWS[0] | {"output": "\x1b[2J尖米\x07 \ud83d"}]))

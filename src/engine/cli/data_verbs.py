@@ -158,7 +158,7 @@ def _show(args: argparse.Namespace, out: Output) -> int:
             _("Add --model with the model's folder."),
         )
     with (
-        Dataset.open(files(args.file, out), args.shape, _cache(out)) as dataset,
+        Dataset.open(files(args.file, out), args.shape, out.cache()) as dataset,
         Preview(out.settings) as preview,
     ):
         for note in dataset.notes:
@@ -183,12 +183,6 @@ def _show(args: argparse.Namespace, out: Output) -> int:
         }
         out.result(document, lambda: data_text.shown(document))
         return _say_broken(dataset, items, out)
-
-
-def _cache(out: Output) -> Path | None:
-    """Where what is known of a file's rows is kept: in a workspace in use, else nowhere."""
-    workspace = out.workspace()
-    return workspace.cache if workspace.state.is_dir() else None
 
 
 def _say_split(preview: Preview, out: Output) -> None:
@@ -314,7 +308,7 @@ def _check(args: argparse.Namespace, out: Output) -> int:
             seed=args.seed,
             trust_remote_code=args.trust_remote_code,
             settings=out.settings,
-            cache=_cache(out),
+            cache=out.cache(),
             progress=out.progress(_("Checking rows")),
         )
         out.result(report, lambda: data_text.checked(report, dataset, args))
@@ -343,6 +337,14 @@ def _replace(args: argparse.Namespace, out: Output) -> int:
         progress=out.progress(_("Replacing")),
     )
     out.result(done, lambda: data_text.replaced(done, args.dry_run))
+    if not done.replacements:
+        # No failure: a script that renames may run over what is renamed already.
+        out.say(
+            _(
+                "Nothing has {old} in it, so nothing was changed: compare it with a row "
+                "(capitals, spaces and full-width characters count)."
+            ).format(old=args.old)
+        )
     if done.broken:
         out.say(
             _("Not JSON, and copied as they are: rows {rows}").format(

@@ -138,6 +138,8 @@ class Substitute(Working["Path | None"]):
         try:
             if not old:
                 raise Problem(_("Nothing to replace"), "", _("Type what to replace first."))
+            if not replace(self._source, old, new, regex=self._regex, dry_run=True).replacements:
+                raise Problem(_("Nothing matches, so nothing was written"))
             replace(self._source, old, new, regex=self._regex, out=target)
         except Exception as error:
             self.app.call_from_thread(self._refused, as_problem(error))
