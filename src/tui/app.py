@@ -315,7 +315,7 @@ class Tunedeck(Overlays):
         shown = event.exported is not None and pane.shows(event.exported)
         told = event.problem.told(lambda way: _(_WAYS[way]) if way in _WAYS else "")
         problem = pane.told(event.problem) if shown else told
-        self.show_problem(problem, event.aside or (event.good and shown), event.good)
+        self.show_problem(problem, event.aside or shown, event.good)
         if self.chosen.alarms.bell:
             self.bell()
 

@@ -122,7 +122,7 @@ class Pane(Reporting, Vertical):
         return True
 
     def shows(self, exported: Path) -> bool:
-        """Whether it shows what became of the export of the checkpoint `exported`."""
+        """Whether it shows what became of the export of the checkpoint `exported`, and why."""
         return False
 
     def untold(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from engine.export import costs, gguf, handover, job
 from engine.export import plan as plans
 from engine.export.costs import Costs
 from engine.export.handover import Handover
-from engine.export.job import Job, Order, Step
+from engine.export.job import Job, Order, State, Step
 from engine.export.plan import Choices, Plan
 from engine.joined import dataset_questions
 from engine.run import answers, listing
@@ -27,6 +27,8 @@ class Look:
 
     plan: Plan
     job: Job
+    state: State | None
+    """How the job stood; None where there never was one."""
     choices: Choices
     costs: Costs | None
     """Of merging, while that is still to do."""
@@ -59,12 +61,14 @@ def look(
     Raises `Problem` when it is something else.
     """
     plan = plans.plan(checkpoint, workspace, bases.get(checkpoint.resolve()))
+    found = job.of(workspace, plan.checkpoint)
     chosen = plans.choices(workspace)
     kept = RunFolder(plan.checkpoint.parent).checkpoints()
     this = next((one for one in kept if one.path.name == plan.checkpoint.name), None)
     return Look(
         plan=plan,
-        job=job.of(workspace, plan.checkpoint),
+        job=found,
+        state=found.state,
         choices=chosen,
         costs=None if plan.whole or plan.is_merged else costs.of_merge(plan, chosen),
         handover=_handover(plan),

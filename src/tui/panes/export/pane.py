@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,14 +133,13 @@ class ExportPane(Choosing):
         found = None
         if checkpoint is not None and (wanted or checkpoint.exists()):
             found = look(checkpoint, self.workspace, self.settings, self.bases)
-        state = found.job.state if found is not None else None
         # Another run's is shown only until the one that is open has saved one.
         own = checkpoint is not None and last.run in (
             str(checkpoint.parent),
             checkpoint.parent.name,
         )
         run = last.run if stays or own else ""
-        self._if_current(self._show, found, run, state)
+        self._if_current(self._show, found, run)
 
     def _if_current(self, draw: Callable[..., object], *values: object) -> None:
         """From a worker: call `draw`, unless the worker has been replaced since.
@@ -156,18 +155,19 @@ class ExportPane(Choosing):
 
         self.app.call_from_thread(draw_if_current)
 
-    def _show(self, found: Look | None, run: str, state: State | None) -> None:
+    def _show(self, found: Look | None, run: str) -> None:
         if found is None or not self._is_shown(found.job):
             self._busy = None  # a job of the checkpoint that was shown works on without the pane
             self.workers.cancel_group(self, "follow")
         self.seen, self._run = found, run
         plan = found.plan if found is not None else None
+        state = found.state if found is not None else None
         if found is not None and state is not None and state.status == "running":
             self._follow(found)  # begun by an app that is gone, or by a run's end
             return
         if self._busy is not None:
             return  # begun since it was looked at
-        at = next_step(plan)
+        at = next_step(plan) if state is None or state.status != "failed" else step_of(state)
         done = state is None or (state.status == "done" and state.step not in ("gguf", "upload"))
         self.query_one("#doing", Line).say("" if done or state is None else ended(state, plan))
         self._draw_steps(at)
@@ -223,7 +223,16 @@ class ExportPane(Choosing):
 
     def _say(self, step: int) -> None:
         self.query_one("#said-scroll", VerticalScroll).scroll_home(animate=False)
-        self.query_one("#said", Static).update(clean("\n".join(explained(self.seen, step))))
+        lines = [*self._failure(step), *explained(self.seen, step)]
+        self.query_one("#said", Static).update(clean("\n".join(lines)))
+
+    def _failure(self, step: int) -> Iterator[str]:
+        """Why the last job failed, where it failed, and what to do."""
+        state = self.seen.state if self.seen is not None else None
+        if self._busy is None and state is not None and state.said and step_of(state) == step:
+            said = state.said
+            yield from self.told(Problem(said.what, said.why, said.todo, ways=said.ways)).lines()
+            yield ""
 
     # -- doing ----------------------------------------------------------------
 
@@ -338,9 +347,10 @@ class ExportPane(Choosing):
         self._busy = None
 
     def _ended(self, found: Look, state: State) -> None:
-        self._show(found, self._run, None)
-        self.query_one("#doing", Line).say(ended(state, found.plan))
-        self._tell()  # the shell looks then, and tells why it failed
+        self._show(found, self._run)
+        if self._busy is None and found.state == state:
+            self.query_one("#doing", Line).say(ended(state, found.plan))
+        self._tell()  # the shell looks then, and notes it
 
     def shows(self, exported: Path) -> bool:
         """Whether it shows what became of the export of the checkpoint `exported`."""
