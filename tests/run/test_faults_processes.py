@@ -18,13 +18,25 @@ from typing import Any
 import msgspec
 import pytest
 
+from engine import files
 from engine.errors import Failed, Problem
+from engine.joined import resuming
 from engine.run import control, launch, state
 from engine.run.folder import RunFolder
 from engine.run.processes import Identity
 from engine.run.state import RunState
 from engine.settings import Settings
-from tests.support.starter import STOPS, WITH_WORKER, Starter, gone, training, until, worker
+from engine.workspace import Workspace
+from tests.support.starter import (
+    STOPS,
+    WITH_WORKER,
+    Starter,
+    gone,
+    starting,
+    training,
+    until,
+    worker,
+)
 
 pytestmark = pytest.mark.waits
 
@@ -266,6 +278,25 @@ def test_the_workspace_is_moved(start: Starter, tmp_path: Path) -> None:
     stopped_with_all_it_had(run, control.wait(run, 20))
     assert not os.path.lexists(old)
     until(lambda: not start.left())
+
+
+def test_the_workspace_is_moved_at_rest(tmp_path: Path) -> None:
+    old, new = files.private_folder(tmp_path / "w"), tmp_path / "v"
+    with starting(Workspace(old), Starter) as start:
+        (old / "data.json").write_text("[]")
+        start.config.write_text("data_path = 'data.json'\n")
+        run = start("note()\n" + STOPS)
+        training(run)
+        control.stop(run)
+        assert control.wait(run, 20).state == "stopped"
+        old.rename(new)
+        start.runs[:] = [RunFolder(new / run.path.relative_to(old))]
+        [run] = start.runs
+        assert run.record is not None and run.record.workspace == str(new)
+        assert resuming.resume_differences(run).differences == []
+        control.resume(run, Settings())
+        order = run.order()
+        assert order is not None and order.folder == str(new), "where the trainer reads its data"
 
 
 def test_it_is_moved_and_its_old_place_is_taken(start: Starter, tmp_path: Path) -> None:

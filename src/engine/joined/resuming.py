@@ -90,10 +90,12 @@ def resume_differences(
     saved = rewind.config_of(run, chosen) if chosen else None
     then = ConfigSource.open(saved) if saved is not None else own
     read = {one.text: one for one in inputs.read(run.path)}
+    workspace = Path(record.workspace)
+    moved = inputs.moved(run.path, workspace)
     found = [
-        *_settings(now, then, read, Path(record.workspace), fits=chosen is None),
+        *_settings(now, then, read, workspace, fits=chosen is None),
         *_placement(record, chosen, gpus),
-        *(_file(one) for one in inputs.moved(run.path) if _still_named(now, one.input)),
+        *(_file(one) for one in moved if _still_named(now, one.input)),
     ]
     steps = _steps(run.progress().steps, now, own, found)
     return Resumption(

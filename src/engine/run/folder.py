@@ -17,6 +17,7 @@ from engine.run import (
     elsewhere,
     gpu_samples,
     notes,
+    place,
     processes,
     progress,
     reasons,
@@ -109,8 +110,15 @@ class RunFolder:
     def record(self) -> RunRecord | None:
         """Who started what; None for a work dir of plain XTuner.
 
-        By the other files where it is `torn`.
+        By the other files where it is `torn`. Its workspace is where that lies now.
         """
+        written = self._written_record()
+        if written is None:
+            return None
+        workspace = place.workspace_of(self.path, written.workspace)
+        return msgspec.structs.replace(written, workspace=workspace)
+
+    def _written_record(self) -> RunRecord | None:
         try:
             data = (self.path / state.RECORD).read_bytes()
             return msgspec.json.decode(data, type=RunRecord)

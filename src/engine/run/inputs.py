@@ -75,11 +75,15 @@ def read(folder: Path) -> list[Input]:
         return []
 
 
-def moved(folder: Path) -> list[Moved]:
-    """The inputs of the run in `folder` that are not as they were at its last start."""
+def moved(folder: Path, workspace: Path) -> list[Moved]:
+    """The inputs of the run in `folder` that are not as they were at its last start.
+
+    workspace: where relative paths start now.
+    """
     found = []
-    for one in read(folder):
-        path = Path(one.path)
+    for read_then in read(folder):
+        path = Path(os.path.normpath(workspace / expanded(read_then.text)))
+        one = msgspec.structs.replace(read_then, path=str(path))
         if not path.exists():
             found.append(Moved(one, "missing"))
         elif differs := _difference(one.files, prints(path)):

@@ -9,6 +9,7 @@ order to stop pass through it.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -98,6 +99,15 @@ def bridge(origin: Path, now: Path) -> Path:
         missing.unlink()
     missing.symlink_to(target, target_is_directory=True)
     return missing
+
+
+def workspace_of(folder: Path, recorded: str) -> str:
+    """The workspace of the run in `folder`, which lay at `recorded` when it was started.
+
+    It may have been moved as a whole since: then nothing is in its old place any more.
+    """
+    moved = re.fullmatch(r"runs(-\d+)?", folder.parent.name) and not os.path.lexists(recorded)
+    return str(folder.parent.parent) if moved else recorded
 
 
 def is_copy(folder: Path, written: RunState) -> bool:
