@@ -42,6 +42,8 @@ def sight() -> Sight:
         ([DIVIDED], 60, "GPU  0:0 ▇▅▁▁  0:1 ▁▁▁▁ "),
         ([DIVIDED], 20, "2 GPU ▇▅▁▁▁▁▁▁ 4.0 GB/20.0 GB  1 busy "),
         ([], 60, "no GPU  CPU   5%  memory ▁▁▁▁▁▁ 0 B/64.0 GB "),
+        ([], 40, "no GPU  CPU   5%  memory ▁▁▁▁▁▁ "),
+        ([], 20, "no GPU  CPU   5% "),
     ],
 )
 def test_as_much_of_each_gpu_as_fits(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from engine.machine.gpu import Gpu
+    from engine.machine.host import Host
     from engine.run.folder import RunSummary
     from tui.watch import Sight
 
@@ -99,16 +100,7 @@ def machine_line(sight: Sight, width: int) -> Text:
     """GPUs, each in as many words as fit in `width` cells, or all in one; else the host."""
     gpus = sight.gpus.gpus
     if not gpus:
-        host = sight.host
-        line = Text.assemble((_("no GPU"), "dim"), f"  CPU {5 * round(host.cpu / 5):3d}% ")
-        for more in (
-            f" {_('memory')} {bar(host.memory_used, host.memory_total, 6)} ",
-            f"{size(host.memory_used)}/{size(host.memory_total)} ",
-        ):
-            if line.cell_len + cell_len(more) > width:
-                break
-            line.append(more)
-        return line
+        return _host_line(sight.host, width)
     for cell, first in ((_gpu, ""), (_short_gpu, "GPU  ")):
         cells = Text(first).append(Text("  ").join(cell(one) for one in gpus)).append(" ")
         if cells.cell_len <= width:
@@ -119,6 +111,19 @@ def machine_line(sight: Sight, width: int) -> Text:
     if None not in busy:
         line += " " + _("{busy} busy").format(busy=sum(map(bool, busy))) + " "
     return Text(line)
+
+
+def _host_line(host: Host, width: int) -> Text:
+    """Where there is no GPU: what runs on the CPU, as much of it as fits."""
+    line = Text.assemble((_("no GPU"), "dim"), f"  CPU {5 * round(host.cpu / 5):3d}% ")
+    for more in (
+        f" {_('memory')} {bar(host.memory_used, host.memory_total, 6)} ",
+        f"{size(host.memory_used)}/{size(host.memory_total)} ",
+    ):
+        if line.cell_len + cell_len(more) > width:
+            break
+        line.append(more)
+    return line
 
 
 _HOT = 85

@@ -147,8 +147,15 @@ async def test_the_effective_batch_is_kept_on_a_key(workspace: Workspace, two_gp
     async with opened(workspace, (140, 45)) as screen:
         await screen.press("l")
         await screen.shows("1 GPU × batch 2 × accumulation 16 = 32")
-        await screen.press("tab", "a")  # all GPUs
+        await screen.press("f1")
+        text = await screen.shows("In this dialog", "choose a config")
+        assert "keep the effective batch" not in text, "there is nothing to keep"
+        await screen.press("f1", "tab", "a")  # all GPUs
         await screen.shows("2 GPUs × batch 2 × accumulation 16 = 64, before it was 32.", "^G")
+        await screen.press("f1")
+        await screen.shows("keep the effective batch")
+        await screen.press("f1")
+        await screen.shows("Launch a run", "^G")
         await screen.press("ctrl+g")
         await screen.shows(
             "2 GPUs × batch 2 × accumulation 8 = 32, as before with 32 on one",

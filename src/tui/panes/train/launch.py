@@ -185,15 +185,27 @@ class Launch(Working["Launched | Asked"]):
     @work(exit_on_error=False)
     async def action_keep_batch(self) -> None:
         """Let the effective batch be as it was before, by another accumulation."""
-        if self._planned is None:
-            return
-        asked, made = self._planned
-        if made.batch is None or made.before is None:
-            return
-        wanted = made.batch.like(made.before).accumulation
-        if wanted != made.batch.accumulation:
+        wanted = self._other_accumulation()
+        if self._planned is not None and wanted is not None:
+            asked, _made = self._planned
             config = self._workspace.resolve(asked.config)
             self._take(with_accumulation(config, asked, wanted))
+
+    def _other_accumulation(self) -> int | None:
+        """With which the effective batch comes nearer to what it was; None where none does."""
+        made = self._planned[1] if self._planned is not None else None
+        if made is None or made.batch is None or made.before is None:
+            return None
+        wanted = made.batch.like(made.before).accumulation
+        return wanted if wanted != made.batch.accumulation else None
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """F1 tells the keys that can do something now."""
+        if action == "keep_batch":
+            return self._other_accumulation() is not None
+        if action == "findings":
+            return self._check is not None and bool(findings(self._check))
+        return action not in ("lines", "copy") or self._planned is not None
 
     def _take(self, asked: Asked) -> None:
         """Settings were changed."""
