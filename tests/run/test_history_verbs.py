@@ -118,6 +118,8 @@ def test_renamed_thrown_away_taken_back_deleted(
         (["train", "--like", "nobody"], "no run nobody"),
         (["train", "--like", "one", "--set", "lr"], "not KEY=VALUE"),
         (["train", "--like", "one", "--set", "rl=1"], "no setting rl"),
+        (["train", "--like", "one", "--set", "lr=1", "rl=1"], "no setting rl"),
+        (["train", "--like", "one", "--set", "lr=1", "--set", "rl=1"], "no setting rl"),
         (["train", "--like", "one", "--gpus", "cpu", "--even-if-it-fails"], "needs a run"),
         (["train", "--like", "one", "--gpus", "cpu", "--after", "nobody"], "no run nobody"),
         (["train", "--like", "one", "--gpus", "cpu", "--when-free"], "no GPU to wait for"),

@@ -208,6 +208,7 @@ def test_the_verb_says_it_and_starts_nothing(
     assert {"run", "checkpoint", "step", "steps", "differences", "notes"} <= told.keys()
     assert [one["name"] for one in told["differences"]] == ["lr"]
     assert main(["resume", "tuned", "--set", "lora.r=4", "--dry-run"]) == 1
+    assert main(["resume", "tuned", "--set", "lr=1e-4", "lora.r=4", "--dry-run"]) == 1
     assert "✗  model.lora.r  8 → 4  cannot be changed" in capsys.readouterr().out
     assert main(["resume", "tuned", "--set", "lora.r=4"]) == 2
     assert not started

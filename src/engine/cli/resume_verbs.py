@@ -32,7 +32,8 @@ def add(
     )
     resume.add_argument(
         "--set",
-        action="append",
+        nargs="+",
+        action="extend",
         default=[],
         dest="values",
         metavar="KEY=VALUE",

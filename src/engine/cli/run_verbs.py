@@ -32,7 +32,8 @@ def add(
     )
     train.add_argument(
         "--set",
-        action="append",
+        nargs="+",
+        action="extend",
         default=[],
         dest="values",
         metavar="KEY=VALUE",
