@@ -36,6 +36,7 @@ class SideBySide(ModalScreen["int | None"]):
     ]
     DEFAULT_CSS = """
     SideBySide #asked { height: auto; max-height: 5; color: $primary; text-style: bold; }
+    SideBySide.-low #asked { max-height: 2; }
     SideBySide #beside { height: auto; }
     SideBySide .whole { width: 1fr; height: auto; padding: 0 1; }
     SideBySide .-below > .whole { width: 100%; margin-bottom: 1; }

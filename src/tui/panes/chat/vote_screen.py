@@ -31,6 +31,7 @@ class VoteScreen(ModalScreen[None]):
     ]
     DEFAULT_CSS = """
     VoteScreen #asked { height: auto; max-height: 5; color: $primary; text-style: bold; }
+    VoteScreen.-low #asked { max-height: 2; }
     VoteScreen #beside { height: auto; }
     VoteScreen .whole { width: 1fr; height: auto; padding: 0 1; }
     """
