@@ -281,8 +281,9 @@ def test_a_missing_library_of_the_interpreter_is_a_finding(bench: Bench, tmp_pat
     assert "mmengine" in f"{found.what} {found.why}"
 
 
-@pytest.mark.parametrize("bad", ["none.py", "."])
+@pytest.mark.parametrize("bad", ["none.py", ".", "gbk.py"])
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path, check: Check, bad: str) -> None:
+    (tmp_path / "gbk.py").write_bytes("SYSTEM = '你是谁'\n".encode("gbk"))
     with pytest.raises(Problem):
         check(tmp_path / bad)
 

@@ -30,8 +30,8 @@ from engine.config.memory import sizing
 from engine.config.memory.estimate import Estimate
 from engine.config.memory.past import Past
 from engine.config.memory.sizing import Sizes
+from engine.config.text import textfile
 from engine.errors import Failed, Problem
-from engine.i18n import _
 from engine.machine import gpu
 from engine.machine.devices import GpuId
 from engine.settings import Settings
@@ -147,8 +147,7 @@ def preflight(
     """
     flight = _Flight(progress, found)
     flight.add(also)
-    text = _read(path)
-    flight.add(check_load.syntax(text))
+    flight.add(check_load.syntax(textfile.read(path)))
     flight.add(check_load.path(path, work_dir))
     flight.stage()
     if flight.failed:
@@ -183,23 +182,6 @@ def preflight(
         flight.add(check_place.disk(flight.sizes.disk_bytes, work_dir or path.parent))
     flight.stage()
     return flight.report()
-
-
-def _read(path: Path) -> str:
-    try:
-        return check_load.read(path)
-    except UnicodeDecodeError as error:
-        raise Problem(
-            _("{path} is not UTF-8 text").format(path=path),
-            _("Byte {byte} cannot be read.").format(byte=error.start),
-            _("Save it as UTF-8: mmengine reads configs only so."),
-        ) from error
-    except OSError as error:
-        raise Problem(
-            _("Cannot read the config {path}").format(path=path),
-            _("It is a folder.") if path.is_dir() else (error.strerror or str(error)),
-            _("Give the path of a Python config, or copy one: tunedeck config copy NAME"),
-        ) from error
 
 
 def _load(

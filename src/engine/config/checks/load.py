@@ -269,8 +269,3 @@ def _uses(tree: ast.Module) -> tuple[list[str], set[str]]:
             else:
                 read.add(node.id)
     return list(dict.fromkeys(stored)), read
-
-
-def read(path: Path) -> str:
-    """The config's text as mmengine reads it (UTF-8)."""
-    return path.read_text(encoding="utf-8")
