@@ -245,6 +245,20 @@ def test_bytes_that_are_not_utf8(tmp_path):
         )
 
 
+@pytest.mark.parametrize("text", ["我是尖米，你好", "某某人", "你好"])
+@pytest.mark.parametrize(
+    ("name", "line"), [("a.jsonl", '{"a": "x", "b": "%s"}\n'), ("a.csv", "x,%s\n")]
+)
+def test_a_row_in_the_encoding_of_chinese_windows_is_known(tmp_path, text, name, line):
+    """Rows from several machines: the rest is UTF-8, so the file is no GBK."""
+    others = (line % "b" + line % "中文" * 3).encode()
+    path = write(tmp_path, others + (line % text).encode("gbk") + others, name)
+    with Dataset.open(path) as dataset:
+        told = [row.problem for row in dataset.page(0, 20) if row.problem]
+    column = line.index("%") + 1
+    assert told == [f"line 5, column {column}: not UTF-8 but GBK: {text}"]
+
+
 def test_a_broken_row_inside_an_array(tmp_path):
     text = '[\n  {"a": 1},\n  {\n    "a" 2\n  },\n  {"a": 3}\n]'
     with Dataset.open(write(tmp_path, text)) as dataset:

@@ -10,7 +10,7 @@ import msgspec
 
 from engine.dataset.editing.literals import literals, spell, substitute
 from engine.dataset.editing.needles import Needles
-from engine.dataset.files.decode import BadRow, decode
+from engine.dataset.files.decode import BadRow, decode, not_utf8
 from engine.errors import Problem
 from engine.i18n import _
 
@@ -202,7 +202,7 @@ class CellEditor:
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise BadRow(_("a byte that is not UTF-8"), error.start) from error
+            raise not_utf8(error) from error
         pieces: list[str] = []
         edits: list[Edit] = []
         at = 0

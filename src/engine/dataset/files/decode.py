@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NamedTuple
 
 from engine.i18n import N_, _
@@ -21,6 +22,11 @@ _REASONS = {
     "Invalid control character at": N_("a line break or control character inside a string"),
     "Unterminated string starting at": N_("a string that is not closed"),
 }
+
+
+_CHINESE = re.compile(rb"(?:[\xa1-\xf7][\xa1-\xfe]){2,}(?![\x80-\xff])")
+"""Two characters or more and nothing else up to the next ASCII one, as GB2312, the best part of
+GBK, writes them."""
 
 
 class BadRow(ValueError):
@@ -47,7 +53,7 @@ def decode(raw: bytes) -> Any:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadRow(_("a byte that is not UTF-8"), error.start) from error
+        raise not_utf8(error) from error
     try:
         return _DECODER.decode(text)
     except BadRow:
@@ -60,6 +66,24 @@ def decode(raw: bytes) -> Any:
         raise BadRow(_("brackets nested too deep"), 0) from error
     except ValueError as error:  # a number with thousands of digits
         raise BadRow(str(error), 0) from error
+
+
+def not_utf8(error: UnicodeDecodeError) -> BadRow:
+    """What is wrong with the bytes that `error` is about; what they say, if they are GBK.
+
+    A file of rows from several machines has some in the encoding of Chinese Windows.
+    """
+    start = error.start
+    while start and error.object[start - 1] > 0x7F:  # its beginning may pass for UTF-8
+        start -= 1
+    found = _CHINESE.match(error.object, start)
+    try:
+        text = found[0].decode("gb2312")[:12] if found else ""
+    except UnicodeDecodeError:
+        text = ""
+    if text:
+        return BadRow(_("not UTF-8 but GBK: {text}").format(text=text), start)
+    return BadRow(_("a byte that is not UTF-8"), error.start)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

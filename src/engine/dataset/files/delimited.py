@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from engine.dataset.files.decode import BadRow
+from engine.dataset.files.decode import BadRow, not_utf8
 from engine.dataset.files.scan import Fault, Scanner, offsets
 from engine.dataset.files.source import Source, SourceFile
 from engine.i18n import N_, _
@@ -76,7 +76,7 @@ class Delimited:
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise BadRow(_("a byte that is not UTF-8"), error.start) from error
+            raise not_utf8(error) from error
         try:
             cells = next(csv.reader([text], delimiter=self.separator), [])
             if text.count('"') % 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from engine.dataset.files.decode import BadRow, decode
+from engine.dataset.files.decode import decode, not_utf8
 from engine.dataset.files.scan import LinesScanner, Scanner, TextScanner
 from engine.dataset.files.scan_array import ArrayScanner
 from engine.i18n import _
@@ -129,4 +129,4 @@ class Lines:
         try:
             return {"text": content.decode("utf-8")}
         except UnicodeDecodeError as error:
-            raise BadRow(_("a byte that is not UTF-8"), error.start) from error
+            raise not_utf8(error) from error
