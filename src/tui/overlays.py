@@ -67,11 +67,10 @@ class Overlays(App[int]):
 
         lines: list[str] = []
         for when, problem in reversed(self.notices):
-            lines += [f"{when:%H:%M:%S}  {clean(problem.what)}"]
-            lines += [f"          {clean(part)}" for part in problem.lines()[1:]]
-            details = clean(problem.details).splitlines()
-            said = "\n".join(problem.lines()[1:]).splitlines()
-            lines += [f"          {part}" for part in details if part not in said] + [""]
+            said = clean("\n".join(problem.lines())).splitlines()
+            more = [one for one in clean(problem.details).splitlines() if one not in said]
+            lines += [f"{when:%H:%M:%S}  {said[0] if said else ''}"]
+            lines += [f"          {part}" for part in (*said[1:], *more)] + [""]
         if len(self.notices) == NOTICES:
             lines.append(_("What was told before is not kept."))
         self.push_screen(Reading(_("Notices"), lines or [_("Nothing has happened yet.")]))

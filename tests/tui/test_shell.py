@@ -403,3 +403,15 @@ async def test_the_row_under_the_cursor_is_seen_on_the_smallest_screen(
             shown = screen.lines()[table.region.y + 1 : table.region.bottom]
             assert any(row in line for line in shown), key
             assert table.region.bottom <= screen.app.query_one("#next").region.y, "it is cut"
+
+
+async def test_a_notice_says_nothing_twice(workspace: Workspace) -> None:
+    """The details of news begin with what is said of them already."""
+    told = Problem("Two things\nhappened", "the first\nthe second", details="the first\nthe third")
+    async with opened(workspace) as screen:
+        screen.app.show_problem(told, aside=True)
+        await screen.press("f7")
+        text = await screen.shows("Notices", "the third")
+        lines = [line.strip(" │") for line in text.splitlines() if "│" in line]
+        at = next(at for at, line in enumerate(lines) if line.endswith("Two things"))
+        assert lines[at + 1 : at + 5] == ["happened", "the first", "the second", "the third"]

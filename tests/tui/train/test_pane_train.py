@@ -223,6 +223,11 @@ async def test_the_chart_in_full_has_its_own_keys_and_is_saved(workspace: Worksp
         await screen.shows("Saved:")
         await screen.press("x")
         await screen.shows("log: all lines")
+        await screen.press("x")
+        await screen.shows("Esc all parts")
+        await screen.press("escape")
+        await screen.shows("log: all lines", "l launch")
+        assert "Esc" not in screen.keys_line()
     assert {path.suffix for path in (workspace.root / "charts").iterdir()} == {
         ".csv",
         ".png",

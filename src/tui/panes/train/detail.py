@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from operator import is_
 from pathlib import Path
+from typing import ClassVar
 
 from rich.text import Text
 from textual import work
@@ -72,6 +73,10 @@ class RunDetail(Reporting, Vertical):
     RunDetail.-big > Chart { height: 1fr; max-height: 100%; }
     RunDetail.-big > RunLog { display: none; }
     """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "toggle_big", N_("all parts"), id="train.all-parts")
+    ]
 
     class Big(Message):
         """The chart wants all the room there is, or gives it back."""
@@ -159,22 +164,27 @@ class RunDetail(Reporting, Vertical):
             "find": log.find,
             "filter": log.next_filter,
             "rank": log.next_rank,
-            "big": self.toggle_big,
+            "big": self.action_toggle_big,
             "save": self.save_chart,
             "differences": self._read_differences,
             "answers": lambda: self._read(_("Answers over time"), answer_lines),
             "checkpoints": lambda: self._read(_("Checkpoints"), checkpoint_lines),
         }
         if what in _OF_THE_LOG and self.has_class("-big"):
-            self.toggle_big()  # nobody sees what becomes of the log behind the chart
+            self.action_toggle_big()  # nobody sees what becomes of the log behind the chart
         acts[what]()
 
-    def toggle_big(self) -> None:
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Escape leads back from the chart alone, and is the pane's otherwise."""
+        return action != "toggle_big" or self.has_class("-big")
+
+    def action_toggle_big(self) -> None:
         """The chart alone, with its own keys, or all parts again."""
         big = not self.has_class("-big")
         self.set_class(big, "-big")
         if big:
             self.query_one(Chart).focus()
+        self.refresh_bindings()
         self.post_message(self.Big(big))
 
     @work(thread=True, exclusive=True, group="save", exit_on_error=False)
