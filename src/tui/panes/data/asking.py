@@ -51,8 +51,8 @@ async def a_model(app: App[Any], workspace: Workspace) -> str | None:
     )
     if not model:
         return None
-    path = str(workspace.resolve(model))
-    check_model(path)
+    path = str(await asyncio.to_thread(workspace.resolve, model))
+    await asyncio.to_thread(check_model, path)
     return path
 
 
@@ -145,14 +145,15 @@ async def an_export(
     if view is None:
         return None
     suffix = ".json" if dataset.format == "json" else ".jsonl"
-    target = _beside(dataset, workspace, view, suffix)
+    target = await asyncio.to_thread(_beside, dataset, workspace, view, suffix)
     note = _("A JSON array (.json) or JSON Lines (.jsonl).")
     answer = await app.push_screen_wait(
         Ask(_("Export"), [(_("write to"), target)], _new_file(workspace), note)
     )
     if answer is None:
         return None
-    return Export(rows_of(view, known), workspace.resolve(answer[0]))
+    path = await asyncio.to_thread(workspace.resolve, answer[0])
+    return Export(rows_of(view, known), path)
 
 
 @dataclass(frozen=True)
@@ -169,11 +170,14 @@ class Split:
 async def a_split(app: App[Any], dataset: Dataset, workspace: Workspace) -> Split | None:
     """How to split the dataset; None when put away."""
     suffix = ".json" if dataset.format == "json" else ".jsonl"
+    train, val = await asyncio.to_thread(
+        lambda: [_beside(dataset, workspace, word, suffix) for word in ("train", "val")]
+    )
     fields = [
         (_("validation: share (0.1) or rows"), "0.1"),
         (_("seed (same seed, same split)"), "0"),
-        (_("training rows to"), _beside(dataset, workspace, "train", suffix)),
-        (_("validation rows to"), _beside(dataset, workspace, "val", suffix)),
+        (_("training rows to"), train),
+        (_("validation rows to"), val),
     ]
 
     def parsed(values: list[str]) -> Split:
@@ -196,7 +200,7 @@ async def a_split(app: App[Any], dataset: Dataset, workspace: Workspace) -> Spli
             ) from error
 
     answer = await app.push_screen_wait(Ask(_("Split off a validation set"), fields, parsed))
-    return parsed(answer) if answer is not None else None
+    return await asyncio.to_thread(parsed, answer) if answer is not None else None
 
 
 def _new_file(workspace: Workspace) -> Callable[[list[str]], object]:
