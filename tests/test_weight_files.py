@@ -84,6 +84,9 @@ def test_what_befalls_a_model_is_told_before_it_is_loaded(
         with pytest.raises(Problem) as caught:
             look()
         assert caught.value.why == told and caught.value.todo
+    with pytest.raises(Problem, match="is not whole") as caught:
+        verify.verify(whole, adapter, whole, settings=Settings())
+    assert caught.value.why == weight_files.fault_of_adapter(adapter) != ""
 
 
 @pytest.mark.parametrize("stale", [INDEX, "pytorch_model.bin.index.json"])

@@ -17,6 +17,8 @@ from engine.i18n import _
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """A model's single file, by format; sharded, it has an index beside its shards. transformers
 takes the first that is there of one and other in the first format, then in the second."""
+ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+"""An adapter's file, by format, in the order in which PEFT takes one of them."""
 _INDEX = ".index.json"
 _HEADER = 100_000_000
 """Bytes that a safetensors header may have, by the format."""
@@ -66,15 +68,8 @@ def fault(folder: Path) -> str:
     files = named(folder)
     if not files:
         return _("It has no weights (model.safetensors or shards).")
-    checks: tuple[tuple[Callable[[Path], bool], str], ...] = (
-        (lambda path: not path.is_file(), _("Missing: {files}")),
-        (_pointer, _("Never downloaded (Git LFS pointers): {files}")),
-        (_torn, _("Not whole: {files}")),
-    )
-    for wrong, words in checks:
-        found = [one for one in files if wrong(folder / one)]
-        if found:
-            return words.format(files=", ".join(_shown(folder, one) for one in found[:_NAMED]))
+    if wrong := _wrong(folder, files):
+        return wrong
     absent = _absent(folder, names)
     return _("In no file, though its index names it: {name}").format(name=absent) if absent else ""
 
@@ -84,6 +79,35 @@ def require(folder: Path) -> None:
     if why := fault(folder):
         what = _("The model {path} is not whole").format(path=folder)
         raise Problem(what, why, _("Copy or download it again."))
+
+
+def fault_of_adapter(folder: Path) -> str:
+    """Why the adapter in `folder` lacks weights, in a sentence; "" when they are there."""
+    file = next((name for name in ADAPTERS if (folder / name).is_file()), "")
+    if not file:
+        return _("It has no weights ({file}).").format(file=ADAPTERS[0])
+    return _wrong(folder, [file])
+
+
+def require_adapter(folder: Path) -> None:
+    """Raise `Problem` when the adapter in `folder` lacks weights."""
+    if why := fault_of_adapter(folder):
+        what = _("The adapter {path} is not whole").format(path=folder)
+        raise Problem(what, why, _("Copy it again, or convert its checkpoint anew."))
+
+
+def _wrong(folder: Path, files: list[str]) -> str:
+    """What is wrong with the first few of a model's files that are not whole; "" for nothing."""
+    checks: tuple[tuple[Callable[[Path], bool], str], ...] = (
+        (lambda path: not path.is_file(), _("Missing: {files}")),
+        (_pointer, _("Never downloaded (Git LFS pointers): {files}")),
+        (_torn, _("Not whole: {files}")),
+    )
+    for wrong, words in checks:
+        found = [one for one in files if wrong(folder / one)]
+        if found:
+            return words.format(files=", ".join(_shown(folder, one) for one in found[:_NAMED]))
+    return ""
 
 
 def _absent(folder: Path, names: dict[str, str]) -> str:

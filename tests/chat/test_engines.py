@@ -126,6 +126,7 @@ def test_an_adapter_is_asked_by_its_own_name(model: Path, told: Path) -> None:
     adapter = model.parent / "tuned"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text('{"r": 48}')
+    (adapter / "adapter_model.bin").write_bytes(b"PK")
     spec = ModelSpec(str(model), adapter=str(adapter))
     with EngineServer(engines.named("vllm", Settings()), spec, Settings()) as server:
         served = server.start(60)

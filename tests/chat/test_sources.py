@@ -30,6 +30,7 @@ def adapter(tmp_path: Path) -> Path:
     folder = tmp_path / "adapter"
     folder.mkdir()
     (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
     return folder
 
 
@@ -39,6 +40,24 @@ def test_an_adapter_as_model_says_use_adapter(adapter: Path) -> None:
     assert "It is an adapter." in caught.value.lines()
     assert f"--adapter {adapter}" in caught.value.todo
     assert caught.value.status == 2
+
+
+def test_an_adapter_that_is_not_whole_says_so(model: Path, adapter: Path) -> None:
+    spec = ModelSpec(str(model), adapter=str(adapter))
+    sources.check(spec)
+    weights = adapter / "adapter_model.safetensors"
+    header = b'{"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}'
+    weights.write_bytes(struct.pack("<Q", len(header)) + header + bytes(15))
+    with pytest.raises(Problem, match="is not whole") as caught:
+        sources.check(spec)
+    assert caught.value.why == "Not whole: adapter_model.safetensors"
+    weights.unlink()
+    with pytest.raises(Problem, match="is not whole") as caught:
+        sources.check(spec)
+    assert caught.value.why == "It has no weights (adapter_model.safetensors)."
+    assert "convert its checkpoint anew" in caught.value.todo
+    (adapter / "adapter_model.bin").write_bytes(b"PK")  # PEFT takes that, too
+    sources.check(spec)
 
 
 def test_a_model_as_adapter_says_so(model: Path) -> None:

@@ -73,6 +73,7 @@ def check(spec: ModelSpec) -> None:
     weight_files.require(model)
     if spec.adapter is not None:
         _expect(Path(spec.adapter), "adapter_config.json", _("an adapter's folder"))
+        weight_files.require_adapter(Path(spec.adapter))
 
 
 def weights(model: Path) -> list[Path]:

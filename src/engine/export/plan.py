@@ -15,7 +15,7 @@ from engine import files, weight_files
 from engine.assignments import XTUNER_CONFIG
 from engine.errors import Problem
 from engine.export import artefact, job, trained_config
-from engine.export.convert import CONFIG, WEIGHTS, default_out
+from engine.export.convert import CONFIG, default_out
 from engine.export.job import Order, Step
 from engine.export.verify import Verified
 from engine.i18n import _
@@ -174,8 +174,9 @@ def _of_model(folder: Path) -> str:
 def _of_adapter(folder: Path) -> str:
     if not folder.exists():
         return ""
-    lacks = (name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file())
-    return next((_("It has no {file}.").format(file=name) for name in lacks), "")
+    if not (folder / CONFIG).is_file():
+        return _("It has no {file}.").format(file=CONFIG)
+    return weight_files.fault_of_adapter(folder)
 
 
 def order(

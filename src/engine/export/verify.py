@@ -116,6 +116,8 @@ def verify(
         artefact.expect(path, kinds, words)
     for model in (base, merged):
         weight_files.require(model)
+    if (adapter / "adapter_config.json").is_file():
+        weight_files.require_adapter(adapter)
     with tempfile.TemporaryDirectory(prefix="tunedeck-") as temporary:
         if not (adapter.is_dir() and (adapter / "adapter_config.json").is_file()):
             adapter = convert(adapter, Path(temporary) / "adapter").adapter

@@ -15,6 +15,7 @@ from engine.export.job import Job, Said, State, Step
 from engine.export.verify import Compared, Verified
 from engine.settings import Settings
 from engine.workspace import Workspace
+from tests.export.conftest import save
 from tests.support.driver import Driver, opened
 from tests.support.run_files import write_run
 
@@ -30,7 +31,7 @@ def workspace(tmp_path: Path) -> Workspace:
         adapter = write_run(made, name, "finished", step=4, saved=(4,)) / "iter_4-adapter"
         adapter.mkdir()
         (adapter / "adapter_config.json").write_text("{}")
-        (adapter / "adapter_model.safetensors").touch()
+        save(adapter / "adapter_model.safetensors", {})
     return made
 
 

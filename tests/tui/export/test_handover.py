@@ -14,6 +14,7 @@ from engine.export import gguf, job, plan
 from engine.export.verify import Compared, Verified
 from engine.settings import Settings
 from engine.workspace import Workspace
+from tests.export.conftest import save
 from tests.export.test_handover import CONVERTER, QUANTIZER
 from tests.support.driver import Driver, opened
 from tests.support.hub_server import Hub, serving
@@ -30,7 +31,7 @@ def workspace(tmp_path: Path, tiny_model: Path) -> Workspace:
     adapter = run / "iter_4-adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text("{}")
-    (adapter / "adapter_model.safetensors").touch()
+    save(adapter / "adapter_model.safetensors", {})
     merged = shutil.copytree(tiny_model, made.models / "run-01-iter_4")
     compared = [Compared("你是谁？", "一个助手", "一个助手")]
     plan.keep(merged, Verified(True, compared, 0.1, 0.5, 9.0, "bfloat16"))
@@ -157,7 +158,7 @@ async def test_choices_are_remembered(workspace: Workspace) -> None:
         (
             "runs/run-01/iter_4-adapter/adapter_model.safetensors",
             "Adapter      runs/run-01/iter_4-adapter",
-            "adapter_model.safetensors",
+            "weights (adapter_model.safetensors)",
         ),
     ],
 )

@@ -57,7 +57,9 @@ class Exchange(Vertical):
         """Add a piece of the answer."""
         self._length += len(text)
         if self._length > LONGEST:
-            return  # the whole comes at the end
+            words = _("{count:,} characters so far; the rest is shown when the answer is whole")
+            self.say(words.format(count=self._length))
+            return
         text = clean(text)
         if self.query(Markdown):
             self._stream = self._stream or Markdown.get_stream(self.query_one(Markdown))
