@@ -280,6 +280,40 @@ def test_the_workspace_is_moved(start: Starter, tmp_path: Path) -> None:
     until(lambda: not start.left())
 
 
+def test_the_workspace_is_moved_under_two_runs(tmp_path: Path) -> None:
+    old, new = files.private_folder(tmp_path / "w"), tmp_path / "v"
+    with starting(Workspace(old), Starter) as start:
+        runs = [start("note()\n" + STOPS) for _run in range(2)]
+        for run in runs:
+            training(run)
+        old.rename(new)
+        start.runs[:] = runs = [RunFolder(new / run.path.relative_to(old)) for run in runs]
+        until(lambda: all(any(one.event == "moved" for one in run.events()) for run in runs))
+        for run in runs:  # the link that one leaves serves both, and goes with it
+            until(lambda: old.is_symlink())
+            control.stop(run)
+            end = control.wait(run, 20)
+            assert end.state == "stopped" and run.last_checkpoint() is not None, end
+        until(lambda: not os.path.lexists(old))
+
+
+def test_the_workspace_is_moved_and_its_queue_goes_on(tmp_path: Path) -> None:
+    old, new = files.private_folder(tmp_path / "w"), tmp_path / "v"
+    with starting(Workspace(old), Starter) as start:
+        first = start("note()\nwhile not (run / 'end').exists(): time.sleep(0.02)")
+        training(first)
+        second = start("note()", wait=state.Wait(after=str(first.path)))
+        old.rename(new)
+        start.runs[:] = [RunFolder(new / run.path.relative_to(old)) for run in (first, second)]
+        first, second = start.runs
+        until(lambda: old.is_symlink())
+        (first.path / "end").touch()
+        assert control.wait(first, 20).state == "finished"
+        end = control.wait(second, 20)
+        assert (end.state, end.cause) == ("finished", None)
+        until(lambda: not os.path.lexists(old))
+
+
 def test_the_workspace_is_moved_at_rest(tmp_path: Path) -> None:
     old, new = files.private_folder(tmp_path / "w"), tmp_path / "v"
     with starting(Workspace(old), Starter) as start:

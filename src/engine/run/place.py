@@ -49,17 +49,24 @@ class Place:
         return now is not None and now != self._followed and leads(now, self.path)
 
     def follow(self) -> Path | None:
-        """Leave a link in its old place when it has moved; where it just lay, if it has.
+        """See to it that its old place leads to it; where it just lay, if it has moved.
 
-        Raises `OSError` when that cannot be: then the trainer reaches it no more.
+        Of two runs in a folder that was moved one finds the other's link, which goes when
+        that one ends: so the old place is looked at each time.
+
+        Raises `OSError` when no link can be left there: then the trainer reaches it no more.
         """
         now = self.now()
-        if now is None or not self.has_moved():
+        if now is None or now == self._followed == self.origin or not leads(now, self.path):
             return None
-        if not leads(self.origin, now):
-            self._links.append(bridge(self.origin, now))
+        try:
+            if not leads(self.origin, now):
+                self._links.append(bridge(self.origin, now))
+        except OSError:
+            if not leads(self.origin, now):  # else the other was faster
+                raise
         before, self._followed = self._followed, now
-        return before
+        return before if before != now else None
 
     def leave(self) -> None:
         """Take the links away again."""

@@ -20,7 +20,7 @@ from engine.run import state, waits
 from engine.run.claim import Claim
 from engine.run.folder import RunFolder
 from engine.run.listing import is_run, list_runs
-from engine.run.place import is_gone
+from engine.run.place import Place, is_gone
 from engine.run.state import Cause, Order, Wait, Word
 from engine.workspace import Workspace
 
@@ -106,6 +106,24 @@ def wait(folder: Path, order: Order, claim: Claim) -> Cause | None:
         time.sleep(LOOK)
 
 
+class _Awaited:
+    """The run that is waited for, wherever its folder is moved meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self._run = RunFolder(path)
+        self._place: Place | None = None
+        with contextlib.suppress(OSError):  # it is gone, or on a disk that is away
+            self._place = Place(path, path)
+
+    @property
+    def run(self) -> RunFolder:
+        """That run, where it lies now; where it lay last when it was deleted."""
+        now = self._place.now() if self._place is not None else None
+        if now is not None and now != self._run.path:
+            self._run = RunFolder(now)
+        return self._run
+
+
 class Waiter:
     """The looks of one waiting run. `claim` is its hold on its GPUs."""
 
@@ -115,7 +133,7 @@ class Waiter:
         self._me = RunFolder(folder)
         self._gpus = order.gpus
         self._wait = order.wait
-        self._awaited = RunFolder(Path(order.wait.after)) if order.wait.after else None
+        self._awaited = _Awaited(Path(order.wait.after)) if order.wait.after else None
         self._claim = claim
         self._unclear = 0
         self._quiet = 0
@@ -130,7 +148,7 @@ class Waiter:
         if (self._folder / state.STOP).exists() or (self._folder / state.KILL).exists():
             return Cause("unqueued", {"run": self._me.name})
         if self._awaited is not None:
-            told = self._look_at(self._awaited)
+            told = self._look_at(self._awaited.run)
             if told is not True:
                 return told
             self._awaited = None  # over is over: it may be resumed, renamed or deleted now
