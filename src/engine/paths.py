@@ -16,7 +16,11 @@ def expanded(name: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(name))  # noqa: PTH111 (see above)
 
 
+def user_cache() -> Path:
+    """The folder for what programs keep of this user and could make again."""
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+
+
 def hugging_face_home() -> Path:
     """The folder below which the hub's client and ``datasets`` keep what they fetch and make."""
-    cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return expanded(os.environ.get("HF_HOME") or cache / "huggingface")
+    return expanded(os.environ.get("HF_HOME") or user_cache() / "huggingface")

@@ -154,6 +154,20 @@ def test_a_hub_that_does_not_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch) -
     assert "HF_ENDPOINT" in told.value.todo
 
 
+@pytest.mark.parametrize("source", ["hf", "ms"])
+def test_what_is_here_needs_no_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    hub.repos["datasets", "me/parts"] = {f"train-{at}.json": ROWS for at in range(2)}
+    repo = parse(f"{source}:me/parts")
+    assert repo is not None
+    paths = client.dataset(repo, settings=Settings())
+    for name in ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    assert client.dataset(repo, settings=Settings()) == paths
+    paths[0].unlink()
+    with pytest.raises(Failed, match="Check the network"):
+        client.dataset(repo, settings=Settings())  # a part is not the dataset
+
+
 def test_a_download_can_be_stopped_and_gone_on_with(hub: Hub) -> None:
     hub.slow = 0.05
     repo = parse("ms:me/large")

@@ -54,6 +54,7 @@ class Hub:
             "HF_HOME": f"{folder}/hf",
             "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_XET": "1",
+            "XDG_CACHE_HOME": f"{folder}/cache",
             "MODELSCOPE_ENDPOINT": self.address,
             "MODELSCOPE_CACHE": f"{folder}/ms",
             "MODELSCOPE_HOME": f"{folder}/ms-home",

@@ -33,6 +33,7 @@ def dataset(
 ) -> list[Path]:
     """The local files with the training rows of a dataset, fetched where they are not here yet.
 
+    Where the hub cannot be reached, those that were fetched the last time, if all are here.
     Raises `Failed` when the hub or the repository cannot be reached, is not there or
     is closed, when the disk is full, and when cancelled; `Problem` when it holds no rows.
     """

@@ -21,6 +21,12 @@ def broke_off(error: BaseException) -> bool:
     )
 
 
+def unreachable(error: BaseException) -> bool:
+    """Whether the hub could not be asked at all: no network, or none is to be used."""
+    names = {type(one).__name__ for one in _causes(error)}
+    return bool(names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError"}) or broke_off(error)
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
@@ -71,7 +77,7 @@ def _reason(error: BaseException, repo: Repo, kind: str) -> tuple[str, str]:
             "model": _("There is no model of this name."),
         }
         return missing[kind], todo
-    if names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError"} or broke_off(error):
+    if unreachable(error):
         todo = _("Check the network, or set HF_ENDPOINT to a mirror that can be reached.")
         return said, todo
     return said, _("Try again; what has arrived is kept.")

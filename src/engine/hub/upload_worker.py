@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import io
-import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from engine.hub import trouble
 from engine.hub.repo import Repo
 from engine.i18n import _
-from engine.paths import expanded
+from engine.paths import user_cache
 from engine.worker.serve import Cancelled, Emit, serve
 
 _MESSAGE = "Upload with Tunedeck"
@@ -87,8 +86,7 @@ def _modelscope(
     if not api.repo_exists(repo.name, "model"):
         api.create_repo(repo.name, "model", visibility="public" if public else "private")
     # Its notes on what has arrived would else lie in the model's folder.
-    cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    notes = cache / "tunedeck" / "uploads" / repo.name.replace("/", "--")
+    notes = user_cache() / "tunedeck" / "uploads" / repo.name.replace("/", "--")
     api.upload_folder(
         repo.name,
         "model",

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine.hub import trouble
+from engine.hub import fetched, trouble
 from engine.hub.repo import Repo, no_rows, training_files
 from engine.i18n import _
 from engine.worker.serve import Cancelled, Emit, serve
@@ -159,16 +159,28 @@ HUBS: dict[str, Callable[[Repo, str], Hub]] = {"hf": HuggingFace, "ms": ModelSco
 
 
 def dataset(request: Mapping[str, Any], emit: Emit, _stop: Cancelled) -> dict[str, Any]:
-    """The training rows' files of a dataset."""
+    """The training rows' files of a dataset; those of the last time where no hub is reached."""
     repo = _repo(request)
     with trouble.explained(repo, "dataset", _cannot(repo)):
-        hub = HUBS[repo.source](repo, "dataset")
-        sizes = hub.files()
-        names = training_files(list(sizes), hub.declared())
-        if not names:
-            raise no_rows(repo, list(sizes))
-        folder = _fetch(hub, {name: sizes[name] for name in names}, emit)
-    return {"paths": [str(folder / name) for name in names]}
+        try:
+            paths = _training_files(repo, emit)
+        except Exception as error:
+            paths = fetched.known(repo) if trouble.unreachable(error) else []
+            if not paths:
+                raise
+        else:
+            fetched.keep(repo, paths)
+    return {"paths": [str(path) for path in paths]}
+
+
+def _training_files(repo: Repo, emit: Emit) -> list[Path]:
+    hub = HUBS[repo.source](repo, "dataset")
+    sizes = hub.files()
+    names = training_files(list(sizes), hub.declared())
+    if not names:
+        raise no_rows(repo, list(sizes))
+    folder = _fetch(hub, {name: sizes[name] for name in names}, emit)
+    return [folder / name for name in names]
 
 
 def model(request: Mapping[str, Any], emit: Emit, _stop: Cancelled) -> dict[str, Any]:
