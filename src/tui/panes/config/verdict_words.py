@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from engine.i18n import N_, _, ngettext
+from engine.i18n import N_, _, ngettext, sentences
 from engine.text import duration, one_line, size
 from tui.panes.config.field_table import LEVEL_MARKS
 
@@ -103,11 +103,12 @@ def fix_words(finding: Finding) -> str:
 def finding_help(finding: Finding, short: bool) -> Text:
     """Why it matters and what to do, for the help panel."""
     rest = [one_line(finding.why, marks=False), one_line(finding.todo, marks=False)]
-    said = [part for part in (*rest, fix_words(finding)) if part]
+    fix = fix_words(finding)
     if short:
-        return Text("  ".join(said) or one_line(finding.what, marks=False))
+        said = "  ".join(filter(None, (sentences(*rest), fix)))
+        return Text(said or one_line(finding.what, marks=False))
     text = Text(one_line(finding.what, marks=False), style="bold")
-    return text.append("".join("\n\n" + part for part in said), "not bold")
+    return text.append("".join(f"\n\n{part}" for part in (*rest, fix) if part), "not bold")
 
 
 def finding_hint(finding: Finding) -> str:
