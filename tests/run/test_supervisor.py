@@ -15,12 +15,15 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import psutil
 import pytest
 
 from engine import files
+from engine.cli import run_verbs
+from engine.cli.main import main
 from engine.errors import Failed, Problem
 from engine.run import control, launch, planning, processes, reasons, state
 from engine.run.folder import RunFolder
@@ -88,6 +91,33 @@ def test_a_trainer_that_makes_no_step_has_not_finished(start: Starter) -> None:
     plan = msgspec.structs.replace(start.plan(""), command=["/bin/true"])
     start.runs.append(run := launch.start(plan, Settings()))
     assert control.wait(run, 10).state == "failed"
+
+
+LOGS = [sys.executable, "-c", "from engine.cli.main import main; exit(main())", "logs", "-f"]
+
+
+def test_a_log_is_followed_from_the_queue_on(
+    start: Starter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = start("note()\nwhile not (run / 'end').exists(): time.sleep(0.02)")
+    waits = start("note(); print('its turn')", wait=Wait(after=str(first.path)))
+
+    def looked(seconds: float) -> None:
+        (first.path / "end").touch()
+        time.sleep(seconds)
+
+    monkeypatch.setattr(run_verbs, "time", SimpleNamespace(sleep=looked))
+    assert main(["logs", "-f", str(waits.path)]) == 0
+    assert capsys.readouterr().out == "its turn\n"
+
+
+def test_following_a_silent_log_ends_with_its_reader(start: Starter) -> None:
+    run = start("note(); print('only this', flush=True); time.sleep(600)")
+    with subprocess.Popen([*LOGS, str(run.path)], stdout=subprocess.PIPE) as follower:
+        assert follower.stdout is not None and follower.stdout.readline() == b"only this\n"
+        follower.stdout.close()
+        assert follower.wait(30) == 141
+    control.kill(run)
 
 
 def test_a_killed_trainer_fails_within_five_seconds(start: Starter) -> None:

@@ -79,6 +79,17 @@ class Output:
             sys.stdout.write(clean(line, keep="\n\t") + "\n")
         sys.stdout.flush()
 
+    def has_reader(self) -> bool:
+        """Whether somebody still reads the results; a pipe's other end may be closed."""
+        import select
+
+        try:
+            poll = select.poll()
+            poll.register(sys.stdout.fileno(), 0)
+            return not poll.poll(0)  # errors are told unasked
+        except (OSError, ValueError):  # no file of the system's
+            return True
+
     def say(self, text: str) -> None:
         """Talk: a line on stderr."""
         sys.stderr.write(clean(text) + "\n")

@@ -186,7 +186,8 @@ def _logs(args: argparse.Namespace, out: Output) -> int:
     from engine.run.listing import open_run
 
     run = open_run(out.workspace(), args.name)
-    if not run.log.is_file():
+    awaited = args.follow and run.state.living  # one in the queue gets its log when it starts
+    if not run.log.is_file() and not awaited:
         raise Problem(
             _("The run {run} has no log").format(run=run.name),
             _("{path} is not there.").format(path=run.log),
@@ -211,6 +212,8 @@ def _print_log(run: RunFolder, out: Output, follow: bool, errors: bool) -> None:
         show(follower.all())
         if not living:
             break
+        if not out.has_reader():  # head, say: the next line may be hours away
+            raise BrokenPipeError
         time.sleep(0.2)
     if follower.rest():
         show([follower.rest()])
