@@ -130,6 +130,36 @@ async def test_a_disk_that_does_not_answer(workspace: Workspace, disk: Disk) -> 
         await screen.shows("step 50/100")
 
 
+@pytest.mark.parametrize(
+    ("tab", "ready", "key", "then"),
+    [
+        ("train", "── loss one", "l", "Launch a run"),
+        ("chat", "^O", "h", "Earlier talks"),
+        ("data", "No dataset is open", "o", "Open a dataset"),
+        ("config", "configs/assistant.py", "o", "type to narrow"),
+        ("export", "checkpoint", "c", "type to narrow, or a path"),
+    ],
+)
+async def test_a_dialog_waits_for_the_disk_beside_the_screen(
+    tab: str, ready: str, key: str, then: str, workspace: Workspace, disk: Disk
+) -> None:
+    write_run(workspace, "one", "training", step=42, created=1000)
+    config(workspace)
+    workspace.remember(tab=tab)
+    async with opened(workspace) as screen:
+        await screen.shows(ready)
+        if tab == "chat":
+            await screen.press("escape")
+        disk.hang()
+        try:
+            await screen.press(key)
+            await screen.until(lambda _text: bool(disk.waiting - {"runs", "watch", "keeping"}))
+            assert not disk.on_the_loop, disk.on_the_loop[0]
+        finally:
+            disk.answer()
+        await screen.shows(then)
+
+
 async def test_a_log_that_is_deleted_or_cut_short(workspace: Workspace) -> None:
     run = write_run(workspace, "one", "training", step=42, log="words of old")
     log = run / state.LOG

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -56,7 +57,7 @@ class Acts:
         from tui.panes.train.node_lines import NodeLines
 
         pane = self._pane
-        asked = beginning(pane.workspace, self._kept, config)
+        asked = await asyncio.to_thread(beginning, pane.workspace, self._kept, config)
         answer = await pane.app.push_screen_wait(Launch(pane.workspace, pane.settings, asked))
         if not isinstance(answer, Launched):
             self._kept = answer

@@ -178,7 +178,7 @@ class Launch(Working["Launched | Asked"]):
         if not asked.config:
             return
         self._take_back()
-        path = self._workspace.resolve(asked.config)
+        path = await asyncio.to_thread(self._workspace.resolve, asked.config)
         screen = Change(path, asked.text, self._workspace, self._settings)
         self._take(msgspec.structs.replace(asked, text=await self.app.push_screen_wait(screen)))
 
@@ -188,8 +188,8 @@ class Launch(Working["Launched | Asked"]):
         wanted = self._other_accumulation()
         if self._planned is not None and wanted is not None:
             asked, _made = self._planned
-            config = self._workspace.resolve(asked.config)
-            self._take(with_accumulation(config, asked, wanted))
+            config = await asyncio.to_thread(self._workspace.resolve, asked.config)
+            self._take(await asyncio.to_thread(with_accumulation, config, asked, wanted))
 
     def _other_accumulation(self) -> int | None:
         """With which the effective batch comes nearer to what it was; None where none does."""
