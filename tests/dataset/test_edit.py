@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from engine.dataset.editing import edit, versions
+from engine.dataset.editing import rewrite as rewriting
 from engine.dataset.editing.edit import Edit
 from engine.dataset.editing.style import style_of
 from engine.dataset.editing.versions import Versions
@@ -250,3 +253,36 @@ def test_other_formats_say_what_to_do(tmp_path: Path, keep: Versions) -> None:
 @pytest.mark.parametrize("text", ['{"a": [], "b": {}}', "[1, 2]", '"text"', "12", '{\n"a": 1\n}'])
 def test_a_style_writes_what_it_was_told_from(text: str) -> None:
     assert style_of([text.encode()]).write(json.loads(text)) == text
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_is_not_looked_at_is_copied_as_row_by_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(rewriting, "_STRETCH", 3)
+    random_ = random.Random(seed)
+    rows = [json.dumps({"a": "x" * random_.randrange(5)}) for _row in range(random_.randrange(12))]
+    between = random_.choice(["\n", "\r\n", "\n\n"])
+    text = between.join(rows) + random_.choice(["", between, "\n \n"])
+    if random_.random() < 0.5:
+        text = (
+            "[ " + random_.choice([",", ",\n  ", " , "]).join(rows) + random_.choice(["]", "\n]\n"])
+        )
+    path = tmp_path / "data.json"
+    path.write_text(random_.choice(["", "\ufeff"]) + (text if rows else "[]"), newline="")
+    times = {row: random_.randrange(3) for row in range(len(rows)) if random_.random() < 0.3}
+
+    def contents(piece: Any) -> list[bytes]:
+        return [piece.content] * times.get(piece.row, 1)
+
+    with Dataset.open(path) as dataset:
+        slow, fast = io.BytesIO(), io.BytesIO()
+        copy = rewriting.Copy(dataset, slow)
+        put = rewriting.rewrite(
+            dataset, [copy], lambda piece: [(copy, one) for one in contents(piece)]
+        )
+        other = rewriting.Copy(dataset, fast)
+        assert rewriting.rewrite_some(dataset, other, times, contents) == put
+    assert fast.getvalue() == slow.getvalue()
+    if not times:
+        assert fast.getvalue() == path.read_bytes()

@@ -207,6 +207,10 @@ class Dataset:
             for index, span in text.spans():
                 yield text.first + index, span
 
+    def stretch(self, first: int, last: int) -> Iterator[bytes]:
+        """The text from row `first` up to row `last`, in large pieces (of one file, indexed)."""
+        return self._text(self._only()).stretch(first, last)
+
     def raw(self, index: int) -> bytes:
         """The bytes of one row, without what separates it from the next. Raises `IndexError`."""
         part, row = self._place(index)

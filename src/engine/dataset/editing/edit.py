@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from engine import files
-from engine.dataset.editing.rewrite import LITERALS, Copy, Piece, Target, rewrite
+from engine.dataset.editing.rewrite import LITERALS, Copy, Piece, rewrite_some
 from engine.dataset.editing.style import style_of
 from engine.dataset.editing.versions import Versions
 from engine.dataset.files.decode import BadRow, decode
@@ -95,7 +95,7 @@ def change(
     def contents(piece: Piece) -> Sequence[bytes]:
         return [content if piece.row == index else piece.content]
 
-    return _write(dataset, contents, versions, progress, cancelled)
+    return _write(dataset, [index], contents, versions, progress, cancelled)
 
 
 def delete(
@@ -111,7 +111,7 @@ def delete(
     def contents(piece: Piece) -> Sequence[bytes]:
         return [] if piece.row in gone else [piece.content]
 
-    return _write(dataset, contents, versions, progress, cancelled)
+    return _write(dataset, gone, contents, versions, progress, cancelled)
 
 
 def duplicate(
@@ -127,7 +127,7 @@ def duplicate(
     def contents(piece: Piece) -> Sequence[bytes]:
         return [piece.content] * (2 if piece.row in twice else 1)
 
-    return _write(dataset, contents, versions, progress, cancelled)
+    return _write(dataset, twice, contents, versions, progress, cancelled)
 
 
 def append(
@@ -151,7 +151,7 @@ def append(
     def contents(piece: Piece) -> Sequence[bytes]:
         return [piece.content, content] if piece.row == last else [piece.content]
 
-    return _write(dataset, contents, versions, progress, cancelled)
+    return _write(dataset, [last], contents, versions, progress, cancelled)
 
 
 def undo(edit: Edit, versions: Versions) -> None:
@@ -171,6 +171,7 @@ def undo(edit: Edit, versions: Versions) -> None:
 
 def _write(
     dataset: Dataset,
+    rows: Collection[int],
     contents: Callable[[Piece], Sequence[bytes]],
     versions: Versions,
     progress: Progress | None,
@@ -180,12 +181,7 @@ def _write(
     path = dataset.path.resolve()  # a link stays one
     mode = stat.S_IMODE(path.stat().st_mode)
     with files.replacing(path, mode=mode) as sink:
-        copy = Copy(dataset, sink)
-
-        def choose(piece: Piece) -> Iterable[tuple[Target, bytes]]:
-            return [(copy, content) for content in contents(piece)]
-
-        rows = rewrite(dataset, [copy], choose, progress, cancelled)
+        written = rewrite_some(dataset, Copy(dataset, sink), rows, contents, progress, cancelled)
         if dataset.changed():
             raise Problem(
                 _("{path} has changed since it was opened").format(path=dataset.path),
@@ -193,7 +189,7 @@ def _write(
                 _("Read it again (r), then repeat the edit."),
             )
         kept = versions.keep(path)
-    return Edit(str(path), rows, str(kept), _stamp(path))
+    return Edit(str(path), written, str(kept), _stamp(path))
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

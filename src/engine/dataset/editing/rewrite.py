@@ -23,6 +23,8 @@ SUFFIXES = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 """What can be written anew, by the file's suffix."""
 _EVERY = 512
 """Rows between two looks at whether anybody still waits."""
+_STRETCH = 2048
+"""The same where rows are copied together."""
 
 
 class Piece(NamedTuple):
@@ -81,6 +83,58 @@ def rewrite(
     return put
 
 
+def rewrite_some(
+    dataset: Dataset,
+    copy: Copy,
+    rows: Iterable[int],
+    contents: Callable[[Piece], Sequence[bytes]],
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> int:
+    """`rewrite` for a few `rows` of one file of text: what lies between them is not looked at.
+
+    `contents` says what stands in a row's place. The last row is always handed to it: what
+    stands behind it is not what stands between rows.
+    """
+    total = dataset.index(cancelled=cancelled)
+    end, put, at = b"", 0, 0
+
+    def look(row: int) -> None:
+        if progress is not None:
+            progress(row, total)
+        if cancelled is not None and cancelled():
+            raise Failed(_("Stopped before the file was written; nothing has changed"))
+
+    for row in sorted({row for row in rows if row < total} | set(range(total)[-1:])):
+        for start in range(at, row - 1, _STRETCH):
+            stop = min(start + _STRETCH, row - 1)
+            copy.stretch(dataset.stretch(start, stop))
+            look(stop)
+        if at < row:  # by itself: what is behind it is written when another row follows
+            copy.put(_piece(dataset, row - 1, total - 1))
+        put += row - at
+        piece = _piece(dataset, row, total - 1)
+        for content in contents(piece):
+            copy.put(piece._replace(content=content))
+            put += 1
+        end, at = piece.end, row + 1
+    copy.finish(end)
+    look(total)
+    return put
+
+
+def _piece(dataset: Dataset, row: int, last: int) -> Piece:
+    """One row, as `pieces` gives it."""
+    span = b"".join(dataset.stretch(row, row + 1))
+    content = dataset.content(span)
+    end = span[len(content) :]
+    if row < last:
+        between = end
+    else:
+        between = _piece(dataset, row - 1, last).end if row else _between(dataset, end)
+    return Piece(row, content, between, end)
+
+
 def pieces(dataset: Dataset) -> Iterator[Piece]:
     """Every row of `dataset`. Raises `Problem` for a broken one where rows are no text."""
     if dataset.format not in LITERALS:
@@ -120,6 +174,13 @@ class Copy:
         self._sink.write(self._separator)
         self._sink.write(piece.content)
         self._separator = piece.separator
+
+    def stretch(self, parts: Iterable[bytes]) -> None:
+        """Write rows as they stand in the file, each with what separates it from the next."""
+        self._sink.write(self._separator)
+        for part in parts:
+            self._sink.write(part)
+        self._separator = b""
 
     def finish(self, end: bytes) -> None:
         """See `Target`."""

@@ -73,6 +73,12 @@ class TextPart(Part):
         """Every row with the separator behind it, as they stand in the file."""
         return self._offsets.spans()
 
+    def stretch(self, first: int, last: int) -> Iterator[bytes]:
+        """The rows from `first` up to `last` with their separators, in large pieces."""
+        start, end = self._offsets.span(first)[0], self._offsets.span(last - 1)[1]
+        for at in range(start, end, CHUNK):
+            yield self._offsets.read(at, min(at + CHUNK, end))
+
     def raw(self, row: int) -> bytes:
         """The bytes of one row, without what separates it from the next."""
         return self.layout.content(self._offsets.read(*self._offsets.span(row)))
