@@ -131,6 +131,20 @@ async def test_no_dialog_is_larger_than_the_screen(
         assert screen.app.screen.region.contains_region(inside)
 
 
+async def test_a_correction_is_seen_where_it_is_typed(tmp_path: Path) -> None:
+    async with opened(Workspace(tmp_path), (40, 10)) as screen:
+        why = "no row can be put into it " * 4
+        screen.app.push_screen(Correct("who?", "I am", "", "", "beside.json", why))
+        await screen.shows("I am", "The right answer", "Esc  back")
+        await screen.type(" Nova")
+        await screen.shows("I am Nova")
+        await screen.press("tab")
+        await screen.type("system")
+        await screen.shows("system", "Esc  back")
+        await screen.press("shift+tab", "shift+tab")
+        await screen.shows("who?", "Esc  back")
+
+
 async def test_what_does_not_fit_is_scrolled_to(tmp_path: Path) -> None:
     async with opened(Workspace(tmp_path), (40, 10)) as screen:
         screen.app.push_screen(Ask("Fields", [(f"field {at}", f"value{at}") for at in range(9)]))

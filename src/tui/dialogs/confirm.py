@@ -7,7 +7,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.i18n import N_, _
-from tui.dialogs.fitted import Fitted
+from tui.dialogs.fitted import Scrolled
 from tui.dialogs.keys_line import KeysLine
 
 
@@ -23,8 +23,7 @@ class Confirm(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """The question, what it means, and the keys."""
-        with Fitted(classes="dialog -small") as box:
-            box.can_focus = True  # the arrow keys scroll it where the screen is low
+        with Scrolled(classes="dialog -small"):
             yield Static(self._question, classes="dialog-title", markup=False)
             if self._consequence:
                 yield Static(self._consequence, markup=False)
@@ -32,7 +31,7 @@ class Confirm(ModalScreen[bool]):
 
     def on_mount(self) -> None:
         """What is lost may be long."""
-        self.query_one(Fitted).focus()
+        self.query_one(Scrolled).focus()
 
     def action_answer(self, yes: bool) -> None:
         """Close with the answer."""

@@ -7,11 +7,11 @@ from typing import ClassVar
 import msgspec
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
 from engine.i18n import N_, _
+from tui.dialogs.fitted import Box
 from tui.dialogs.kept import Kept
 from tui.dialogs.keys_line import KeysLine
 
@@ -41,12 +41,13 @@ class Correct(ModalScreen["Corrected | None"]):
         Binding("ctrl+n", "accept(False)", N_("into the file beside it"), priority=True),
     ]
     DEFAULT_CSS = """
-    Correct .dialog-label { margin: 0; }
+    Correct .dialog-label { margin: 0; text-wrap: nowrap; text-overflow: ellipsis; }
     Correct TextArea { border: none; padding: 0 1; background: $boost; }
     Correct TextArea:focus { border: none; }
     Correct #question { height: 3; }
-    Correct #answer { height: 1fr; min-height: 3; }
+    Correct #answer { height: 1fr; min-height: 2; }
     Correct #system { height: 2; }
+    Correct.-low #question, Correct.-low #system { height: 1; }
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Correct(ModalScreen["Corrected | None"]):
             "system": _("System text (written where the dataset has one)"),
         }
         kept = dict(zip(self._texts, self._kept.texts(self.app), strict=True))
-        with Vertical(classes="dialog -full"):
+        with Box(classes="dialog -full"):
             title = _("A corrected answer for the dataset")
             yield Static(title, classes="dialog-title", markup=False)
             for name, label in labels.items():
@@ -82,12 +83,12 @@ class Correct(ModalScreen["Corrected | None"]):
                     tab_behavior="focus",
                 )
             yield Static("", id="wrong", classes="dialog-wrong", markup=False)
+            if not self._data:
+                yield Static(self._why, classes="dim", markup=False)
             yield KeysLine(self._keys())
 
     def _keys(self) -> str:
-        into = (
-            _("^S  as the last row of {data}").format(data=self._data) if self._data else self._why
-        )
+        into = _("^S  as the last row of {data}").format(data=self._data) if self._data else ""
         beside = _("^N  into {beside}").format(beside=self._beside)
         return "\n".join((into, beside, _("Tab  next field      Esc  back")))
 

@@ -1,15 +1,27 @@
-"""A dialog's box: as high as what is in it, up to the screen; where that is lower, it scrolls."""
+"""The boxes of dialogs: where the screen is lower than what is in one, it scrolls."""
 
 from __future__ import annotations
 
+from textual import events
 from textual.containers import ScrollableContainer
 from textual.css.scalar import Unit
 from textual.geometry import Size
 from textual.widget import Widget
 
 
-class Fitted(ScrollableContainer, can_focus=False):
-    """Its child with a height in fractions gets what it wants, or what is left and scrolls.
+class Box(ScrollableContainer, can_focus=False, inherit_bindings=False):
+    """A dialog's box with a height of its own; its keys are those of what is in it."""
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """Scroll to what has the focus: Textual takes what lies behind the keys for seen."""
+        show = event.widget.scroll_visible
+        self.call_after_refresh(show, animate=False, immediate=True)
+
+
+class Fitted(Box, can_focus=False):
+    """As high as what is in it, up to the screen.
+
+    Its child with a height in fractions gets what it wants, or what is left and scrolls.
 
     Textual's own containers take all the height that they may when there is such a child.
     Where not even its least height is left, the whole box scrolls, above the keys.
@@ -21,6 +33,12 @@ class Fitted(ScrollableContainer, can_focus=False):
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """The rows of all that is in it, at `width` cells."""
         return sum(_rows(child, container, viewport, width) for child in self.displayed_children)
+
+
+class Scrolled(Fitted, can_focus=True):
+    """One that has the focus itself: the arrow keys scroll it where the screen is low."""
+
+    BINDINGS = ScrollableContainer.BINDINGS
 
 
 def _rows(widget: Widget, container: Size, viewport: Size, width: int) -> int:

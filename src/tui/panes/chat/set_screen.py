@@ -11,7 +11,6 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
@@ -26,6 +25,7 @@ from engine.joined.candidates import Candidate
 from engine.text import one_line
 from engine.workspace import Workspace
 from tui.dialogs.ask import Ask
+from tui.dialogs.fitted import Box
 from tui.dialogs.keys_line import KeysLine
 from tui.dialogs.reading import Reading
 from tui.panes.chat.asking import Asking
@@ -83,7 +83,7 @@ class SetScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """What is going on, the table, the models with their scores, the keys."""
-        with Vertical(classes="dialog -full"):
+        with Box(classes="dialog -full"):
             yield Static(one_line(self.table.name), classes="dialog-title", markup=False)
             yield Static("", id="state", markup=False)
             yield VirtualTable(list(self._columns()), id="answers")

@@ -16,6 +16,7 @@ from engine.chat.set_files import mark
 from engine.chat.set_table import Cell, Table
 from engine.i18n import N_, _
 from engine.text import clean, one_line
+from tui.dialogs.fitted import Box
 from tui.dialogs.keys_line import KeysLine
 
 BESIDE = 3
@@ -50,7 +51,7 @@ class SideBySide(ModalScreen["int | None"]):
     def compose(self) -> ComposeResult:
         """The question, what is right, a column for each model, the keys."""
         below = len(self._table.models) > BESIDE
-        with Vertical(classes="dialog -full"):
+        with Box(classes="dialog -full"):
             yield Static("", id="asked", markup=False)
             yield Static("", id="wanted", classes="dim", markup=False)
             with (

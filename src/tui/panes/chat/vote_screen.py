@@ -7,13 +7,14 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.chat.votes import Ballot, Choice, Record
 from engine.i18n import N_, _, ngettext
 from engine.text import clean, one_line
+from tui.dialogs.fitted import Box
 from tui.dialogs.keys_line import KeysLine
 
 
@@ -42,7 +43,7 @@ class VoteScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The question, two answers, the keys."""
-        with Vertical(classes="dialog -full"):
+        with Box(classes="dialog -full"):
             yield Static("", id="asked", markup=False)
             with VerticalScroll() as scroll, Horizontal(id="beside"):
                 scroll.can_focus = False

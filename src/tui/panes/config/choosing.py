@@ -9,7 +9,7 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Input, OptionList, Static
@@ -19,6 +19,7 @@ from engine.config.stock import searching
 from engine.config.stock.entry import Entry
 from engine.i18n import N_, _
 from engine.text import clean, one_line
+from tui.dialogs.fitted import Box
 from tui.dialogs.keys_line import KeysLine
 from tui.panes.config.raw import highlighted
 from tui.widgets.field import Field
@@ -110,7 +111,7 @@ class ChooseConfig(ModalScreen["str | None"]):
 
     def compose(self) -> ComposeResult:
         """Title, the field, facets and list side by side, a closer look, the keys."""
-        with Vertical(classes="dialog -tall -wide", id="catalogue"):
+        with Box(classes="dialog -tall -wide", id="catalogue"):
             yield Static("", id="catalogue-title", classes="dialog-title", markup=False)
             yield Field(placeholder=_("type to narrow: a model, a method, a size"))
             with Horizontal(id="catalogue-middle"):

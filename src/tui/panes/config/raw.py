@@ -6,12 +6,12 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.i18n import N_, _
 from engine.text import clean
+from tui.dialogs.fitted import Box
 from tui.dialogs.keys_line import KeysLine
 from tui.widgets.cells import beyond
 from tui.widgets.table import Column, VirtualTable
@@ -40,7 +40,7 @@ class RawView(ModalScreen["int | None"]):
 
     def compose(self) -> ComposeResult:
         """Title, the file, the keys."""
-        with Vertical(classes="dialog -tall -wide"):
+        with Box(classes="dialog -tall -wide"):
             yield Static(self._title, classes="dialog-title", markup=False)
             yield VirtualTable([Column("", 5, "right"), Column("")])
             yield KeysLine(_("↑↓ ←→ PgUp PgDn  move      Enter  to this setting      Esc  close"))

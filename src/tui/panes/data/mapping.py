@@ -18,6 +18,7 @@ from engine.errors import Problem
 from engine.i18n import N_, _
 from engine.text import clean, one_line
 from engine.workspace import Workspace
+from tui.dialogs.fitted import Box
 from tui.dialogs.kept import Kept
 from tui.dialogs.keys_line import KeysLine
 from tui.dialogs.working import Working
@@ -77,7 +78,7 @@ class MapColumns(Working[Path | None]):
     def compose(self) -> ComposeResult:
         """The columns there are, a field for each part, what comes out, the keys."""
         self._values = dict(zip(self._values, self._kept.texts(self.app), strict=True))
-        with Vertical(classes="dialog -tall -wide"):
+        with Box(classes="dialog -tall -wide"):
             yield Static(_("What the columns mean"), classes="dialog-title", markup=False)
             there = _("Columns: {names}").format(names=one_line(", ".join(self._columns)))
             yield Static(there, classes="dim", markup=False)

@@ -10,7 +10,7 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.widgets import Input, Static
 from textual.worker import Worker, get_current_worker
 
@@ -19,6 +19,7 @@ from engine.errors import Problem
 from engine.i18n import N_, _
 from engine.text import clean, one_line
 from engine.workspace import Workspace
+from tui.dialogs.fitted import Box
 from tui.dialogs.kept import Kept
 from tui.dialogs.keys_line import KeysLine
 from tui.dialogs.working import Working
@@ -54,7 +55,7 @@ class Substitute(Working["Path | None"]):
     def compose(self) -> ComposeResult:
         """Three fields, the preview, the keys."""
         old, new, out = self._kept.texts(self.app)
-        with Vertical(classes="dialog -tall -wide"):
+        with Box(classes="dialog -tall -wide"):
             yield Static(
                 _("Substitute in {name}").format(name=one_line(called_shortly(self._source[0]))),
                 classes="dialog-title",
