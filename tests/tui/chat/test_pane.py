@@ -134,6 +134,23 @@ async def test_an_answer_is_stopped_and_what_had_come_stays(workspace: Workspace
             await screen.shows("one", "stopped", "next question", "send to the models above")
 
 
+async def test_a_model_that_was_made_since_begins_a_talk_of_its_own(workspace: Workspace) -> None:
+    made = workspace.models / "made-since"
+    made.mkdir(parents=True)
+    with serving("I am the old one.") as server:
+        async with opened(workspace) as screen:
+            await choose(screen, server.address)
+            await ask(screen, "Who?")
+            await screen.shows("I am the old one.", "tok/s")
+            workspace.opened(merged=str(made))
+            await screen.press("f2", "f6")
+            await screen.shows("A made-since", "It is loaded when it is first asked.")
+            assert "I am the old one." not in screen.text()
+            assert said(screen)[-1].startswith("A new talk with made-since.")
+            await screen.press("escape", "h")
+            await screen.shows("Earlier talks", "Who?")
+
+
 async def test_of_one_whose_turn_does_not_come_it_is_said_that_it_was_stopped(
     workspace: Workspace,
 ) -> None:

@@ -108,12 +108,19 @@ class ChatPane(Acts, LoopActs, Pane):
         return self.query_one(Question)
 
     def activate(self) -> None:
-        """Suggest what was made last: the tuned model, and its base beside it."""
+        """Suggest what was made last: the tuned model, and its base beside it.
+
+        What others answered does not stand above theirs: they begin a talk of their own.
+        """
         found = suggested(self.workspace)
         if found != self._suggested and not self.busy:
             self._suggested = found
-            if found:
+            if found and found != self.chosen:
                 self.choose(found)
+                if self.talk.branch:
+                    self.action_clear()
+                    said = _("A new talk with {name}. After Esc h brings an earlier one back.")
+                    self.notify(said.format(name=found[SLOTS[0]].title), markup=False)
         self.draw()
 
     def column(self, slot: str) -> Column:
