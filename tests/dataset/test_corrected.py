@@ -141,3 +141,17 @@ def test_without_a_dataset_or_with_one_that_is_gone_it_says_so(tmp_path: Path) -
         corrected.target(Workspace(tmp_path))
     with pytest.raises(Problem):
         corrected.target(opened(tmp_path, tmp_path / "gone.json"))
+
+
+def test_what_came_from_a_hub_grows_in_the_workspace(tmp_path: Path) -> None:
+    """Not in the hub's cache: it is everybody's, and may be emptied."""
+    data = tmp_path / "hub/datasets--me--talks/snapshots" / ("5f" * 20) / "train.jsonl"
+    data.parent.mkdir(parents=True)
+    data.write_text(json.dumps(EXAMPLES["sharegpt"][0]) + "\n", encoding="utf-8")
+    (tmp_path / "work").mkdir()
+    workspace = opened(tmp_path / "work", data)
+    where = corrected.target(workspace)
+    assert "cache of Hugging Face" in where.closed
+    assert where.beside == workspace.data / "talks-corrected.jsonl"
+    corrected.add(where, TURN, workspace, into_data=False)
+    assert [one.name for one in data.parent.iterdir()] == ["train.jsonl"]
