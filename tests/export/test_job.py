@@ -45,7 +45,7 @@ model = dict(
 TRAINER = """#!/bin/sh
 case "$*" in *engine.train.entry*)
     for one; do test "$last" = --work-dir && run=$one; last=$one; done
-    cp {source}/iter_12.pth {source}/*.py "$run"
+    cp {source}/iter_12.pth {source}/*.py {source}/trainer.json "$run"
     echo "$run/iter_12.pth" > "$run/last_checkpoint"
     exit 0
 esac

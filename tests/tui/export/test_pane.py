@@ -341,7 +341,7 @@ async def test_a_base_that_is_not_here_is_asked_for(
         await screen.press("1", "4")
         await screen.shows("press b: the base model")
         await screen.press("enter")
-        await screen.shows("The base model is not here", "Press b")
+        await screen.shows("The base model is not here", "b names it.")
         await screen.press("escape", "b")
         await screen.type(str(tiny_model))
         await screen.press("enter")
