@@ -86,7 +86,8 @@ class Facts:
         """What is odd about `row`, each with what to do about it."""
         found = self._reasons.get(row, [])
         if not found and self._notes.get(row) == DOUBLE:  # only the first of them are spelt out
-            return [f"{DOUBTFUL} {_('the same questions and answers as an earlier row')}"]
+            same = _("the same questions and answers as an earlier row")
+            return [f"{DOUBTFUL} {same}"]
         return found
 
     def packed_with(self, row: int) -> list[int] | None:
