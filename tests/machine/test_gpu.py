@@ -268,6 +268,7 @@ FIRST, SECOND = instance_uuid(SMALL, 1, 0), instance_uuid(LARGE, 1, 1)
         (card_uuid(DIVIDED, 1), ["1:0"]),
         ("0,1:1", [0, "1:1"]),
     ],
+    ids=range(9),  # the cards' names differ from process to process
 )
 def test_instances_are_named_as_cuda_names_them(
     nvml: Nvml, monkeypatch: pytest.MonkeyPatch, value: str, expected: list[gpu.GpuId]
