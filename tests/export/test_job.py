@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,10 @@ import numpy as np
 import psutil
 import pytest
 
+from engine import files
 from engine.errors import Problem
 from engine.export import job, plan
-from engine.export.job import Job, State, Step
+from engine.export.job import Job, Order, State, Step
 from engine.export.plan import Choices
 from engine.export.verify import Verified
 from engine.run import control, launch, planning
@@ -161,6 +163,20 @@ def test_choices_hold_and_a_failure_is_kept_in_words(
     assert order is not None and order.dtype == "fp16"
     for one in job.of(workspace, checkpoint).folder.iterdir():
         assert one.stat().st_mode & 0o077 == 0, "what we write is the user's alone"
+
+
+def test_who_is_quicker_than_a_process_that_is_done_waits_for_it(workspace: Workspace) -> None:
+    order, left = Order(str(workspace.runs / "iter_3.pth"), ("merge",)), threading.Event()
+    with job.begun(workspace, order) as (before, lock):
+        with pytest.raises(Problem, match="already"), job.begun(workspace, order):
+            pass
+        files.write_json(before.folder / job.STATE, State("done", "merge", time.time()))
+        held = os.dup(lock)
+        leaving = threading.Timer(0.3, lambda: (left.set(), os.close(held)))
+        leaving.start()
+    with job.begun(workspace, order) as (after, _lock):
+        assert after.running and left.is_set()
+    leaving.join()
 
 
 @pytest.mark.slow

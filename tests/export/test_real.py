@@ -172,6 +172,7 @@ def test_code_of_the_model_needs_trust(tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text("{}")
+    save(adapter / "adapter_model.safetensors", {"weight": np.zeros(1, "f4")})
     with pytest.raises(Problem, match="trust_remote_code"):
         verify(tmp_path, adapter, tmp_path, settings=Settings())
 

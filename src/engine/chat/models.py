@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -190,10 +191,9 @@ class Models:
 
 def free_memory() -> None:
     """Give back what nobody holds any more."""
-    import torch
-
     gc.collect()
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")  # where it was never imported, nothing is held
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 

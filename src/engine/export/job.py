@@ -36,6 +36,8 @@ LOG = "log"
 _LOCK = ".lock"
 _PATIENCE = 20.0
 """Seconds that a job has to take its lock over."""
+_LEAVE = 10.0
+"""Seconds that the process of a job which is done has to leave."""
 
 Step = Literal["convert", "merge", "verify", "gguf", "upload"]
 Status = Literal["running", "done", "failed", "cancelled", "lost"]
@@ -176,20 +178,32 @@ def begun(workspace: Workspace, order: Order) -> Iterator[tuple[Job, int]]:
     files.private_folder(job.folder)
     lock = os.open(job.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _taken(lock, job):
             raise Problem(
                 _("{name} is being exported already").format(name=Path(order.checkpoint).name),
                 _("Another window, or a run that has ended, began it."),
                 _("Wait for its end, or cancel it there."),
-            ) from error
+            )
         (job.folder / CANCEL).unlink(missing_ok=True)
         files.write_json(job.folder / ORDER, order)
         files.write_json(job.folder / STATE, State("running", order.steps[0], time.time()))
         yield job, lock
     finally:
         os.close(lock)
+
+
+def _taken(lock: int, job: Job) -> bool:
+    """Whether `lock` could be had; that of a job which says that it is done, in a moment."""
+    until = time.monotonic() + _LEAVE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            state = job.state
+            if state is None or state.status == "running" or time.monotonic() > until:
+                return False
+        time.sleep(0.02)  # its process has said its last word and is leaving
 
 
 def start(workspace: Workspace, order: Order) -> Job:
