@@ -216,3 +216,15 @@ def test_the_verb_says_it_and_starts_nothing(
     assert "·  lr  5e-3 → 1e-4  the training goes on differently" in capsys.readouterr().err
     [options] = started
     assert options["checkpoint"] == run.path / "iter_4.pth"  # type: ignore[index]
+
+
+def test_the_run_may_stand_behind_the_settings(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run.path.parent.parent)
+    assert main(["resume", "--dry-run", "--json", "--set", "lr=1e-4", "tuned"]) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["differences"]] == ["lr"]
+    for nobody in (["--dry-run"], ["--set", "lr=1e-4"], ["--set", "lr=1e-4", "lora.r=4"]):
+        with pytest.raises(SystemExit) as wrong:
+            main(["resume", *nobody])
+        assert wrong.value.code == 2 and "RUN" in capsys.readouterr().err

@@ -23,7 +23,8 @@ def add(
 ) -> None:
     """Add the verb's parser."""
     resume = verbs.add_parser("resume", parents=[common], help=_("go on from a checkpoint"))
-    resume.add_argument("name", metavar="RUN", help=_("a run's name or folder"))
+    # --set takes all that follows it: `_resume` looks there for a name that stands nowhere else.
+    resume.add_argument("name", metavar="RUN", nargs="?", help=_("a run's name or folder"))
     resume.add_argument(
         "--checkpoint",
         metavar="PATH",
@@ -55,7 +56,7 @@ def add(
         "--now", action="store_true", help=_("start a queued run without waiting any more")
     )
     queue_options.add(resume)
-    resume.set_defaults(run=_resume)
+    resume.set_defaults(run=_resume, wrong=resume.error)
 
 
 def _resume(args: argparse.Namespace, out: Output) -> int:
@@ -64,7 +65,7 @@ def _resume(args: argparse.Namespace, out: Output) -> int:
     from engine.run.listing import open_run
 
     workspace = out.workspace()
-    run = open_run(workspace, args.name)
+    run = open_run(workspace, _name(args))
     checkpoint = _checkpoint(run, args.checkpoint)
     config = run_configs.changed(run, args.values).text if args.values else None
     found = resuming.resume_differences(run, config, checkpoint=checkpoint, gpus=args.gpus)
@@ -95,6 +96,17 @@ def _resume(args: argparse.Namespace, out: Output) -> int:
     if args.attach:
         return attend(run, out)
     return 1 if now.state == "failed" else 0
+
+
+def _name(args: argparse.Namespace) -> str:
+    """The run's name; one that stands behind the settings is taken out of them."""
+    if args.name is None:
+        # Without '=' the last one is no setting. The first one is what --set was written for.
+        if len(args.values) < 2 or "=" in args.values[-1]:
+            args.wrong("the following arguments are required: RUN")  # as argparse says it
+        args.name = args.values.pop()
+    name: str = args.name
+    return name
 
 
 def _lines(found: Resumption) -> Iterator[str]:
