@@ -195,6 +195,11 @@ def verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     [
         ("en", ("It is full.", "", "Make room."), "It is full. Make room."),
         ("en", ("the row is empty", "Remove it."), "the row is empty. Remove it."),
+        (
+            "en",
+            ("It has more: lm_head, …", "Choose another."),
+            "It has more: lm_head, … Choose another.",
+        ),
         ("zh", ("磁盘已满。", "", "请腾出空间。"), "磁盘已满。请腾出空间。"),
         ("zh", ("该行为空", "请删除。"), "该行为空。请删除。"),
         ("zh", ("It is full.", "请腾出空间。"), "It is full. 请腾出空间。"),

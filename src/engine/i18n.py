@@ -16,8 +16,8 @@ LANGUAGES = {"en": "English", "zh": "中文"}
 DOMAIN = "tunedeck"
 LOCALE_DIR = Path(__file__).parent / "locale"
 
-_WIDE_STOPS = tuple("。！？；：…")
-_STOPS = (*_WIDE_STOPS, *".!?;:")
+_WIDE_STOPS = tuple("。！？；：")
+_STOPS = (*_WIDE_STOPS, *"….!?;:")
 
 _current: gettext.NullTranslations = gettext.NullTranslations()
 _language = "en"
