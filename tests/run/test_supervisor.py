@@ -480,6 +480,27 @@ def test_a_worker_left_behind_by_a_good_end_is_ended(tmp_path: Path) -> None:
     assert gone(int((folder / "worker.pid").read_text())) and not processes.of_run(folder)
 
 
+@pytest.mark.parametrize(
+    ("resume", "command", "end"),
+    [
+        ("iter_4.pth", "echo again >> starts", "finished"),
+        ("iter_4.pth", "true", "failed"),
+        ("", "echo first >> starts", "failed"),
+    ],
+    ids=["nothing-left", "no-trainer", "no-step"],
+)
+def test_without_a_step_only_what_was_complete_has_finished(
+    tmp_path: Path, resume: str, command: str, end: str
+) -> None:
+    folder = prepared(tmp_path, command)
+    (folder / state.STARTS).write_text("\n20260101_000000")
+    order = RunFolder(folder).order()
+    assert order is not None
+    files.write_json(folder / state.ORDER, msgspec.structs.replace(order, resume=resume))
+    now = supervised(folder, 0.3)
+    assert now is not None and (now.state, now.exit) == (end, 0)
+
+
 def test_after_a_good_end_others_may_end_by_themselves(tmp_path: Path) -> None:
     folder = prepared(tmp_path, f"{STEP}; touch done")
     # Another node's line, typed on this machine: done a moment after the first one is.

@@ -67,6 +67,8 @@ class Supervisor:
         """The last state that an event tells of."""
         self._announced = False
         self._sampled = 0.0
+        self._noted = 0
+        """Bytes of the trainer's note of its starts, before this one."""
         self._checkpoint = checkpoints.noted(folder)
         self._terminated = 0
         self._by_signal: set[str] = set()
@@ -107,6 +109,7 @@ class Supervisor:
         self._claim.share()
         signal.signal(signal.SIGTERM, self._on_sigterm)
         (self.folder / state.FACTS).unlink(missing_ok=True)
+        self._noted = self._starts()
         checkpoints.clear_parts(self.folder)
         if (cause := self._follow()) is None:
             try:
@@ -295,12 +298,27 @@ class Supervisor:
                 self.folder, self.state, status, self._memory, self.order.gpus
             )
             self._finish("failed", status, why)
-        elif facts is None:  # a Python without XTuner in the trainer's place, say
+        elif facts is None and not self._was_complete():
+            # A Python without XTuner in the trainer's place, say.
             self._finish("failed", status, Cause("no-step"))
-        elif facts.stopped is not None:
+        elif facts is not None and facts.stopped is not None:
             self._finish("stopped", status, Cause("stopped", {"step": str(facts.stopped)}))
         else:
             self._finish("finished", status, None)
+
+    def _was_complete(self) -> bool:
+        """Whether the trainer went on from a checkpoint after which no step was left.
+
+        So it is when Slurm begins a job again that had saved its last one. The trainer
+        notes its start before it looks for steps.
+        """
+        return bool(self.order.resume) and self._starts() > self._noted
+
+    def _starts(self) -> int:
+        try:
+            return (self.folder / state.STARTS).stat().st_size
+        except OSError:
+            return 0
 
     def _become_once(self, word: Word) -> None:
         if self.state.state != word:
