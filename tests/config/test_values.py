@@ -45,7 +45,10 @@ def test_a_dict_with_plain_keys_is_written_as_mmengine_configs_write_it() -> Non
 
 @pytest.mark.parametrize(
     "code",
-    ["f(1)", "a.b", "9**9**9", "'x' * 10**9", "[x for x in y]", "__import__('os')", "1 / 0", "("],
+    [
+        *("f(1)", "a.b", "9**9**9", "[x for x in y]", "__import__('os')", "1 / 0", "("),
+        *("'x' * 10**9", "b'x' * 10**9", "'%99999999d' % 1", "b'%99999999d' % 1"),
+    ],
 )
 def test_nothing_is_run_and_nothing_grows(code: str) -> None:
     with pytest.raises(Unknown):

@@ -196,7 +196,7 @@ def _fits(value: Any) -> bool:
     while unread and size <= _LARGEST:
         one = unread.pop()
         size += 1
-        if isinstance(one, str):
+        if isinstance(one, str | bytes):
             size += len(one)
         elif isinstance(one, list | tuple):
             unread += one
@@ -211,12 +211,13 @@ def _small(operation: ast.operator, left: Any, right: Any) -> bool:
         return all(isinstance(one, int | float) and abs(one) <= 64 for one in (left, right))
     if isinstance(operation, ast.Mult):
         for one, other in ((left, right), (right, left)):
-            if isinstance(one, str | list | tuple):
+            if isinstance(one, str | bytes | list | tuple):
                 return isinstance(other, int) and len(one) * max(other, 0) <= _LARGEST
             if isinstance(one, int) and one.bit_length() > 1000:
                 return False
-    if isinstance(operation, ast.Mod) and isinstance(left, str):
-        return re.search(r"\d{4}|\*", left) is None  # "%1000000000d" pads as far as it says
+    if isinstance(operation, ast.Mod) and isinstance(left, str | bytes):
+        # "%1000000000d" pads as far as it says
+        return isinstance(left, str) and re.search(r"\d{4}|\*", left) is None
     return True
 
 
