@@ -7,8 +7,10 @@ from contextlib import suppress
 
 import pytest
 
+from engine.dataset import xtuner_parts
 from engine.dataset.checking.check import check
 from engine.dataset.reader import Dataset
+from engine.dataset.worker import Worker
 from engine.errors import Failed, Problem
 from engine.settings import Settings
 from tests.support import mounts
@@ -105,6 +107,16 @@ def test_a_large_file_whose_every_row_is_broken(tmp_path, monkeypatch):
     monkeypatch.setattr("engine.dataset.checking.check.SMALL", 0)
     report = report_on(tmp_path, '{"instruction": broken\n' * 100)
     assert report.rows == report.broken_total == 100 and report.good == 0
+
+
+def test_rows_alone_are_looked_at_without_xtuner(tmp_path, monkeypatch):
+    """A large file's worker may run where XTuner is not installed: no model, no map function."""
+    monkeypatch.setattr(xtuner_parts, "load", lambda: pytest.fail("XTuner was asked for"))
+    path = tmp_path / "data.jsonl"
+    path.write_text(lines(GOOD, GOOD))
+    request = {"paths": [str(path)], "shape": "alpaca", "model": None, "folder": str(tmp_path)}
+    found = Worker().count(request, lambda *_args, **_facts: None, lambda: False)
+    assert (found["rows"], found["broken_total"]) == (2, 0)
 
 
 def test_no_rows_at_all(tmp_path):

@@ -141,7 +141,7 @@ class Worker:
             marks = Marks.of(self._tokenizer, self._parts.templates.get(found["template"], {}))
         elif name and shapes.by_name(name).opaque:
             tokenize = OnlyMapped(self._maps(name))
-        if name:
+        if name and (tokenize is not None or shapes.by_name(name).module):
             self._maps(name).of(name)  # what cannot be used at all is told once, not by each row
         look = RowPass(name, marks, tokenize)
         last = 0.0
