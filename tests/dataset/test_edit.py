@@ -18,7 +18,7 @@ from engine.dataset.editing.edit import Edit
 from engine.dataset.editing.style import style_of
 from engine.dataset.editing.versions import Versions
 from engine.dataset.reader import Dataset
-from engine.errors import Problem
+from engine.errors import Failed, Problem
 
 BOM = b"\xef\xbb\xbf"
 
@@ -286,3 +286,23 @@ def test_what_is_not_looked_at_is_copied_as_row_by_row(
     assert fast.getvalue() == slow.getvalue()
     if not times:
         assert fast.getvalue() == path.read_bytes()
+
+
+@pytest.mark.parametrize("gone", [range(0, 5000, 2), range(900), range(0, 1200, 2)])
+def test_who_waits_for_many_rows_sees_them_go_and_can_stop(
+    tmp_path: Path, keep: Versions, gone: range
+) -> None:
+    """Rows with none between them that is copied together."""
+    path, told = tmp_path / "data.jsonl", []
+    path.write_text("".join(f'{{"n": {number}}}\n' for number in range(5000)))
+    before = path.read_bytes()
+    with Dataset.open(path) as dataset:
+        with pytest.raises(Failed, match="nothing has changed"):
+            edit.delete(
+                dataset, gone, keep, lambda row, _rows: told.append(row), lambda: bool(told)
+            )
+        assert told and told[0] < 1200
+        assert path.read_bytes() == before
+        edit.delete(dataset, gone, keep)
+    left = [line for number, line in enumerate(before.splitlines(True)) if number not in gone]
+    assert path.read_bytes() == b"".join(left)

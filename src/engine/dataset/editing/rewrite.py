@@ -97,15 +97,24 @@ def rewrite_some(
     stands behind it is not what stands between rows.
     """
     total = dataset.index(cancelled=cancelled)
-    end, put, at = b"", 0, 0
+    some = {row for row in rows if row < total} | set(range(total)[-1:])
+    if len(some) > max(total // 8, _EVERY):  # reading each by itself would take longer
+
+        def choose(piece: Piece) -> Iterable[tuple[Target, bytes]]:
+            return [(copy, content) for content in contents(piece)]
+
+        return rewrite(dataset, [copy], choose, progress, cancelled)
+    end, put, at, looked = b"", 0, 0, 0
 
     def look(row: int) -> None:
+        nonlocal looked
+        looked = row
         if progress is not None:
             progress(row, total)
         if cancelled is not None and cancelled():
             raise Failed(_("Stopped before the file was written; nothing has changed"))
 
-    for row in sorted({row for row in rows if row < total} | set(range(total)[-1:])):
+    for row in sorted(some):
         for start in range(at, row - 1, _STRETCH):
             stop = min(start + _STRETCH, row - 1)
             copy.stretch(dataset.stretch(start, stop))
@@ -118,6 +127,8 @@ def rewrite_some(
             copy.put(piece._replace(content=content))
             put += 1
         end, at = piece.end, row + 1
+        if at - looked >= _EVERY:
+            look(at)
     copy.finish(end)
     look(total)
     return put
