@@ -259,6 +259,22 @@ def test_a_row_in_the_encoding_of_chinese_windows_is_known(tmp_path, text, name,
     assert told == [f"line 5, column {column}: not UTF-8 but GBK: {text}"]
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("ÄÖÜß", "latin-1"),
+        ("Привет", "cp1251"),
+        ("こんにちは", "euc-jp"),
+        ("人地".encode()[:4], ""),
+    ],
+)
+def test_a_row_in_another_encoding_is_not_called_gbk(tmp_path, text, encoding):
+    raw = text.encode(encoding) if encoding else text
+    path = write(tmp_path, b'{"a": "x"}\n{"a": "%s"}\n' % raw, "data.jsonl")
+    with Dataset.open(path) as dataset:
+        assert dataset.page(1, 1)[0].problem.endswith(": a byte that is not UTF-8")
+
+
 def test_a_broken_row_inside_an_array(tmp_path):
     text = '[\n  {"a": 1},\n  {\n    "a" 2\n  },\n  {"a": 3}\n]'
     with Dataset.open(write(tmp_path, text)) as dataset:

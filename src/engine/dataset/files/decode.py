@@ -78,12 +78,22 @@ def not_utf8(error: UnicodeDecodeError) -> BadRow:
         start -= 1
     found = _CHINESE.match(error.object, start)
     try:
-        text = found[0].decode("gb2312")[:12] if found else ""
+        text = found[0].decode("gb2312") if found and _usual(found[0]) else ""
     except UnicodeDecodeError:
         text = ""
     if text:
-        return BadRow(_("not UTF-8 but GBK: {text}").format(text=text), start)
+        return BadRow(_("not UTF-8 but GBK: {text}").format(text=text[:12]), start)
     return BadRow(_("a byte that is not UTF-8"), error.start)
+
+
+def _usual(text: bytes) -> bool:
+    """Whether GB2312 text is mostly of the characters that are in use, sorted before the others.
+
+    What is written in another encoding (Latin-1, a Cyrillic one, UTF-8 that is cut) can be
+    read as GB2312 as well, but is then full of rare ones.
+    """
+    usual = sum(0xB0 <= one <= 0xD7 or one in (0xA1, 0xA3) for one in text[::2])
+    return 4 * usual >= 3 * len(text[::2])
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
