@@ -99,6 +99,27 @@ async def test_an_edit_waits_for_the_one_before_it(
         await until(pilot, lambda: ConfigSource.open(config).get("save_steps") == 7)
 
 
+async def test_the_first_edit_is_undone_while_it_is_on_its_way_and_leaving_tells_of_it(
+    workspace: Workspace, config: Path, disk: Held
+) -> None:
+    app, before = app_on(workspace), config.read_bytes()
+    async with app.run_test(size=SMALL, notifications=True) as pilot:
+        await opened(pilot, app)
+        disk.go.clear()
+        await type_value(pilot, app, "lr", "5e-4")
+        await pilot.press("enter")
+        await until(pilot, lambda: disk.calls == 1)
+        await pilot.press("escape")  # out of the field
+        await pilot.press("u", "ctrl+r", "u")
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: shows(app, "Leave Tunedeck?", "4 edits are not saved yet"))
+        await pilot.press("n")
+        disk.go.set()
+        await until(pilot, lambda: disk.ends == 4 and not pane(app).busy)
+        assert config.read_bytes() == before
+        assert not pane(app).leaving()
+
+
 async def test_a_config_opened_during_an_edit_of_another_one_stays_open(
     workspace: Workspace, config: Path, disk: Held
 ) -> None:

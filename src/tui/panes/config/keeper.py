@@ -15,7 +15,7 @@ from textual import on, work
 from textual.message import Message
 
 from engine.errors import Problem
-from engine.i18n import N_, _
+from engine.i18n import N_, _, ngettext
 from engine.settings import Settings
 from engine.workspace import Workspace
 from tui.editor import open_editor
@@ -83,6 +83,16 @@ class ConfigKeeper(Pane):
     def busy(self) -> bool:
         """Whether edits are on their way to the disk."""
         return bool(self._changes)
+
+    @property
+    def unsaved(self) -> str:
+        """How many edits would be lost now, in a sentence; "" where none would."""
+        count = len(self._changes)
+        if not count:
+            return ""
+        return ngettext(
+            "{count} edit is not saved yet", "{count} edits are not saved yet", count
+        ).format(count=count)
 
     # What the pane on top does
 
@@ -240,9 +250,9 @@ class ConfigKeeper(Pane):
         config = self.config
         if config is None:
             return False
-        possible = {
-            "undo": bool(config.past),
-            "redo": bool(config.future),
+        possible = {  # what is on its way may be undone, too
+            "undo": self.busy or bool(config.past),
+            "redo": self.busy or bool(config.future),
             "write": config.gone,
         }
         return True if possible.get(action, True) else None

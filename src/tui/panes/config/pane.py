@@ -120,10 +120,11 @@ class ConfigPane(ConfigKeeper):
             self.app.call_from_thread(self.form.remember, used(runs))
 
     def leaving(self) -> str:
-        """Values that were typed and not taken."""
+        """Values that were typed and not taken, edits that wait for the disk."""
         typed = self.form.untaken.items() if self.config is not None else ()
         said = ", ".join(f"{one_line(name)} = {one_line(text)}" for name, text in typed)
-        return _("Typed, not taken: {text}").format(text=said) if said else ""
+        not_taken = _("Typed, not taken: {text}").format(text=said) if said else ""
+        return "\n".join(filter(None, (not_taken, self.unsaved)))
 
     # What became of a file and of edits
 
