@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.message import Message
@@ -13,6 +12,7 @@ from engine.errors import Problem
 from engine.workspace import Workspace
 
 if TYPE_CHECKING:  # imported by the watch's thread, so that the first frame need not wait
+    from engine.export.news import Notice as ExportNotice
     from engine.run.folder import RunFolder
 
 
@@ -24,7 +24,7 @@ class Happened(Message):
         problem: Problem,
         aside: bool = False,
         good: bool = False,
-        exported: Path | None = None,
+        exported: ExportNotice | None = None,
     ) -> None:
         super().__init__()
         self.problem = problem
@@ -33,7 +33,7 @@ class Happened(Message):
         self.good = good
         """Nothing to worry about."""
         self.exported = exported
-        """The checkpoint whose export has ended: the Export pane shows more of it."""
+        """The export that has ended, if it is one: the Export pane shows more of it."""
 
 
 class Noticing:
@@ -73,4 +73,4 @@ class Noticing:
         for notice in found:
             self._post(Happened(notice.problem(), notice.state is not None, notice.good))
         for end in ended:
-            self._post(Happened(end.problem(), good=end.good, exported=end.checkpoint))
+            self._post(Happened(end.problem(), good=end.good, exported=end))

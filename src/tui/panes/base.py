@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import App
@@ -21,6 +20,9 @@ from engine.errors import Problem, Way
 from engine.i18n import N_, _
 from engine.settings import Settings
 from engine.workspace import Workspace
+
+if TYPE_CHECKING:  # heavy, and needed only where an export has ended
+    from engine.export.news import Notice as ExportNotice
 
 EVERYWHERE: Mapping[Way, str] = {
     "catalogue": N_("n in Config (F3) shows the catalogue."),
@@ -121,8 +123,8 @@ class Pane(Reporting, Vertical):
         """
         return True
 
-    def shows(self, exported: Path) -> bool:
-        """Whether it shows what became of the export of the checkpoint `exported`, and why."""
+    def shows(self, exported: ExportNotice) -> bool:
+        """Whether it shows what became of the export that has ended, and why, or is about to."""
         return False
 
     def untold(self) -> dict[str, str]:

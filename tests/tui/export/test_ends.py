@@ -109,6 +109,18 @@ async def test_what_the_pane_shows_goes_to_the_notices_only(
         await screen.shows("✗ Adapter: It broke", "Who knows.", "o chooses the device.")
 
 
+async def test_what_was_done_elsewhere_to_the_checkpoint_that_is_shown_is_read_then(
+    workspace: Workspace,
+) -> None:
+    async with opened(workspace) as screen:
+        await screen.shows("run-02 / iter_4.pth")
+        await look(screen)
+        with exported(workspace, "convert", run="run-02") as one:  # by a verb, in another window
+            ends(one, "convert", Said("It broke", "Who knows.", "", "", ("device",)))
+        await screen.until(lambda _: told(screen) == ["run-02 / iter_4.pth: It broke"])
+        await screen.shows("✗ Adapter: It broke", "Who knows.", "o chooses the device.")
+
+
 async def test_a_model_that_answers_otherwise_is_no_good_news(workspace: Workspace) -> None:
     merged = workspace.models / "run-01-iter_4"
     merged.mkdir(parents=True)

@@ -42,6 +42,7 @@ from tui.widgets.table import Cell, Column, VirtualTable
 
 if TYPE_CHECKING:
     from engine.export.job import Job, Order, State, Step
+    from engine.export.news import Notice as ExportNotice
     from tui.panes.export.look import Look
 
 _LOOK = 0.3
@@ -352,9 +353,21 @@ class ExportPane(Choosing):
             self.query_one("#doing", Line).say(ended(state, found.plan))
         self._tell()  # the shell looks then, and notes it
 
-    def shows(self, exported: Path) -> bool:
-        """Whether it shows what became of the export of the checkpoint `exported`."""
-        return self.is_mounted and self.seen is not None and self.seen.plan.checkpoint == exported
+    def shows(self, exported: ExportNotice) -> bool:
+        """Whether its checkpoint is the one of `exported`, which is read where it was not followed.
+
+        The pane knows of no job that another window, a verb or a run's end began meanwhile.
+        """
+        seen = self.seen if self.is_mounted else None
+        if seen is None or seen.plan.checkpoint != exported.checkpoint:
+            return False
+        following = any(
+            one.node is self and one.group == "follow" and not one.is_finished
+            for one in self.workers
+        )
+        if not following and seen.state != exported.state:
+            self.read()
+        return True
 
     def _tell(self) -> None:
         """Tell the other panes what there is to work with."""
