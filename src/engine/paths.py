@@ -16,6 +16,15 @@ def expanded(name: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(name))  # noqa: PTH111 (see above)
 
 
+def absolute(path: Path) -> Path:
+    """`path` from the root on, its folders without links; a link to a file keeps its own name.
+
+    In a hub's cache only that one tells a CSV file from others: what it leads to is named
+    after its sum.
+    """
+    return path.parent.resolve() / path.name
+
+
 def user_cache() -> Path:
     """The folder for what programs keep of this user and could make again."""
     return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")

@@ -119,6 +119,18 @@ def test_rows_alone_are_looked_at_without_xtuner(tmp_path, monkeypatch):
     assert (found["rows"], found["broken_total"]) == (2, 0)
 
 
+@pytest.mark.parametrize("files", [1, 2])
+def test_a_file_whose_link_alone_says_its_format(tmp_path, monkeypatch, files):
+    """So it lies in Hugging Face's cache. A worker looks at it, as at a large one."""
+    monkeypatch.setattr("engine.dataset.checking.check.SMALL", 0)
+    (tmp_path / "blob").write_text("instruction,input,output\n" + "a,,b\n" * 3)
+    links = [tmp_path / f"{number}.csv" for number in range(files)]
+    for link in links:
+        link.symlink_to("blob")
+    with Dataset.open(links[0] if files == 1 else links) as dataset:
+        assert check(dataset, settings=Settings()).good == 3 * files
+
+
 def test_no_rows_at_all(tmp_path):
     with pytest.raises(Failed, match="holds no rows"):
         report_on(tmp_path, "[]", "data.json")

@@ -19,6 +19,7 @@ from engine.config.checks.findings import ERROR, WARNING, Finding, Fix
 from engine.config.checks.start import Start
 from engine.errors import Failed, Problem
 from engine.i18n import _, ngettext
+from engine.paths import absolute
 
 _NAMED = 8
 """Rows that a finding names."""
@@ -83,7 +84,7 @@ def request(start: Start) -> Order | str:
     if shape is None or not template:
         return _("The config has a map function or a template of its own.")
     return Order(
-        paths=[path.resolve() for path in files],
+        paths=[absolute(path) for path in files],
         shape=shape,
         model=model.resolve(),
         template=str(template),

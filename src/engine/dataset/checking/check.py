@@ -19,6 +19,7 @@ from engine.dataset.preview import WORKER, check_model
 from engine.dataset.reader import Dataset
 from engine.errors import Failed, Problem
 from engine.i18n import _
+from engine.paths import absolute
 from engine.settings import Settings
 from engine.worker.client import WorkerClient
 
@@ -171,7 +172,7 @@ class _Asked:
         several = len(dataset.paths) > 1 and not dataset.path.is_dir()
         answer = self.worker(
             "count",
-            paths=[str(path.resolve()) for path in (dataset.paths if several else [dataset.path])],
+            paths=[str(absolute(path)) for path in (dataset.paths if several else [dataset.path])],
             shape=dataset.shape,
             model=None if model is None else str(model),
             template=template,

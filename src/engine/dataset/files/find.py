@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import json
-import os
 import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from engine.dataset.files.text_part import TextPart
 from engine.dataset.files.unpacked import open_source
 from engine.errors import Problem
 from engine.i18n import _
+from engine.paths import absolute
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 _NOT_DATA = {_STATE, _SPLITS, "dataset_info.json", "dataset_infos.json"}
@@ -84,9 +84,9 @@ class Found:
     def load_args(self) -> dict[str, Any]:
         """See `Dataset.load_args`."""
         if self.saved is not None:
-            return {"dataset_path": _absolute(self.saved)}
+            return {"dataset_path": str(absolute(self.saved))}
         # datasets takes names for patterns
-        names = [glob.escape(_absolute(path)) for path in self.paths]
+        names = [glob.escape(str(absolute(path))) for path in self.paths]
         return {"path": _builder(self._wanted), "data_files": {"train": names}, **self.options}
 
 
@@ -129,11 +129,6 @@ def _allow_open_files(count: int) -> None:
         wanted = min(wanted, most)
     if now != resource.RLIM_INFINITY and now < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-
-
-def _absolute(path: Path) -> str:
-    """A link stays one: in a hub's cache it has the file's name, what it leads to has none."""
-    return os.path.abspath(path)  # noqa: PTH100
 
 
 def _size(path: Path) -> int:
