@@ -13,6 +13,7 @@ from engine.workspace import Workspace
 
 if TYPE_CHECKING:  # imported by the watch's thread, so that the first frame need not wait
     from engine.export.news import Notice as ExportNotice
+    from engine.run.alarms.news import Notice as RunNotice
     from engine.run.folder import RunFolder
 
 
@@ -57,8 +58,17 @@ class Noticing:
         if self._first:
             self._news = news.News(self._workspace)
             self._exports = export_news.News(self._workspace, self._opened)
-        found = self._news.look(runs)
-        ended = self._exports.look()
+        found: list[RunNotice] = []
+        ended: list[ExportNotice] = []
+        try:
+            found = self._news.look(runs)
+            ended = self._exports.look()
+        finally:  # what was found counts as told, whatever became of the other look
+            self._tell(found, ended)
+
+    def _tell(self, found: list[RunNotice], ended: list[ExportNotice]) -> None:
+        from engine.run.alarms import news
+
         if self._first:
             opened = self._opened
             both: list[news.Happening] = [*found, *ended]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from pathlib import Path
 
 import pytest
 
 from engine import files
+from engine.export import job
 from engine.run import state
 from engine.run.alarms.board import Board
 from engine.run.progress import Follower
@@ -75,4 +77,26 @@ async def test_an_alarm_while_the_app_is_open(
         screen.app._watch.look_now()
         await wait_until(
             screen.pilot, lambda: not (screen.app.sight and screen.app.sight.runs[0].alarms)
+        )
+
+
+async def test_an_alarm_is_told_where_exports_cannot_be_looked_at(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(lock: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    it = board(workspace)
+    exported = workspace.state / job.FOLDER / "assistant-01-iter_4.pth-01234567"
+    exported.mkdir(parents=True)
+    for name in (".lock", job.STATE):
+        (exported / name).write_text("{}")
+    async with opened(workspace, (140, 45)) as screen:
+        await screen.shows("assistant-01  step 20/100")
+        monkeypatch.setattr("engine.export.job.fcntl.flock", no_locks)
+        it.settle({"disk": Alarm("disk")})
+        screen.app._watch.look_now()
+        await wait_until(
+            screen.pilot,
+            lambda: {"Make room now"} <= {one.todo[:13] for _when, one in screen.app.notices},
         )
