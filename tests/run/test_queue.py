@@ -156,6 +156,8 @@ def test_what_cannot_be_read_for_a_moment_is_waited_for(start: Queued) -> None:
     assert waiter.look() is False
     (first.path / "state.json").write_bytes(whole)
     assert waiter.look() is True
+    held = [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()]
+    assert str(first.path) not in held, "its disk may be unmounted now"
 
 
 # Out of the queue, and back

@@ -68,6 +68,10 @@ class Place:
         before, self._followed = self._followed, now
         return before if before != now else None
 
+    def close(self) -> None:
+        """Let the folder go: an open one keeps its disk from being unmounted."""
+        os.close(self._descriptor)
+
     def leave(self) -> None:
         """Take the links away again."""
         for link in reversed(self._links):

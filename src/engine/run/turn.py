@@ -123,6 +123,12 @@ class _Awaited:
             self._run = RunFolder(now)
         return self._run
 
+    def close(self) -> None:
+        """It is waited for no more."""
+        if self._place is not None:
+            self._place.close()
+            self._place = None
+
 
 class Waiter:
     """The looks of one waiting run. `claim` is its hold on its GPUs."""
@@ -151,6 +157,7 @@ class Waiter:
             told = self._look_at(self._awaited.run)
             if told is not True:
                 return told
+            self._awaited.close()
             self._awaited = None  # over is over: it may be resumed, renamed or deleted now
         return self._has_turn()
 
