@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from engine.errors import Failed, Problem
-from engine.hub import client
+from engine.hub import client, worker
 from engine.hub.repo import cached, parse
 from engine.settings import Settings
 from tests.support.hub_server import Hub, serving
@@ -166,6 +167,44 @@ def test_what_is_here_needs_no_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, so
     paths[0].unlink()
     with pytest.raises(Failed, match="Check the network"):
         client.dataset(repo, settings=Settings())  # a part is not the dataset
+
+
+def test_a_line_that_breaks_does_not_bring_back_an_old_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub has answered: what it has now is wanted, not what was fetched before."""
+
+    class Changing(worker.HuggingFace):
+        broken = False
+
+        def __init__(self, *_asked: object) -> None: ...
+
+        def files(self) -> dict[str, int]:
+            return {"train.json": 2}
+
+        def declared(self) -> list[str]:
+            return []
+
+        def arrived(self) -> int:
+            return 0
+
+        def fetch(self, _names: object) -> Path:
+            if self.broken:
+                raise requests.ConnectionError("Connection reset by peer")
+            return tmp_path
+
+    (tmp_path / "train.json").write_text("[]")
+    monkeypatch.setitem(worker.HUBS, "hf", Changing)
+    monkeypatch.setattr(worker, "ATTEMPTS", 1)
+    asked = {"source": "hf", "name": "me/changing", "revision": None}
+
+    def fetch() -> dict[str, object]:
+        return worker.dataset(asked, lambda *_args, **_facts: None, lambda: False)
+
+    assert fetch() == {"paths": [str(tmp_path / "train.json")]}
+    Changing.broken = True
+    with pytest.raises(Failed, match="Connection reset"):
+        fetch()
 
 
 def test_a_download_can_be_stopped_and_gone_on_with(hub: Hub) -> None:

@@ -163,19 +163,19 @@ def dataset(request: Mapping[str, Any], emit: Emit, _stop: Cancelled) -> dict[st
     repo = _repo(request)
     with trouble.explained(repo, "dataset", _cannot(repo)):
         try:
-            paths = _training_files(repo, emit)
+            hub = HUBS[repo.source](repo, "dataset")
+            sizes = hub.files()
         except Exception as error:
             paths = fetched.known(repo) if trouble.unreachable(error) else []
             if not paths:
                 raise
-        else:
+        else:  # the hub has another version, perhaps: the old one is not what it has
+            paths = _training_files(repo, hub, sizes, emit)
             fetched.keep(repo, paths)
     return {"paths": [str(path) for path in paths]}
 
 
-def _training_files(repo: Repo, emit: Emit) -> list[Path]:
-    hub = HUBS[repo.source](repo, "dataset")
-    sizes = hub.files()
+def _training_files(repo: Repo, hub: Hub, sizes: Mapping[str, int], emit: Emit) -> list[Path]:
     names = training_files(list(sizes), hub.declared())
     if not names:
         raise no_rows(repo, list(sizes))
