@@ -152,12 +152,14 @@ async def test_a_dialog_waits_for_the_disk_beside_the_screen(
             await screen.press("escape")
         disk.hang()
         try:
-            await screen.press(key)
+            await screen.press(key, key)  # who waits presses it again
             await screen.until(lambda _text: bool(disk.waiting - {"runs", "watch", "keeping"}))
             assert not disk.on_the_loop, disk.on_the_loop[0]
         finally:
             disk.answer()
         await screen.shows(then)
+        await screen.press("escape")
+        await screen.until(lambda _text: len(screen.app.screen_stack) == 1)
 
 
 async def test_a_log_that_is_deleted_or_cut_short(workspace: Workspace) -> None:

@@ -166,7 +166,7 @@ class Acts(Pane):
         pane.transcript = Transcript(pane.workspace.root / "chats")
         await pane.redraw_branch()
 
-    @work(exit_on_error=False)
+    @work(exclusive=True, group="reopen", exit_on_error=False)
     async def action_reopen(self) -> None:
         """Go on with an earlier talk."""
         pane = self._pane

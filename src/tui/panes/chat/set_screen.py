@@ -200,7 +200,7 @@ class SetScreen(ModalScreen[None]):
         if index is not None:
             self.query_one(VirtualTable).move_to(index)
 
-    @work(exit_on_error=False)
+    @work(exclusive=True, group="save", exit_on_error=False)
     async def action_save(self) -> None:
         """Write the table; the suffix says how."""
         folder = self._workspace.root / "chats"

@@ -379,7 +379,7 @@ class DataPane(Pane):
             self._acts.replaced(self._opener.paths, self._browser.row)
             self._opener.open_files([written], self._opener.shape, self._browser.row)
 
-    @work(exit_on_error=False)
+    @work(exclusive=True, group="export", exit_on_error=False)
     async def action_export(self) -> None:
         """Write some of the rows to a new file."""
         dataset = self._dataset
@@ -387,7 +387,7 @@ class DataPane(Pane):
         if wish is not None:
             self._acts.export(dataset, wish)
 
-    @work(exit_on_error=False)
+    @work(exclusive=True, group="split", exit_on_error=False)
     async def action_split(self) -> None:
         """Split a validation set off, into two new files."""
         dataset = self._dataset

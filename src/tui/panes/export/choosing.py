@@ -74,7 +74,7 @@ class Choosing(Pane):
             self.bases[checkpoint] = path
             self.read(checkpoint)
 
-    @work(exit_on_error=False)
+    @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_options(self) -> None:
         """Choose the type, the device and the folder of finished models."""
         from engine.export import plan as plans
@@ -164,7 +164,7 @@ class Choosing(Pane):
         if chosen:
             self._hand_over(seen, "gguf", gguf=chosen)
 
-    @work(exit_on_error=False)
+    @work(exclusive=True, group="upload", exit_on_error=False)
     async def action_upload(self) -> None:
         """Upload the model to a hub, privately unless it is said otherwise."""
         from engine.export import plan as plans

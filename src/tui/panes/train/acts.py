@@ -49,7 +49,8 @@ class Acts:
 
     def launch(self, config: str = "") -> None:
         """Ask how, then start a run of `config` ("": of the one that is open)."""
-        self._pane.run_worker(self._launch(config), group="launch", exit_on_error=False)
+        asking = self._launch(config)  # once, also where the key is pressed again meanwhile
+        self._pane.run_worker(asking, group="launch", exclusive=True, exit_on_error=False)
 
     async def _launch(self, config: str) -> None:
         from tui.panes.train.asked import beginning

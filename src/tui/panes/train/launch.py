@@ -169,7 +169,7 @@ class Launch(Working["Launched | Asked"]):
         if chosen:
             self._form.config = chosen
 
-    @work(exit_on_error=False)
+    @work(exclusive=True, group="dialog", exit_on_error=False)
     async def action_change(self) -> None:
         """Change settings for this run alone."""
         from tui.panes.train.change import Change
