@@ -131,6 +131,15 @@ def test_a_file_whose_link_alone_says_its_format(tmp_path, monkeypatch, files):
         assert check(dataset, settings=Settings()).good == 3 * files
 
 
+def test_a_row_that_is_null_is_broken(tmp_path):
+    """`datasets` makes a row of it whose every column is null, and XTuner ends at its answer."""
+    report = report_on(tmp_path, lines(GOOD, "null", GOOD))
+    assert (report.rows, report.good) == (3, 2)
+    assert [(one.row, one.reason) for one in report.broken] == [
+        (1, "the row is null, not an object")
+    ]
+
+
 def test_no_rows_at_all(tmp_path):
     with pytest.raises(Failed, match="holds no rows"):
         report_on(tmp_path, "[]", "data.json")

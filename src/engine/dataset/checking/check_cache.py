@@ -20,7 +20,7 @@ from engine.i18n import language
 from engine.paths import expanded
 from engine.settings import Settings
 
-FORMAT = 5
+FORMAT = 6
 """Goes up when a check finds more, or says it differently."""
 KEPT = 20
 """Checks kept; those not asked for the longest go."""

@@ -73,21 +73,22 @@ class RowPass:
             remedy = _("Correct the text there, or remove the row.")
             part.fault([Finding(row.index, "", row.problem, remedy)], UNREADABLE)
             return False
-        if self._shape is None or row.value is None:
+        if self._shape is None:
             return False
-        findings = self._shape.check(row.index, row.value)
+        value: Any = row.value
+        findings = self._shape.check(row.index, value)
         errors = shapes.errors(findings)
         part.fault(errors)
         part.warn(_warned(finding) for finding in findings if finding not in errors)
         if errors:
             return False
-        turns = self._shape.turns(row.value)
+        turns = self._shape.turns(value)
         told = {finding.field for finding in findings}
-        odd = suspects.look(row.index, row.value, turns, self._marks)
+        odd = suspects.look(row.index, value, turns, self._marks)
         part.warn(one for one in odd if one.field not in told)
-        part.digests[-1] = _digest(row.value, turns)
-        part.columns(row.index, row.value)
-        some, others = shapes.loss_marks(row.value, self._shape.name)
+        part.digests[-1] = _digest(value, turns)
+        part.columns(row.index, value)
+        some, others = shapes.loss_marks(value, self._shape.name)
         part.marked = part.marked or some
         if others:
             part.without.append(row.index)
