@@ -12,6 +12,7 @@ from engine.chat.sets import Item
 from engine.joined.candidates import named
 from engine.settings import Settings
 from engine.workspace import Workspace
+from tests.support import chat_pane
 from tests.support.chat_server import serving
 from tests.support.driver import Driver, opened
 from tui.panes.chat.asking import Asking
@@ -36,15 +37,8 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 async def choose(screen: Driver, *addresses: str) -> None:
-    await screen.press("ctrl+o")
-    for number, address in enumerate(addresses):
-        await screen.shows(f"Model {'ABC'[number]}")
-        await screen.type(address)
-        await screen.press("enter")
-    if len(addresses) < 3:
-        await screen.shows("no further model")
-        await screen.press("enter")
-    await screen.shows("send to the models above")
+    """Take models, and leave the field: a letter is a key then."""
+    await chat_pane.choose(screen, *addresses)
     await screen.press("escape")
 
 

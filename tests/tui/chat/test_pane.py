@@ -11,6 +11,7 @@ import pytest
 from engine.chat import transcripts
 from engine.workspace import Workspace
 from tests.chat.engine_here import gone, hollow_model, install, read
+from tests.support.chat_pane import choose
 from tests.support.chat_server import serving
 from tests.support.driver import Driver, opened
 from tui.panes.chat import pane as chat_pane
@@ -25,19 +26,6 @@ def workspace(tmp_path: Path) -> Workspace:
     found = Workspace(tmp_path)
     found.remember(tab="chat")
     return found
-
-
-async def choose(screen: Driver, *addresses: str) -> None:
-    """Take models by their address (or a word that narrows the list to them)."""
-    await screen.press("ctrl+o")
-    for number, address in enumerate(addresses):
-        await screen.shows(f"Model {'ABC'[number]}")
-        await screen.type(address)
-        await screen.press("enter")
-    if len(addresses) < 3:
-        await screen.shows("no further model")
-        await screen.press("enter")
-    await screen.shows("send to the models above")
 
 
 async def ask(screen: Driver, question: str) -> None:

@@ -120,6 +120,27 @@ async def test_the_first_edit_is_undone_while_it_is_on_its_way_and_leaving_tells
         assert not pane(app).leaving()
 
 
+async def test_a_config_goes_to_train_when_its_edits_are_in_the_file(
+    workspace: Workspace, config: Path, disk: Held
+) -> None:
+    app = app_on(workspace)
+    async with app.run_test(size=SMALL, notifications=True) as pilot:
+        await opened(pilot, app)
+        disk.go.clear()
+        await type_value(pilot, app, "lr", "5e-4")
+        await pilot.press("enter")
+        await until(pilot, lambda: disk.calls == 1)
+        await pilot.press("escape")  # out of the field
+        await pilot.press("t")
+        await until(pilot, lambda: shows(app, "1 edit is not saved yet", "Press t again"))
+        assert pane(app).display
+        disk.go.set()
+        await until(pilot, lambda: not pane(app).busy)
+        await pilot.press("t")
+        await until(pilot, lambda: not pane(app).display)
+        assert ConfigSource.open(config).get("lr") == 5e-4
+
+
 async def test_a_config_opened_during_an_edit_of_another_one_stays_open(
     workspace: Workspace, config: Path, disk: Held
 ) -> None:

@@ -240,8 +240,10 @@ class ConfigPane(ConfigKeeper):
     # The next steps
 
     def action_train(self) -> None:
-        """Take this config to the Train pane."""
-        if self.config is not None:
+        """Take this config to the Train pane; a launch reads the file, not what is to be in it."""
+        if self.unsaved:
+            self.trouble(Problem(self.unsaved, "", _("Press t again when all is saved.")))
+        elif self.config is not None:
             self.post_message(self.Opened(config=str(self.config.path)))
             self.post_message(self.Go("train"))
 
